@@ -4,6 +4,8 @@
 //! Here each kind is decoded and encoded by functions of its own that are compiled once ([`Json`]); requests
 //! ([`Api`]) and watches ([`Events`]) carry JSON text and meet the type only at their edge. What is asked and when is
 //! kube's: its client sends the requests, its watcher lists, watches, resumes and lists again.
+//!
+//! [`placement`] holds the rules by which the readers of Pods and Nodes must decide alike.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -12,6 +14,7 @@ pub mod as_text;
 mod events;
 mod kinds;
 mod object;
+pub mod placement;
 mod raw;
 #[cfg(test)]
 mod scripted;

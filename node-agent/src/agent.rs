@@ -220,7 +220,7 @@ impl KeptFiles {
         let directory = config.data_dir.join("node/last-known");
         Self {
             assignment: LastKnown::new(&directory, "assignment", Assignment::VERSION),
-            world: LastKnown::new(&directory, "world", KeptWorld::VERSION),
+            world: LastKnown::new(&directory, "world", KeptWorld::VERSION).reading_from(KeptWorld::OLDEST),
         }
     }
 

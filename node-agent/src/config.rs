@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use ipnetwork::Ipv4Network;
 
-pub use crate::register::eviction::EvictionThresholds;
+pub use crate::eviction_thresholds::EvictionThresholds;
 
 /// Configuration of one node agent. The names are the same in flags, in `--config` files and here.
 #[derive(Clone, Debug)]

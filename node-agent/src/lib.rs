@@ -11,6 +11,7 @@
 mod agent;
 pub mod config;
 mod deadline;
+mod eviction_thresholds;
 mod health;
 mod https;
 mod inspect;

@@ -9,6 +9,7 @@
 mod bad_input;
 mod cli;
 mod control_alone;
+mod datagrams;
 mod faults;
 mod full_disk;
 mod kit;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    datagrams,
     kit::{
         Result,
         cluster::{Cluster, NodePlacement, PATIENCE},
@@ -47,6 +48,7 @@ pub const TESTS: &[NamedTest] = &[
     ("a_node_port_answers_on_every_node_from_outside_and_from_the_node", a_node_port_answers_everywhere),
     ("a_host_port_answers_on_its_node_from_outside_and_from_the_node", a_host_port_answers_on_its_node),
     ("a_service_without_endpoints_refuses_at_once", a_service_without_endpoints_refuses),
+    ("datagrams_to_a_service_are_refused_until_somebody_serves", datagrams::refused_until_somebody_serves),
     ("endpoints_that_come_back_are_used_again", endpoints_that_come_back_are_used_again),
     ("client_ip_affinity_keeps_one_backend", client_ip_affinity_keeps_one_backend),
     ("pods_reach_the_outside_behind_their_nodes_address", pods_reach_the_outside),

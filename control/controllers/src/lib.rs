@@ -6,7 +6,6 @@
 //! | `scheduler` | which node a pod runs on |
 //! | `objects` | the shared watches, and what both read in objects |
 //! | `engine` | informers, work queues, events, retries |
-//! | `supervise` | tasks that are started again when they end |
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -15,4 +14,5 @@ pub mod engine;
 pub mod later;
 pub mod objects;
 pub mod scheduler;
-pub mod supervise;
+
+pub use fairlead_serving::supervise;

@@ -21,3 +21,7 @@ pub mod rfc3339;
 pub mod schema;
 pub mod status;
 pub mod warnings;
+
+#[cfg(test)]
+#[path = "../../../tests/fuzzing.rs"]
+mod fuzzing;

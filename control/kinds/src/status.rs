@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::kinds::{FieldError, FieldErrorReason};
+use crate::kinds::{FieldError, FieldErrorReason, error_budget};
 
 /// An API error: HTTP code, reason and message as Kubernetes spells them.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -190,15 +190,19 @@ impl Status {
         Self { code: 504, reason: "Timeout", message: format!("Timeout: {message}"), details: Some(details) }
     }
 
-    /// 422 with one cause a field; `subject.resource` is the *kind* here, as in Kubernetes.
+    /// 422 with one cause a field, of those that are told; `subject.resource` is the *kind* here, as in Kubernetes.
     pub fn invalid(subject: Subject, errors: &[FieldError]) -> Self {
         // The text tells what is there twice once, as Go's list of errors does.
         let mut list: Vec<String> = Vec::with_capacity(errors.len());
         let mut seen = BTreeSet::new();
+        let (errors, untold) = error_budget::told(errors);
         for text in errors.iter().map(|e| format!("{}: {}", e.path, e.message)) {
             if seen.insert(text.clone()) {
                 list.push(text);
             }
+        }
+        if untold > 0 {
+            list.push(format!("… and {untold} more"));
         }
         let list = if list.len() == 1 { list[0].clone() } else { format!("[{}]", list.join(", ")) };
         let message = format!("{} \"{}\" is invalid: {list}", subject.qualified(), subject.name);
@@ -285,7 +289,7 @@ impl FieldErrorReason {
             Self::TooMany => "FieldValueTooMany",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
-            Self::Internal => "InternalError",
+            Self::Internal | Self::Untold => "InternalError",
         }
     }
 }

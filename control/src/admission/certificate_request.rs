@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::identity::Identity;
+use crate::{
+    identity::Identity,
+    request::{Verb, WriteRequest},
+};
 
 /// Sets `spec.username`, `spec.groups`, `spec.uid` and `spec.extra` to the authenticated requester.
 pub fn set_requester(object: &mut Value, identity: &Identity) {
@@ -17,6 +20,17 @@ pub fn set_requester(object: &mut Value, identity: &Identity) {
     }
     if !identity.extra.is_empty() {
         spec.insert("extra".into(), json!(identity.extra));
+    }
+}
+
+/// The same of what is to be stored, where it is a new request: nobody who was asked to change it says who sent it.
+///
+/// Source: `PrepareForCreate` of the registry's strategy, which runs after all mutation.
+pub fn keep_requester(request: &WriteRequest<'_>, object: &mut Value) {
+    let kind = request.kind;
+    let is_request = (&*kind.group, &*kind.kind) == ("certificates.k8s.io", "CertificateSigningRequest");
+    if is_request && request.operation == Verb::Create && request.subresource.is_none() {
+        set_requester(object, request.identity);
     }
 }
 

@@ -32,17 +32,22 @@ fn organizations(encoded: &str) -> Result<Vec<String>, &'static str> {
     let pem = pem.filter(|pem| pem.tag() == "CERTIFICATE REQUEST").ok_or(NO_PEM)?;
     let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|_| "malformed request")?;
     let subject = &request.certification_request_info.subject;
-    Ok(subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect())
+    // Whoever reads the certificate later may know encodings that are not known here.
+    let unreadable = |_| "an organization of the subject is in an encoding that is not supported";
+    subject.iter_organization().map(|o| o.as_str().map(str::to_owned).map_err(unreadable)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, KeyPair};
+    use rcgen::{
+        CertificateParams, DnType, DnValue, KeyPair,
+        string::{BmpString, TeletexString},
+    };
     use serde_json::json;
 
     use super::*;
 
-    fn request(signer: &str, organization: &str) -> Value {
+    fn request(signer: &str, organization: impl Into<DnValue>) -> Value {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::OrganizationName, organization);
         let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
@@ -57,6 +62,14 @@ mod tests {
             violation(&request(CLIENT_SIGNER, MASTERS)).unwrap(),
             "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"
         );
+        for masters in [
+            DnValue::TeletexString(TeletexString::try_from(MASTERS).unwrap()),
+            DnValue::BmpString(BmpString::try_from(MASTERS).unwrap()),
+        ] {
+            let why =
+                violation(&request(CLIENT_SIGNER, masters)).expect("it cannot be told that it is not for masters");
+            assert!(why.starts_with("failed to parse CSR: an organization"), "{why}");
+        }
         let malformed = json!({"spec": {"signerName": CLIENT_SIGNER, "request": "AAAA"}});
         assert_eq!(violation(&malformed).unwrap(), "failed to parse CSR: PEM block type must be CERTIFICATE REQUEST");
     }

@@ -3,11 +3,14 @@
 //!
 //! Source: `k8s.io/component-helpers/resource`, and the copy of it in LimitRanger.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::amounts::{self, Amounts};
 use crate::kinds::{
-    reading::{entries, items, text},
+    quantity::Quantity,
+    reading::{entries, first_by_name, items, text},
     resource_name::is_huge_page,
 };
 
@@ -44,27 +47,38 @@ pub fn is_sidecar(container: &Value) -> bool {
 fn sum(pod: &Value, list: &str, reckoning: Reckoning) -> Amounts {
     let spec = &pod["spec"];
     let in_quota = reckoning == Reckoning::Quota;
-    let of = |container: &Value, statuses: &str, running: bool| {
+    let is_infeasible = is_resize_infeasible(pod);
+    let statuses = |statuses: &str| match in_quota {
+        true => first_by_name(items(&pod["status"][statuses])),
+        false => HashMap::new(),
+    };
+    let of = |container: &Value, statuses: &HashMap<&str, &Value>| {
         let said = amounts::read(&container["resources"][list]);
-        if in_quota && running { with_status(pod, container, statuses, list, said) } else { said }
+        match statuses.get(text(container, "name")) {
+            Some(status) => with_status(status, is_infeasible, list, said),
+            None => said,
+        }
     };
     let mut all = Amounts::new();
+    let of_apps = statuses("containerStatuses");
     for container in items(&spec["containers"]) {
-        amounts::add(&mut all, &of(container, "containerStatuses", true));
+        amounts::add(&mut all, &of(container, &of_apps));
     }
+    let (of_sidecars, of_others) = (statuses("initContainerStatuses"), HashMap::new());
     let (mut sidecars, mut starting) = (Amounts::new(), Amounts::new());
     for container in items(&spec["initContainers"]) {
         let sidecar = is_sidecar(container);
-        let own = of(container, "initContainerStatuses", sidecar);
+        let mut own = of(container, if sidecar { &of_sidecars } else { &of_others });
         if sidecar {
             amounts::add(&mut all, &own);
             amounts::add(&mut sidecars, &own);
-            amounts::raise(&mut starting, &sidecars);
-        } else {
-            let mut beside = own;
-            amounts::add(&mut beside, &sidecars);
-            amounts::raise(&mut starting, &beside);
         }
+        // What it does not name, it changes nothing of: the sidecars before it were counted when they came.
+        for (name, amount) in &mut own {
+            let beside = sidecars.get(name).copied().unwrap_or(Quantity::ZERO);
+            *amount = if sidecar { beside } else { amount.saturating_add(beside) };
+        }
+        amounts::raise(&mut starting, &own);
     }
     amounts::raise(&mut all, &starting);
     for (name, amount) in amounts::read(&spec["resources"][list]) {
@@ -89,9 +103,7 @@ fn is_of_pods(name: &str, with_pages: bool) -> bool {
 }
 
 /// What a container holds while its resize is under way: the most of what it was given, has and asks for.
-fn with_status(pod: &Value, container: &Value, statuses: &str, list: &str, said: Amounts) -> Amounts {
-    let name = text(container, "name");
-    let Some(status) = items(&pod["status"][statuses]).find(|status| text(status, "name") == name) else { return said };
+fn with_status(status: &Value, is_infeasible: bool, list: &str, said: Amounts) -> Amounts {
     if status["resources"].is_null() {
         return said;
     }
@@ -99,7 +111,7 @@ fn with_status(pod: &Value, container: &Value, statuses: &str, list: &str, said:
     if list == "requests" {
         amounts::raise(&mut held, &amounts::read(&status["allocatedResources"]));
     }
-    if !is_resize_infeasible(pod) {
+    if !is_infeasible {
         amounts::raise(&mut held, &said);
     }
     held

@@ -1,6 +1,9 @@
 //! Which addresses and ports one Service needs, and how they are filled in.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
 
 use serde_json::{Value, json};
 
@@ -115,17 +118,22 @@ impl ServiceAllocation<'_> {
         let mut taken = Vec::new();
         let mut by_port: HashMap<i64, u16> = HashMap::new();
         let asked: Vec<(i64, i64)> = ports(spec).map(|p| (number(p, "port"), number(p, "nodePort"))).collect();
+        let mut siblings: HashMap<i64, i64> = HashMap::new();
+        for (port, node_port) in asked.iter().filter(|(_, node_port)| *node_port != 0) {
+            siblings.entry(*port).or_insert(*node_port);
+        }
+        let asked_for: HashSet<i64> = asked.iter().map(|(_, node_port)| *node_port).collect();
         for (i, port) in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
             let (own, mut wanted) = asked[i];
             if wanted == 0 && !automatic {
                 continue;
             }
             if wanted == 0 {
-                let sibling = asked.iter().find(|(port, node_port)| *port == own && *node_port != 0);
-                wanted = by_port.get(&own).map(|p| i64::from(*p)).or(sibling.map(|s| s.1)).unwrap_or(0);
+                let sibling = siblings.get(&own).copied();
+                wanted = by_port.get(&own).map(|p| i64::from(*p)).or(sibling).unwrap_or(0);
             }
             let given = match wanted {
-                0 => self.next_port(&mut taken, &asked)?,
+                0 => self.next_port(&mut taken, &asked_for)?,
                 wanted => match self.claim(wanted, &mut taken) {
                     Ok(port) => port,
                     Err(error) => {
@@ -140,7 +148,7 @@ impl ServiceAllocation<'_> {
         }
         if local {
             match number(spec, "healthCheckNodePort") {
-                0 => spec["healthCheckNodePort"] = self.next_port(&mut taken, &asked)?.into(),
+                0 => spec["healthCheckNodePort"] = self.next_port(&mut taken, &asked_for)?.into(),
                 wanted => {
                     if let Err(error) = self.claim(wanted, &mut taken) {
                         errors.push(FieldError::invalid("spec.healthCheckNodePort", &json!(wanted), error.to_string()));
@@ -163,11 +171,11 @@ impl ServiceAllocation<'_> {
     }
 
     /// Any free port that this Service asks for nowhere else.
-    fn next_port(&self, taken: &mut Vec<u16>, asked: &[(i64, i64)]) -> Result<u16, NodePortError> {
+    fn next_port(&self, taken: &mut Vec<u16>, asked: &HashSet<i64>) -> Result<u16, NodePortError> {
         let port = self.node_ports.any_free(|port| {
             taken.contains(&port)
                 || self.before.node_ports.contains(&port)
-                || asked.iter().any(|(_, wanted)| *wanted == i64::from(port))
+                || asked.contains(&i64::from(port))
                 || (self.is_port_taken)(port)
         })?;
         taken.push(port);

@@ -12,9 +12,9 @@ use super::{
     response, review, subresource, write,
 };
 use crate::{
-    admission::deadline,
     aggregation::{Aggregator, Backend},
     auth::{account_token::TokenIssuer, gate::Handler, in_flight::Seat},
+    deadline,
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,
@@ -213,13 +213,13 @@ async fn handled(
         // while a client withholds a body that nothing looks at.
         return (Box::pin(verb(api, &call, &[])).await, Vec::new());
     }
-    let body = match request::read(body).await {
+    let seat = parts.extensions.get::<Arc<Seat>>().cloned();
+    let body = match request::read(body, seat.as_deref()).await {
         Ok(body) => body,
         Err(status) => return (Err(status), Vec::new()),
     };
     // In a task of its own: a client that goes away drops its answer, never half a change.
     let (writes, api) = (api.inner.writes.clone(), api.clone());
-    let seat = parts.extensions.get::<Arc<Seat>>().cloned();
     let handle = async move {
         // In a box: what handles a request takes 20 kB, which each layer around it would move, most of them twice.
         let handled = Box::pin(verb(&api, &call, &body));

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::{Status, pretty::pretty, protobuf::answer};
 use crate::request::{
@@ -125,12 +126,21 @@ fn reencoded(json: &Bytes, info: &RequestInfo, accepted: Accepted) -> Option<(En
     }
 }
 
+/// How many answers are compressed at a time. Each holds its text twice: any further one is sent as it is.
+const COMPRESSED_AT_A_TIME: usize = 16;
+static COMPRESSING: Semaphore = Semaphore::const_new(COMPRESSED_AT_A_TIME);
+
 /// Compresses a long answer, if the client takes that.
-pub async fn compress(mut response: Response, info: &RequestInfo) -> Response {
+pub async fn compress(response: Response, info: &RequestInfo) -> Response {
+    compress_within(&COMPRESSING, response, info).await
+}
+
+async fn compress_within(permits: &Semaphore, mut response: Response, info: &RequestInfo) -> Response {
     let Some(Whole(body)) = response.extensions_mut().remove::<Whole>() else { return response };
     if !info.gzip || body.len() <= COMPRESS_FROM {
         return response;
     }
+    let Ok(_permit) = permits.try_acquire() else { return response };
     // Long enough to keep others waiting.
     let compressed = tokio::task::spawn_blocking(move || {
         let mut out = GzEncoder::new(Vec::with_capacity(body.len() / 6), COMPRESSION);
@@ -166,6 +176,20 @@ pub fn refusal(status: &Status) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn few_answers_are_compressed_at_a_time() {
+        let (mut parts, ()) = http::Request::get("/api").body(()).unwrap().into_parts();
+        parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let info = RequestInfo::of(&parts).unwrap();
+        let long = || json(StatusCode::OK, "x".repeat(COMPRESS_FROM + 1));
+        let is_gzip = |response: &Response| response.headers().contains_key(header::CONTENT_ENCODING);
+        let permits = Semaphore::new(1);
+        let taken = permits.acquire().await.unwrap();
+        assert!(!is_gzip(&compress_within(&permits, long(), &info).await));
+        drop(taken);
+        assert!(is_gzip(&compress_within(&permits, long(), &info).await));
+    }
 
     #[test]
     fn warnings_never_make_headers_too_long() {

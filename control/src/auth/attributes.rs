@@ -1,7 +1,10 @@
 //! What authorisation is asked about: a verb on a resource, or on another path. Made from a parsed request, or by a
 //! review.
 
-use crate::request::{RequestInfo, path::RequestPath, selector::FieldSelector};
+use crate::{
+    kinds::names,
+    request::{RequestInfo, Verb, path::RequestPath, selector::FieldSelector},
+};
 
 /// Kubernetes' authorisation attributes, without the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +35,10 @@ pub struct Resource<'a> {
     pub resource: &'a str,
     /// `status`, `log`…
     pub subresource: &'a str,
-    /// The object's name; for requests about many the one that the field selector demands.
+    /// The object's name; of a list or watch the one that the field selector demands.
     pub name: &'a str,
-    /// The selector that narrows a list, watch or deletecollection: the very one that the handler will apply.
+    /// The selector that narrows a list, watch or deletecollection: the very one that the handler will apply. `None`
+    /// for every other verb: what is created has the name that its body says, whatever a selector says.
     pub fields: Option<&'a FieldSelector>,
 }
 
@@ -47,9 +51,14 @@ impl<'a> Attributes<'a> {
                 return Self::Path { verb: info.method.as_str().to_ascii_lowercase(), path };
             }
         };
-        let about_many = path.name.is_none();
-        let fields = about_many.then_some(&info.query.field_selector);
-        let name = path.name.as_deref().or_else(|| fields.and_then(FieldSelector::name)).unwrap_or_default();
+        // As `RequestInfoFactory` does: the old form of a watch has no selectors, and only what is read has a name by
+        // one.
+        let about_many = path.name.is_none() && path.subresource.is_none() && !path.watch_prefix;
+        let is_narrowed = about_many && matches!(info.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+        let fields = is_narrowed.then_some(&info.query.field_selector);
+        let selected = fields.filter(|_| info.verb != Verb::DeleteCollection).and_then(FieldSelector::name);
+        let selected = selected.filter(|name| names::path_segment(name).is_empty());
+        let name = path.name.as_deref().or(selected).unwrap_or_default();
         let is_namespace = path.group.is_empty() && path.resource == "namespaces";
         let namespace = if is_namespace { path.name.as_deref() } else { path.namespace.as_deref() };
         Self::Resource(Resource {
@@ -76,6 +85,30 @@ impl Resource<'_> {
 mod tests {
     use super::*;
     use crate::request::tests::info;
+
+    #[test]
+    fn a_selector_names_nothing_that_is_created_or_deleted() {
+        let selector = "fieldSelector=metadata.name%3Dapp";
+        let of = |method: &str, path: &str| {
+            let info = info(method, &format!("{path}?{selector}"));
+            match Attributes::of(&info) {
+                Attributes::Resource(r) => {
+                    (r.verb.to_owned(), r.name.to_owned(), r.is_narrowed_to("metadata.name", "app"))
+                }
+                path => panic!("{path:?}"),
+            }
+        };
+        let secrets = "/api/v1/namespaces/a/secrets";
+        assert_eq!(of("GET", secrets), ("list".to_owned(), "app".to_owned(), true));
+        assert_eq!(of("POST", secrets), ("create".to_owned(), String::new(), false));
+        assert_eq!(of("DELETE", secrets), ("deletecollection".to_owned(), String::new(), true));
+        assert_eq!(of("PATCH", secrets), ("patch".to_owned(), String::new(), false));
+        let watch = "/api/v1/watch/namespaces/a/secrets";
+        assert_eq!(of("GET", watch), ("watch".to_owned(), String::new(), false));
+        let info = info("GET", "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name%3Da%2Fb");
+        let Attributes::Resource(resource) = Attributes::of(&info) else { panic!("no resource") };
+        assert_eq!(resource.name, "", "no object has such a name");
+    }
 
     #[test]
     fn names_come_from_the_path_or_from_the_selector_that_the_handler_applies() {

@@ -9,7 +9,8 @@ use std::{
 };
 
 use axum::{body::Body, response::IntoResponse};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -20,8 +21,9 @@ use super::{
     authorizer::{Authorizer, Verdict},
     client_certificate::{BadCertificate, CertificateIdentity},
     ending_body::EndingBody,
+    held_body::{self, HeldBody},
     impersonation::{Impersonation, ImpersonationError},
-    in_flight::InFlight,
+    in_flight::{InFlight, Seat},
     stream_access,
     token::TokenAuthenticator,
 };
@@ -120,8 +122,8 @@ impl Gate {
             self.metrics.refused(status.code);
             return refusal(&status);
         }
-        // One that asks for another protocol has its seat until that is agreed on; a write that has begun keeps it
-        // until it has ended, though its client may go away.
+        // One that asks for another protocol has its seat until that is agreed on, any other until its answer is sent;
+        // a write that has begun keeps it until it has ended, though its client may go away.
         let seat = seat.map(Arc::new);
         if let Some(seat) = &seat {
             parts.extensions.insert(seat.clone());
@@ -134,9 +136,12 @@ impl Gate {
             as_whom,
             certificate,
         });
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
+        let has_switched = response.extensions().get::<UpgradedAnswer>().is_some();
+        let admitted = admitted.filter(|_| is_long_running || has_switched);
+        let Some(admitted) = admitted else { return self.held(response, seat, is_read) };
         drop(seat);
-        let Some(admitted) = admitted else { return response };
         let closing = self.closing.cancelled_owned();
         if let Some(UpgradedAnswer(cut)) = response.extensions().get::<UpgradedAnswer>().cloned() {
             tokio::spawn(async move {
@@ -149,6 +154,26 @@ impl Gate {
             return response;
         }
         response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
+    }
+
+    /// An answer that has an end, with the seat of its request until it is sent. A short one needs none: the connection
+    /// takes it at once.
+    fn held(&self, response: Response<Body>, seat: Option<Arc<Seat>>, is_read: bool) -> Response<Body> {
+        let bytes = response.body().size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if bytes.is_some_and(|bytes| bytes <= held_body::PIECE) {
+            return response;
+        }
+        let memory = match (&seat, bytes) {
+            (Some(seat), Some(bytes)) => match seat.keep_for_answer(bytes, is_read) {
+                Ok(memory) => Some(memory),
+                Err(too_many) => {
+                    self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
+                    return too_many.to_response();
+                }
+            },
+            _ => None,
+        };
+        response.map(|body| Body::new(HeldBody::new(body, seat, memory, held_body::LONGEST)))
     }
 
     /// What is asked, with its user, and whom that user acts as. Whether they may is not decided yet.
@@ -258,164 +283,4 @@ fn refusal(status: &Status) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::StreamExt;
-    use http_body_util::BodyExt;
-    use jiff::Timestamp;
-    use tokio::sync::Notify;
-
-    use super::*;
-    use crate::{
-        api::open_store,
-        auth::bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
-        encode,
-        kinds::Registry,
-        metrics::Metrics,
-        request::Verb,
-        store::{Change, Expect, Key, Store, Write},
-    };
-
-    /// Answers everything by switching protocols.
-    struct Switching(UpgradedAnswer);
-
-    #[async_trait::async_trait]
-    impl Handler for Switching {
-        fn is_long_running(&self, _: &RequestInfo) -> bool {
-            false
-        }
-
-        async fn answer(&self, _: RequestInfo, request: Request<Body>) -> Response<Body> {
-            assert!(request.headers().contains_key(AUDIT_ID), "a server behind this one logs the same id");
-            let mut response = Response::default();
-            response.extensions_mut().insert(self.0.clone());
-            response
-        }
-    }
-
-    /// A gate before `handler`, and the token of somebody whom it lets through as long as the token is not withdrawn.
-    struct Guarded {
-        gate: Gate,
-        token: BootstrapToken,
-        store: Arc<dyn Store>,
-        withdraw: Write,
-        _dir: tempfile::TempDir,
-    }
-
-    impl Guarded {
-        async fn start(handler: impl Handler) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
-            let token = BootstrapToken::random();
-            let secret = token.to_secret(expiration(Timestamp::now(), Duration::from_secs(100_000)));
-            let key = Key { resource: "secrets".into(), name: format!("{NAMESPACE}/{}", token.secret_name()).into() };
-            let kind = Registry::default().snapshot().by_path("", "v1", "secrets").unwrap();
-            let draft = encode::draft(&kind, &serde_json::to_value(&secret).unwrap());
-            let write = Write { key: key.clone(), expect: Expect::Absent, change: Change::Put(draft) };
-            let stored = store.write_one(write).await.unwrap();
-            let metrics = Metrics::default().requests().clone();
-            let authorizer = Authorizer::new(store.clone());
-            let gate = Gate::new(Arc::new(handler), authorizer, metrics, CancellationToken::new())
-                .asking_again_every(Duration::from_millis(1));
-            let withdraw = Write { key, expect: Expect::At(stored.revision), change: Change::Delete };
-            Self { gate, token, store, withdraw, _dir: dir }
-        }
-
-        fn request(&self) -> http::request::Builder {
-            let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-            Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {}", self.token))
-        }
-    }
-
-    /// Answers everything with one line and no end.
-    struct Endless;
-
-    #[async_trait::async_trait]
-    impl Handler for Endless {
-        fn is_long_running(&self, _: &RequestInfo) -> bool {
-            true
-        }
-
-        async fn answer(&self, _: RequestInfo, _: Request<Body>) -> Response<Body> {
-            let first = futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"one"))]);
-            Response::new(Body::from_stream(first.chain(futures::stream::pending())))
-        }
-    }
-
-    /// Says that it was asked, and waits to be let go on.
-    struct Slow {
-        asked: Notify,
-        released: Notify,
-    }
-
-    #[async_trait::async_trait]
-    impl Handler for Slow {
-        fn is_long_running(&self, info: &RequestInfo) -> bool {
-            info.verb == Verb::Watch
-        }
-
-        async fn answer(&self, info: RequestInfo, _: Request<Body>) -> Response<Body> {
-            if info.verb != Verb::Watch {
-                self.asked.notify_one();
-                self.released.notified().await;
-            }
-            Response::new(Body::empty())
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_too_much_is_told_to_come_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
-        let slow = Arc::new(Slow { asked: Notify::new(), released: Notify::new() });
-        let metrics = Metrics::default().requests().clone();
-        let authorizer = Authorizer::new(store);
-        let gate =
-            Gate::new(slow.clone(), authorizer, metrics, CancellationToken::new()).limited_to(InFlight::new(1, 1));
-        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
-        let held = CertificateIdentity { identity: node, not_after: i64::MAX };
-        let certificate: Arc<ConnectionCertificate> = Arc::new(Some(Ok(held)));
-        let ask = |path: &str| {
-            let request = Request::get(path).body(Body::empty()).unwrap();
-            gate.clone().answer(request, certificate.clone())
-        };
-        let first = tokio::spawn(ask("/api/v1/nodes"));
-        slow.asked.notified().await;
-        let refused = ask("/api/v1/secrets").await;
-        assert_eq!(
-            (refused.status().as_u16(), &refused.headers()["retry-after"]),
-            (429, &HeaderValue::from_static("1"))
-        );
-        let text = refused.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(text, "Too many requests, please try again later.\n");
-        assert_eq!(ask("/api/v1/nodes?watch=1").await.status(), 200, "a watch needs no seat");
-        slow.released.notify_one();
-        assert_eq!(first.await.unwrap().status(), 200);
-        assert_eq!(ask("/api/v1/secrets").await.status(), 403, "there is a seat again, but no right");
-    }
-
-    #[tokio::test]
-    async fn a_watch_ends_when_its_users_credential_is_withdrawn_and_not_before() {
-        let guarded = Guarded::start(Endless).await;
-        let request = guarded.request().body(Body::empty()).unwrap();
-        let mut body = guarded.gate.clone().answer(request, Arc::new(None)).await.into_body();
-        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
-
-        let early = tokio::time::timeout(Duration::from_millis(50), body.frame()).await;
-        assert!(early.is_err(), "a watch that is still allowed goes on");
-        guarded.store.write_one(guarded.withdraw).await.unwrap();
-        let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
-        assert!(end.expect("it ends in time").is_none());
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_switched_protocols_is_cut_when_its_credential_is_withdrawn() {
-        let cut = CancellationToken::new();
-        let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
-        let request = guarded.request().header(header::UPGRADE, "websocket").body(Body::empty()).unwrap();
-        guarded.gate.clone().answer(request, Arc::new(None)).await;
-        let early = tokio::time::timeout(Duration::from_millis(50), cut.cancelled()).await;
-        assert!(early.is_err(), "one that is still allowed goes on");
-        guarded.store.write_one(guarded.withdraw).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
-    }
-}
+mod tests;

@@ -2,9 +2,11 @@
 //! once, and its client comes again a second later.
 //!
 //! Requests that may have no end are not counted, and the administrator always gets an answer. By which nodes show that
-//! they live has seats of its own: whoever takes all others must not make nodes look dead. A request has its seat from
-//! [`InFlight::enter`] until its answer is made and what it started has ended, even if its client has gone; whatever
-//! decides who waits and who is refused stays behind that function.
+//! they live has seats of its own: whoever takes all others must not make nodes look dead. Seats are divided among
+//! users ([`Shares`]), and no node takes those of another. A request has its seat from [`InFlight::enter`] until what
+//! it started has ended and its answer is sent, even if its client has gone; but not while its client withholds its
+//! body ([`Seat::read`]). Bodies that come and answers that go have memory of their own, divided in the same way.
+//! Whatever decides who waits and who is refused stays behind these functions.
 //!
 //! Source: `WithMaxInFlightLimit` of `k8s.io/apiserver`.
 
@@ -12,26 +14,49 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
 
+use super::shares::{Share, Shares};
 use crate::{
     identity::{Identity, MASTERS},
     request::{RequestInfo, Verb, path::ResourcePath},
+    status::Status,
 };
 
 /// The limits. Clones share the seats.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct InFlight {
     /// `None` where there is no limit.
-    reads: Option<Arc<Semaphore>>,
-    writes: Option<Arc<Semaphore>>,
-    heartbeats: Option<Arc<Semaphore>>,
+    reads: Option<Arc<Shares>>,
+    writes: Option<Arc<Shares>>,
+    heartbeats: Option<Arc<Shares>>,
+    bodies: Arc<Shares>,
+    answers: Arc<Shares>,
 }
+
+/// Bytes of all bodies that have not come whole, or whose requests are being handled.
+const BODIES: usize = 128 << 20;
+/// Bytes of all long answers that are being sent.
+const ANSWERS: usize = 256 << 20;
+/// Heartbeats of one node at a time: its Lease and its status, and one more of each that its agent has given up on.
+const HEARTBEATS_OF_A_NODE: usize = 4;
 
 /// The right to be handled; given back when it is dropped.
 #[derive(Debug)]
 pub struct Seat {
-    _permit: Option<OwnedSemaphorePermit>,
+    user: String,
+    /// Finds a seat where there is none.
+    is_master: bool,
+    limits: InFlight,
+    /// Which seats this is one of; `None` where they are not limited.
+    seats: Option<Arc<Shares>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    seat: Option<Share>,
+    body: Option<Share>,
 }
 
 /// There is no seat for a request.
@@ -39,11 +64,23 @@ pub struct Seat {
 #[error("too many requests are in flight")]
 pub struct TooMany;
 
+impl Default for InFlight {
+    fn default() -> Self {
+        Self::new(0, 0)
+    }
+}
+
 impl InFlight {
     /// At most so many requests that read, so many others, and as many heartbeats of nodes. 0 is no limit.
     pub fn new(reads: usize, writes: usize) -> Self {
-        let seats = |count: usize| (count > 0).then(|| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))));
-        Self { reads: seats(reads), writes: seats(writes), heartbeats: seats(writes) }
+        let seats = |count: usize, most_each: usize| (count > 0).then(|| Shares::new(count, most_each));
+        Self {
+            reads: seats(reads, usize::MAX),
+            writes: seats(writes, usize::MAX),
+            heartbeats: seats(writes, HEARTBEATS_OF_A_NODE),
+            bodies: Shares::new(BODIES, usize::MAX),
+            answers: Shares::new(ANSWERS, usize::MAX),
+        }
     }
 
     /// A seat for the request of a user, if there is one.
@@ -59,11 +96,56 @@ impl InFlight {
             true => &self.reads,
             false => &self.writes,
         };
-        let Some(seats) = seats else { return Ok(Seat { _permit: None }) };
-        match seats.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Seat { _permit: Some(permit) }),
-            Err(_) if identity.is_in(MASTERS) => Ok(Seat { _permit: None }),
-            Err(_) => Err(TooMany),
+        let seat = Seat {
+            user: identity.name.clone(),
+            is_master: identity.is_in(MASTERS),
+            limits: self.clone(),
+            seats: seats.clone(),
+            held: Mutex::default(),
+        };
+        seat.take().map(|()| seat)
+    }
+}
+
+impl Seat {
+    fn take(&self) -> Result<(), TooMany> {
+        let Some(seats) = &self.seats else { return Ok(()) };
+        let taken = seats.take(&self.user, 1);
+        if taken.is_none() && !self.is_master {
+            return Err(TooMany);
+        }
+        self.held.lock().seat = taken;
+        Ok(())
+    }
+
+    /// Waits for the body of the request. One that does not come takes no seat from others: it is given back for so
+    /// long, and taken again once the body is there.
+    pub async fn read<T>(&self, body: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        self.held.lock().seat = None;
+        let body = body.await?;
+        self.take().map_err(|too_many| too_many.to_status())?;
+        Ok(body)
+    }
+
+    /// Has room for so many bytes of the body kept until the request has ended.
+    pub fn keep_for_body(&self, bytes: usize) -> Result<(), Status> {
+        let mut held = self.held.lock();
+        let kept = match &mut held.body {
+            Some(body) => body.grow(bytes),
+            None => {
+                held.body = self.limits.bodies.take(&self.user, bytes);
+                held.body.is_some()
+            }
+        };
+        if kept || self.is_master { Ok(()) } else { Err(TooMany.to_status()) }
+    }
+
+    /// Room for an answer of so many bytes. What has changed something is always told.
+    pub fn keep_for_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+        let answers = &self.limits.answers;
+        match is_read && !self.is_master {
+            true => answers.take_or_first(&self.user, bytes).ok_or(TooMany),
+            false => Ok(answers.take_anyway(&self.user, bytes)),
         }
     }
 }
@@ -79,6 +161,11 @@ fn is_heartbeat(identity: &Identity, info: &RequestInfo) -> bool {
 }
 
 impl TooMany {
+    /// The 429 where a body was waited for.
+    fn to_status(&self) -> Status {
+        Status::too_many_requests("Too many requests, please try again later.", 1, "TooManyRequests", &self.to_string())
+    }
+
     /// The 429, as Kubernetes sends it: no `Status`.
     pub fn to_response(&self) -> Response<Body> {
         let mut response = Response::new(Body::from("Too many requests, please try again later.\n"));
@@ -126,5 +213,66 @@ mod tests {
         let path = InFlight::new(1, 1);
         let _get = path.enter(&user, &info("GET", "/version")).unwrap();
         assert!(path.enter(&user, &info("POST", "/api/v1/nodes")).is_ok(), "a path is read");
+    }
+    #[test]
+    fn no_user_takes_the_seats_of_others() {
+        let limits = InFlight::new(400, 200);
+        let user = |name: &str| Identity::authenticated(name.to_owned(), Vec::new());
+        let enter = |name: &str| limits.enter(&user(name), &info("POST", "/api/v1/namespaces/a/pods"));
+        let taken: Vec<Seat> = std::iter::from_fn(|| enter("system:serviceaccount:a:b").ok()).collect();
+        assert_eq!(taken.len(), 101);
+        assert!(enter("joe").is_ok());
+
+        let node = |name: &str| Identity::authenticated(format!("system:node:{name}"), vec!["system:nodes".into()]);
+        let beat = |name: &str| {
+            let lease = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}");
+            limits.enter(&node(name), &info("PUT", &lease))
+        };
+        let taken: Vec<Seat> = std::iter::from_fn(|| beat("stolen").ok()).collect();
+        assert_eq!(taken.len(), HEARTBEATS_OF_A_NODE);
+        assert!(beat("other").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_takes_no_seat() {
+        let limits = InFlight::new(1, 1);
+        let user = Identity::authenticated("joe".into(), Vec::new());
+        let post = info("POST", "/api/v1/namespaces/a/pods");
+        let waiting = limits.enter(&user, &post).unwrap();
+        let (send, body) = tokio::sync::oneshot::channel();
+        let read = waiting.read(async { Ok(body.await.ok()) });
+        let mut read = std::pin::pin!(read);
+        assert!(futures::poll!(read.as_mut()).is_pending());
+        let other = limits.enter(&user, &post).expect("the one that waits has no seat");
+        send.send("body").unwrap();
+        assert_eq!(read.await.unwrap_err().code, 429, "it comes again");
+        drop(other);
+        assert_eq!(waiting.read(async { Ok(1) }).await.unwrap(), 1);
+        assert_eq!(limits.enter(&user, &post).unwrap_err(), TooMany, "it has its seat again");
+    }
+
+    #[test]
+    fn the_memory_of_bodies_and_answers_is_bounded_for_each_user() {
+        let limits = InFlight::new(0, 0);
+        let enter = |name: &str| {
+            let user = Identity::authenticated(name.to_owned(), Vec::new());
+            limits.enter(&user, &info("POST", "/api/v1/namespaces/a/pods")).unwrap()
+        };
+        let (joe, ann) = (enter("joe"), enter("ann"));
+        let mut kept = 0;
+        while joe.keep_for_body(1 << 20).is_ok() {
+            kept += 1;
+        }
+        assert_eq!(kept, (BODIES >> 21) + 1);
+        assert!(ann.keep_for_body(3 << 20).is_ok());
+        drop(joe);
+        let joe = enter("joe");
+        assert!(joe.keep_for_body(3 << 20).is_ok(), "what it held is free again");
+
+        let large = joe.keep_for_answer(2 * ANSWERS, true).expect("the first is always sent");
+        assert_eq!(joe.keep_for_answer(1, true).unwrap_err(), TooMany);
+        assert!(joe.keep_for_answer(1, false).is_ok(), "what changed something is told");
+        drop(large);
+        assert!(joe.keep_for_answer(1, true).is_ok());
     }
 }

@@ -3,8 +3,9 @@
 //! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`, `account_token` and
 //! `secret_token`) tell who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules
 //! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits
-//! how many requests it lets in at a time. `node_restriction` decides what a node may write, `param_access` to which
-//! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
+//! how many requests it lets in at a time, divided among users by `shares`; `held_body` keeps the seat of a request
+//! until its answer is sent. `node_restriction` decides what a node may write, `param_access` to which parameters an
+//! admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
 
 pub mod account_token;
 pub mod attributes;
@@ -14,6 +15,7 @@ pub mod bootstrap_token;
 pub mod client_certificate;
 mod ending_body;
 pub mod gate;
+mod held_body;
 mod impersonation;
 pub mod in_flight;
 pub mod node;
@@ -23,6 +25,7 @@ mod pod_references;
 pub mod rbac;
 pub mod secret_token;
 pub mod secret_token_use;
+mod shares;
 pub mod signer_access;
 mod stored_facts;
 mod stream_access;

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::{converted::Converted, ownership::Conversions};
 use crate::{
-    admission::deadline,
     custom::{WebhookConversion, definition::Definition},
-    kinds::{Kind, Storage},
+    deadline,
+    kinds::{Kind, Storage, error_budget, names},
     status::Status,
     store::{Object, PackedHeader, Store},
     webhook::{Client, ClientConfig, ConfigError, Dial},
@@ -196,11 +196,26 @@ fn accept(original: &Value, mut converted: Value, version: &str) -> Result<Value
     for field in ["labels", "annotations"] {
         match &converted["metadata"][field] {
             Value::Null => drop(metadata.as_object_mut().and_then(|map| map.shift_remove(field))),
-            own => metadata[field] = own.clone(),
+            own => metadata[field] = texts(field, own)?.clone(),
         }
     }
     converted["metadata"] = metadata;
     Ok(converted)
+}
+
+/// Labels or annotations as a webhook made them, which everybody takes for maps of texts.
+fn texts<'a>(field: &str, map: &'a Value) -> Result<&'a Value, String> {
+    let invalid = |why: &str| format!("invalid converted object: metadata.{field}{why}");
+    let entries = map.as_object().ok_or_else(|| invalid(" is no map of texts"))?;
+    if let Some((key, _)) = entries.iter().find(|(_, value)| !value.is_string()) {
+        return Err(invalid(&format!("[{}] must be a string", error_budget::cut(key.clone()))));
+    }
+    let path = format!("metadata.{field}");
+    let errors = error_budget::within(|| match field {
+        "labels" => names::labels(&path, map),
+        _ => names::annotations(&path, map),
+    });
+    errors.first().map_or(Ok(map), |error| Err(format!("invalid converted object: {}: {}", error.path, error.message)))
 }
 
 fn key(object: &Value, version: &str) -> ReadKey {
@@ -292,7 +307,7 @@ pub async fn to_stored(kind: &Kind, mut object: Value, old: Option<&Object>) -> 
         Some(Ok(old)) => Some(from_stored(kind, old).await?),
         Some(Err(error)) => return Err(Status::internal(format!("a stored object is damaged: {error}"))),
     };
-    let errors = (kind.validate)(&object, old.as_ref());
+    let errors = error_budget::within(|| (kind.validate)(&object, old.as_ref()));
     if !errors.is_empty() {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let subject = crate::status::Subject { group: &kind.group, resource: &kind.kind, name };
@@ -311,5 +326,26 @@ impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Caller { kind, client, .. } = &*self.caller;
         f.debug_struct("Webhook").field("kind", kind).field("client", client).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_annotations_are_maps_of_texts_whatever_a_webhook_makes_of_them() {
+        let object = |field: &str, value: Value| json!({"apiVersion": "a/v1", "kind": "B", "metadata": {"name": "c", field: value}});
+        let original = object("labels", json!({"a": "b"}));
+        let accepted = |converted: Value| accept(&original, converted, "a/v1");
+        assert_eq!(accepted(object("labels", json!({"a": "c"}))).unwrap()["metadata"]["labels"], json!({"a": "c"}));
+        assert!(accepted(object("labels", Value::Null)).unwrap()["metadata"]["labels"].is_null());
+        for field in ["labels", "annotations"] {
+            for value in [json!("x"), json!(["x"]), json!({"a": 1}), json!({"a": {"b": "c"}}), json!({"no good": "x"})]
+            {
+                let refused = accepted(object(field, value.clone())).unwrap_err();
+                assert!(refused.contains(&format!("metadata.{field}")), "{value}: {refused}");
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{admission::deadline, status::Status};
+use crate::{deadline, status::Status};
 
 /// Conversions that were made, or are being made. Bounded: the oldest go first.
 #[derive(Default)]
@@ -106,7 +106,9 @@ impl Converted {
                 let failed =
                     |error: tokio::task::JoinError| Err(Status::internal(format!("a conversion failed: {error}")));
                 let made = calling.await.unwrap_or_else(failed).map(Arc::new);
-                kept.lock().settle(number, &claimed, made.as_deref().map_or(&[], Vec::as_slice));
+                let made_of = made.as_deref().map_or(&[][..], Vec::as_slice);
+                let sizes: Vec<usize> = made_of.iter().map(|object| object.to_string().len()).collect();
+                kept.lock().settle(number, &claimed, made_of, &sizes);
                 made
             };
             let batch: Batch = batch.boxed().shared();
@@ -122,7 +124,9 @@ impl Converted {
 
 impl Inner {
     /// Keeps what a batch has made, and forgets that it tried the rest.
-    fn settle(&mut self, number: u64, claimed: &[(Digest, usize)], made: &[Value]) {
+    ///
+    /// `sizes` are those of what was made: a webhook may make much of little.
+    fn settle(&mut self, number: u64, claimed: &[(Digest, usize)], made: &[Value], sizes: &[usize]) {
         for (at, (digest, size)) in claimed.iter().enumerate() {
             let is_open =
                 matches!(self.kept.get(digest), Some(Slot::InBatch(_, own, of)) if *of == number && *own == at);
@@ -134,8 +138,9 @@ impl Inner {
                 continue;
             };
             self.kept.insert(*digest, Slot::Made(Arc::new(made.clone())));
-            self.order.push_back((*digest, *size));
-            self.bytes = self.bytes.saturating_add(*size);
+            let size = sizes.get(at).map_or(*size, |made| *size.max(made));
+            self.order.push_back((*digest, size));
+            self.bytes = self.bytes.saturating_add(size);
         }
         while self.bytes > MAX_BYTES
             && let Some((oldest, size)) = self.order.pop_front()
@@ -251,6 +256,16 @@ mod tests {
         while !matches!(kept.inner.lock().kept.values().next(), Some(Slot::Made(_))) {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_by_what_came_back() {
+        let kept = Converted::default();
+        for at in 0..40 {
+            let large = |_| async move { Ok(vec![json!({"text": "x".repeat(1 << 20)})]) };
+            kept.get(vec![json!({"name": at})], "v2", large).await.unwrap();
+        }
+        assert_eq!(kept.inner.lock().kept.len(), 15);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use crate::{
     health::{BEAT, CheckFailure, CheckResult, Endpoint, Health},
     metrics,
     scheduler::Scheduler,
-    supervise::{Supervisor, TaskState, TaskStatus},
+    supervise::{Supervisor, TaskStatus},
 };
 
 /// The parts of the service that report on themselves. Weak: they hold clients of the API, which holds its checks.
@@ -26,7 +26,7 @@ impl Parts {
     fn tasks(&self) -> Vec<TaskStatus> {
         let controllers = self.controllers.upgrade().map(|controllers| controllers.tasks());
         let scheduler = self.scheduler.upgrade().map(|scheduler| scheduler.tasks());
-        self.supervisor.status().into_iter().chain(controllers.into_iter().chain(scheduler).flatten()).collect()
+        self.supervisor.tasks().into_iter().chain(controllers.into_iter().chain(scheduler).flatten()).collect()
     }
 
     /// The kinds whose first listing is not complete.
@@ -81,13 +81,14 @@ pub async fn beat(health: Health, stop: CancellationToken) {
 /// All tasks run; those that had to be started again are named with their number of restarts, and not with their
 /// panic's message, which may quote an object.
 fn check_tasks(tasks: &[TaskStatus]) -> CheckResult {
-    let restarted = |task: &&TaskStatus| task.restarts > 0 || task.state == TaskState::BackingOff;
-    let name = |task: &TaskStatus| match task.state {
-        TaskState::BackingOff => format!("{} failed and waits for its restart ({} before)", task.name, task.restarts),
-        TaskState::Running | TaskState::Stopped => format!("{} restarted {} times", task.name, task.restarts),
+    let has_failed = |task: &TaskStatus| task.failure.is_some();
+    let name = |task: &TaskStatus| match has_failed(task) {
+        true => format!("{} failed and waits for its restart ({} before)", task.name, task.restarts),
+        false => format!("{} restarted {} times", task.name, task.restarts),
     };
+    let restarted = |task: &&TaskStatus| task.restarts > 0 || has_failed(task);
     let remark = tasks.iter().filter(restarted).map(name).collect::<Vec<_>>().join(", ");
-    match tasks.iter().any(|task| task.state == TaskState::BackingOff) {
+    match tasks.iter().any(has_failed) {
         true => Err(CheckFailure::new(remark)),
         false => Ok(remark),
     }
@@ -97,8 +98,8 @@ fn check_tasks(tasks: &[TaskStatus]) -> CheckResult {
 mod tests {
     use super::*;
 
-    fn task(name: &str, restarts: u64, state: TaskState) -> TaskStatus {
-        TaskStatus { name: name.into(), restarts, state, last_failure: None }
+    fn task(name: &'static str, restarts: u64, failure: Option<&str>) -> TaskStatus {
+        TaskStatus { name, restarts, failure: failure.map(str::to_owned) }
     }
 
     async fn get(client: &kube::Client, path: &str) -> Result<String, kube::Error> {
@@ -164,11 +165,11 @@ mod tests {
 
     #[test]
     fn a_task_that_waits_for_its_restart_fails_the_check_and_one_that_recovered_is_named() {
-        let healthy = task("a", 0, TaskState::Running);
+        let healthy = task("a", 0, None);
         assert_eq!(check_tasks(std::slice::from_ref(&healthy)), Ok(String::new()));
-        let recovered = task("b", 2, TaskState::Running);
+        let recovered = task("b", 2, None);
         assert_eq!(check_tasks(&[healthy.clone(), recovered]), Ok("b restarted 2 times".to_owned()));
-        let failed = task("c", 0, TaskState::BackingOff);
+        let failed = task("c", 0, Some("it panicked: no {\"secret\"}"));
         assert_eq!(
             check_tasks(&[healthy, failed]),
             Err(CheckFailure::new("c failed and waits for its restart (0 before)"))

@@ -372,8 +372,8 @@ mod tests {
         let _lost = TcpStream::connect(address).await.unwrap();
         let second = TcpStream::connect(address).await.unwrap();
         assert_eq!(peers.recv().await, Some(second.local_addr().unwrap()));
-        let [status] = supervisor.status().try_into().expect("one task");
-        assert_eq!((&*status.name, status.restarts), ("listener", 1));
+        let [status] = supervisor.tasks().try_into().expect("one task");
+        assert_eq!((status.name, status.restarts), ("listener", 1));
         supervisor.shutdown().await;
     }
 

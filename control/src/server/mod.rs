@@ -285,7 +285,7 @@ impl Running {
         if let Some(workers) = &self.workers {
             tokio::join!(workers.scheduler.shutdown(), workers.controllers.shutdown());
         }
-        self.supervisor.shutdown().await;
+        self.supervisor.shutdown_within(TASKS_END_WITHIN).await;
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
         self.api.drain().await;
@@ -295,6 +295,9 @@ impl Running {
         drop(lock);
     }
 }
+
+/// How long the service's own tasks may take to end.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
 
 fn controllers_config(
     config: &Config,

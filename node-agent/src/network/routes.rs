@@ -94,10 +94,9 @@ mod tests {
         let node = Node {
             name: name.into(),
             internal_ip: Some(ip.into()),
-            external_ips: vec![],
             pod_cidr: Some(cidr.parse().unwrap()),
-            zone: None,
             revision: 1,
+            ..Node::default()
         };
         (name.into(), Arc::new(node))
     }

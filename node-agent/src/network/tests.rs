@@ -251,10 +251,9 @@ fn world(nodes: &[usize]) -> World {
     let node = |index: &usize| Node {
         name: NAMES[*index].into(),
         internal_ip: Some(NODES[*index]),
-        external_ips: vec![],
         pod_cidr: Some(pod_cidr(*index)),
-        zone: None,
         revision: 1,
+        ..Node::default()
     };
     let nodes = nodes.iter().map(node).map(|node| (node.name.clone(), Arc::new(node))).collect();
     World { nodes, synced: true, revision: 1, ..World::default() }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
 
 use super::{
+    expand::{MOST_TOGETHER, expand},
     outcome::Failure,
     resize::Amounts,
     security::{self, Host, SeccompSource, SecurityRefusal},
     spec, status,
 };
 use crate::runtime::{
-    ContainerOwner, ContainerSpec, ImageUser, Mount, NetworkNamespace, PidNamespace, Role, SandboxSpec, Seccomp,
+    ContainerOwner, ContainerSpec, Image, ImageUser, Mount, NetworkNamespace, PidNamespace, Role, SandboxSpec, Seccomp,
 };
 
 /// What had to be looked up for a container before it can be created.
@@ -20,8 +21,8 @@ pub struct Resolved {
     pub env: Vec<(String, String)>,
     /// Volumes first, then the files that every container gets.
     pub mounts: Vec<Mount>,
-    /// Whom the image's processes run as, unless the spec says otherwise.
-    pub image_user: ImageUser,
+    /// The image that was found for it: what it is created from, and whose processes' user is known.
+    pub image: Image,
     /// Id of the container whose processes it sees, for an ephemeral one that names it.
     pub target: Option<String>,
     /// The profile of a container with `seccompProfile: Localhost`, as JSON.
@@ -60,7 +61,7 @@ pub fn container(
     let pod_spec = pod.spec.as_ref();
     let pod_security = pod_spec.and_then(|spec| spec.security_context.clone()).unwrap_or_default();
     let security = container.security_context.clone().unwrap_or_default();
-    let user = user(container, &security, &pod_security, &resolved.image_user)?;
+    let user = user(container, &security, &pod_security, &resolved.image.user)?;
     let capabilities = security.capabilities.clone().unwrap_or_default();
     let pid = match (pod_spec, resolved.target.clone()) {
         (_, Some(target)) => PidNamespace::Container(target),
@@ -68,10 +69,7 @@ pub fn container(
         (Some(spec), None) if spec.share_process_namespace == Some(true) => PidNamespace::Sandbox,
         _ => PidNamespace::Own,
     };
-    let variables: BTreeMap<_, _> = resolved.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let expanded = |list: &Option<Vec<String>>| {
-        list.iter().flatten().map(|text| super::expand::expand(text, &variables)).collect()
-    };
+    let (command, args) = arguments(container, &resolved.env)?;
     let (seccomp, app_armor) = filters(pod, container, &resolved)?;
     let hash = spec::hash(container);
     let amounts = Amounts::of(container.resources.as_ref());
@@ -84,9 +82,9 @@ pub fn container(
     Ok(ContainerSpec {
         owner: ContainerOwner { pod: spec::pod_ref(pod), role, attempt },
         sandbox: sandbox.to_owned(),
-        image: container.image.clone().unwrap_or_default(),
-        command: expanded(&container.command),
-        args: expanded(&container.args),
+        image: resolved.image.engine_id,
+        command,
+        args,
         env: resolved.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         working_dir: container.working_dir.clone().filter(|directory| !directory.is_empty()),
         mounts: resolved.mounts,
@@ -117,6 +115,28 @@ pub fn container(
         stdin_once: container.stdin_once.unwrap_or_default(),
         stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
     })
+}
+
+/// Command and arguments, with the variables put in.
+fn arguments(container: &Container, env: &[(String, String)]) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let refused = |why: String| Failure::new("CreateContainerConfigError", why);
+    let variables: BTreeMap<_, _> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut bytes: usize = 0;
+    let mut expanded = |list: &Option<Vec<String>>| -> Result<Vec<String>, Failure> {
+        let texts = list.iter().flatten().map(|text| {
+            let text = expand(text, |name| variables.get(name).copied());
+            let text = text.map_err(|error| refused(format!("an argument of the command is {error}")))?;
+            bytes = bytes.saturating_add(text.len()).saturating_add(1);
+            match bytes > MOST_TOGETHER {
+                true => Err(refused(format!(
+                    "the command is longer than {MOST_TOGETHER} bytes, the most that a process can be given"
+                ))),
+                false => Ok(text),
+            }
+        });
+        texts.collect()
+    };
+    Ok((expanded(&container.command)?, expanded(&container.args)?))
 }
 
 fn user(
@@ -176,7 +196,11 @@ mod tests {
         Resolved {
             env: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
-            image_user: ImageUser::parse(user),
+            image: Image {
+                id: "docker-pullable://app@sha256:2".into(),
+                engine_id: "sha256:1".into(),
+                user: ImageUser::parse(user),
+            },
             target: None,
             seccomp_profile: None,
             machine_memory: 1 << 30,
@@ -196,6 +220,14 @@ mod tests {
         let spec = made(container, "").unwrap();
         assert_eq!(spec.command, ["/bin/1"]);
         assert_eq!(spec.args, ["$(B)", "$(A)"]);
+        let bomb = Container { args: text(&vec!["$(A)"; 4 << 20]), ..Default::default() };
+        assert_eq!(made(bomb, "").unwrap_err().reason, "CreateContainerConfigError");
+    }
+
+    #[test]
+    fn a_container_is_made_from_the_image_whose_user_was_seen() {
+        let container = Container { image: Some("app:latest".into()), ..Default::default() };
+        assert_eq!(made(container, "1000").unwrap().image, "sha256:1");
     }
 
     #[test]

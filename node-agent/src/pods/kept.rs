@@ -113,10 +113,7 @@ impl From<KeptContent> for Payload {
 
 /// The objects that the pod's volumes, environments and image pulls refer to.
 fn named(pod: &Pod) -> impl Iterator<Item = ObjectKey> {
-    let ephemeral = spec::ephemeral_containers(pod).map(spec::of_ephemeral);
-    let of_ephemeral = ephemeral.flat_map(|container| env::references(pod, &container));
-    let of_environments = spec::containers(pod).flat_map(|container| env::references(pod, container));
-    let of_environments = of_environments.chain(of_ephemeral);
+    let of_environments = spec::all_containers(pod).flat_map(|container| env::references(pod, &container));
     volumes::referenced(pod).into_iter().chain(of_environments).chain(pull_secret::references(pod))
 }
 
@@ -184,13 +181,24 @@ impl Kept {
 
 /// The API did not answer, or only that it is not able to: what is kept holds. A refusal is an answer.
 pub fn is_away(error: &watcher::Error) -> bool {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        _ => return true,
-    };
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => is_unanswered(error),
+        watcher::Error::WatchError(status) => is_unable(status),
+        watcher::Error::NoResourceVersion => true,
+    }
+}
+
+/// The same of a request.
+pub fn is_unanswered(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => is_unable(status),
+        _ => true,
+    }
+}
+
+fn is_unable(status: &kube::core::Status) -> bool {
     status.code >= 500 || status.code == 429
 }
 

@@ -16,6 +16,7 @@
 //! - *adoption*: taking over what an earlier agent, or a worker that panicked, left running.
 
 mod act;
+mod admission;
 mod adoption;
 mod backoff;
 mod container_spec;
@@ -59,6 +60,7 @@ use std::{
     time::Duration,
 };
 
+use admission::ThisNode;
 use host_ports::HostPortPublisher;
 use kept::{Kept, KeptPods};
 use kube::Client;
@@ -78,7 +80,7 @@ use crate::{
     runtime::{self, Runtime, deadlines::Deadlines},
     streams::Streams,
     supervise::Supervisor,
-    world::{HostPorts, World},
+    world::{HostPorts, Node, World},
 };
 
 /// Configuration of the pod lifecycle on one node.
@@ -146,6 +148,16 @@ pub(crate) struct Context {
 impl Context {
     fn pod_dir(&self, uid: &str) -> PathBuf {
         self.config.pod_dir(uid)
+    }
+
+    /// This node as it was last seen; `None` before that.
+    fn node(&self) -> Option<Arc<Node>> {
+        self.world.borrow().nodes.get(self.config.node_name.as_str()).cloned()
+    }
+
+    /// This node as `node` says.
+    fn this_node<'a>(&'a self, node: Option<&'a Node>) -> ThisNode<'a> {
+        ThisNode { name: &self.config.node_name, node }
     }
 }
 

@@ -151,6 +151,12 @@ fn check_pod(spec: &PodSpec, host: Host) -> Result<(), SecurityRefusal> {
     sysctls.iter().flatten().try_for_each(|sysctl| check_sysctl(spec, sysctl))
 }
 
+/// The first sysctl of the pod that this node does not set.
+pub fn forbidden_sysctl(spec: &PodSpec) -> Option<SecurityRefusal> {
+    let sysctls = spec.security_context.iter().flat_map(|security| security.sysctls.iter().flatten());
+    sysctls.into_iter().find_map(|sysctl| check_sysctl(spec, sysctl).err())
+}
+
 fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<(), SecurityRefusal> {
     app_armor(spec, container, host)?;
     seccomp(spec, container)?;

@@ -34,12 +34,32 @@ pub fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
 }
 
 /// Containers that were added to the running pod, to look into it. They have no probes, hooks, ports or resources.
-pub fn ephemeral_containers(pod: &Pod) -> impl Iterator<Item = &EphemeralContainer> {
+pub fn ephemeral_containers(pod: &Pod) -> impl Iterator<Item = Container> {
+    ephemeral_specs(pod).map(as_container)
+}
+
+/// Every container, of any kind.
+pub fn all_containers(pod: &Pod) -> impl Iterator<Item = Cow<'_, Container>> {
+    containers(pod).map(Cow::Borrowed).chain(ephemeral_containers(pod).map(Cow::Owned))
+}
+
+/// The container of this name, of any kind.
+pub fn any_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    all_containers(pod).find(|container| container.name == name)
+}
+
+/// The container whose processes an ephemeral container of this name sees.
+pub fn target_of<'a>(pod: &'a Pod, ephemeral: &str) -> Option<&'a str> {
+    let container = ephemeral_specs(pod).find(|container| container.name == ephemeral)?;
+    container.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
+fn ephemeral_specs(pod: &Pod) -> impl Iterator<Item = &EphemeralContainer> {
     pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten())
 }
 
-/// The same as a container like the others.
-pub fn of_ephemeral(ephemeral: &EphemeralContainer) -> Container {
+/// An ephemeral container as one like the others, so that all that follows has one kind.
+fn as_container(ephemeral: &EphemeralContainer) -> Container {
     let EphemeralContainer {
         args,
         command,
@@ -82,18 +102,6 @@ pub fn of_ephemeral(ephemeral: &EphemeralContainer) -> Container {
     }
 }
 
-/// The container of this name, of any kind.
-pub fn any_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
-    let ephemeral = || ephemeral_containers(pod).find(|container| container.name == name).map(of_ephemeral);
-    container(pod, name).map(Cow::Borrowed).or_else(|| ephemeral().map(Cow::Owned))
-}
-
-/// The container whose processes an ephemeral container of this name sees.
-pub fn target_of<'a>(pod: &'a Pod, ephemeral: &str) -> Option<&'a str> {
-    let container = ephemeral_containers(pod).find(|container| container.name == ephemeral)?;
-    container.target_container_name.as_deref().filter(|target| !target.is_empty())
-}
-
 /// The init or app container of this name.
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     containers(pod).find(|container| container.name == name)
@@ -127,6 +135,12 @@ pub fn termination_grace(pod: &Pod) -> Duration {
 /// The same for a pod that is deleted: as the deletion says, or else its spec.
 pub fn deletion_grace(pod: &Pod) -> Duration {
     pod.metadata.deletion_grace_period_seconds.map_or_else(|| termination_grace(pod), seconds)
+}
+
+/// The pod comes from a file of its node, not from the API.
+pub fn is_static(pod: &Pod) -> bool {
+    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.source"));
+    source.is_some_and(|source| source != "api")
 }
 
 /// When `activeDeadlineSeconds` ends the pod.

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{
     image::{Held, Images, Op, address_be},
     maps::{BpfMaps, MapError},
-    sockets::{RemovedBackend, ServedAddress},
+    sockets::{LOOPBACK, RemovedBackend, ServedAddress},
     table::{FrontendOwner, ServiceTable},
 };
 
@@ -175,11 +175,12 @@ impl<M: BpfMaps> MapReconciler<M> {
             return;
         }
         let node_addresses = self.held.node_addresses.iter();
+        let loopback = std::iter::once(address_be(LOOPBACK));
         let addresses: Vec<u32> = match key.address_be {
-            0 => node_addresses.map(|(address, _)| *address).collect(),
+            0 => node_addresses.map(|(address, _)| *address).chain(loopback).collect(),
             THIS_NODE => {
                 let local = node_addresses.filter(|(_, flags)| **flags & node_address::LOCAL != 0);
-                local.map(|(address, _)| *address).collect()
+                local.map(|(address, _)| *address).chain(loopback).collect()
             }
             address => vec![address],
         };

@@ -79,14 +79,7 @@ mod tests {
     use crate::world::Node;
 
     fn world(pod_cidr: &str) -> World {
-        let node = Node {
-            name: "a".into(),
-            internal_ip: None,
-            external_ips: vec![],
-            pod_cidr: Some(pod_cidr.parse().unwrap()),
-            zone: None,
-            revision: 1,
-        };
+        let node = Node { name: "a".into(), pod_cidr: Some(pod_cidr.parse().unwrap()), revision: 1, ..Node::default() };
         World { nodes: imbl::OrdMap::unit("a".into(), Arc::new(node)), synced: true, ..World::default() }
     }
 

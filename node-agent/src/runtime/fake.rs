@@ -170,7 +170,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn image(&self, _: &str) -> Result<Option<Image>, Error> {
-        Ok(Some(Image { id: "fake://image".into(), user: ImageUser::Uid(0) }))
+        Ok(Some(Image { id: "fake://image".into(), engine_id: "image".into(), user: ImageUser::Uid(0) }))
     }
 
     async fn pull(&self, reference: &str, _: Option<&Credentials>) -> Result<Image, Error> {

@@ -121,6 +121,8 @@ pub trait Runtime: Send + Sync {
 pub struct Image {
     /// As a Pod's status names it: `docker-pullable://NAME@sha256:…`, or `docker://sha256:…` for one never pulled.
     pub id: String,
+    /// The runtime's own id, which never means another image: `sha256:…`. Containers are created from it.
+    pub engine_id: String,
     /// Whom its containers run as, unless their spec says otherwise.
     pub user: ImageUser,
 }

@@ -50,7 +50,7 @@ pub struct ContainerSpec {
     pub owner: ContainerOwner,
     /// Id of the sandbox whose network and IPC namespaces it joins.
     pub sandbox: String,
-    /// Reference as the spec has it; the image is on the node already.
+    /// The image's own id, as the runtime gives it: a name may mean another image by now. It is on the node already.
     pub image: String,
     /// Replaces the image's entry point, and then its arguments too.
     pub command: Vec<String>,

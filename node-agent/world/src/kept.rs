@@ -18,7 +18,9 @@ pub struct KeptWorld {
 
 impl KeptWorld {
     /// Raise it with every change of the JSON form of the kept types.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
+    /// Version 1 knew no labels and taints of nodes, and is read as one where they have none.
+    pub const OLDEST: u32 = 1;
 
     /// `None` for a snapshot that is incomplete, or that came from disk itself.
     pub fn of(world: &World) -> Option<Self> {
@@ -46,6 +48,8 @@ impl From<KeptWorld> for World {
 #[cfg(test)]
 mod tests {
     use std::{net::Ipv4Addr, time::Duration};
+
+    use k8s_openapi::api::core::v1::Taint;
 
     use super::*;
     use crate::{Endpoint, ObjectName, Protocol, ServiceKind, ServicePort, SlicePort, TrafficDistribution};
@@ -82,6 +86,8 @@ mod tests {
             external_ips: vec![],
             pod_cidr: Some("10.244.0.0/24".parse().unwrap()),
             zone: Some("z".into()),
+            labels: [("disk".to_owned(), "fast".to_owned())].into(),
+            no_execute_taints: vec![Taint { key: "k".into(), effect: "NoExecute".into(), ..Taint::default() }],
             revision: 5,
         };
         let mut world = World { revision: 7, synced: true, ..World::default() };
@@ -101,6 +107,18 @@ mod tests {
         assert_eq!(loaded.nodes, known.nodes);
         assert_eq!((loaded.revision, loaded.synced), (7, true));
         assert!(known.allows_removal() && !loaded.allows_removal());
+    }
+
+    #[test]
+    fn a_world_that_an_earlier_agent_kept_has_nodes_without_labels_and_taints() {
+        let mut text = serde_json::to_value(KeptWorld::of(&world()).expect("complete")).unwrap();
+        for field in ["labels", "no_execute_taints"] {
+            text["nodes"][0].as_object_mut().expect("a node").remove(field).expect("the field");
+        }
+        let loaded = World::from(serde_json::from_value::<KeptWorld>(text).unwrap());
+        let node = loaded.nodes.get("a").expect("the node");
+        assert!(node.labels.is_empty() && node.no_execute_taints.is_empty());
+        assert_eq!(node.pod_cidr, Some("10.244.0.0/24".parse().unwrap()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! A Node as routing and NodePorts need it.
+//! A Node as routing, NodePorts and the admission of pods need it.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
+use fairlead_client::placement::NO_EXECUTE;
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::revision_of;
 
 /// One node of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// The Node object's; pods and endpoints name their node by it.
     pub name: Arc<str>,
@@ -21,6 +22,12 @@ pub struct Node {
     pub pod_cidr: Option<Ipv4Network>,
     /// `topology.kubernetes.io/zone`
     pub zone: Option<Arc<str>>,
+    /// Pods select nodes by them.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Taints that keep also those pods away that are bound to the node already.
+    #[serde(default)]
+    pub no_execute_taints: Vec<core::Taint>,
     /// The Node's resourceVersion when one of these facts last changed: heartbeats leave it alone.
     pub revision: u64,
 }
@@ -39,13 +46,16 @@ impl From<&core::Node> for Node {
         let of_type = |wanted: &'static str| {
             addresses.iter().filter(move |a| a.type_ == wanted).filter_map(|a| a.address.parse::<Ipv4Addr>().ok())
         };
-        let labels = object.metadata.labels.as_ref();
+        let labels = object.metadata.labels.clone().unwrap_or_default();
+        let taints = object.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
         Self {
             name: object.metadata.name.as_deref().unwrap_or_default().into(),
             internal_ip: of_type("InternalIP").next(),
             external_ips: of_type("ExternalIP").collect(),
             pod_cidr: object.spec.as_ref().and_then(|spec| spec.pod_cidr.as_deref()).and_then(|cidr| cidr.parse().ok()),
-            zone: labels.and_then(|labels| labels.get("topology.kubernetes.io/zone")).map(|zone| zone.as_str().into()),
+            zone: labels.get("topology.kubernetes.io/zone").map(|zone| zone.as_str().into()),
+            no_execute_taints: taints.filter(|taint| taint.effect == NO_EXECUTE).cloned().collect(),
+            labels,
             revision: revision_of(&object.metadata),
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Result, host::Host, process::Process, run, wait};
+use super::{Result, bounded_runc, host::Host, process::Process, run, wait};
 
 pub struct Docker {
     pub socket: PathBuf,
@@ -34,6 +34,9 @@ impl Docker {
             .arg(format!("--pidfile={}", dir.join("docker.pid").display()))
             .arg(format!("--cgroup-parent=/{}", host.name))
             .arg(format!("--host=unix://{}", self.socket.display()));
+        if let Some(runc) = bounded_runc::write(dir)? {
+            command.arg(format!("--add-runtime=bounded={}", runc.display())).arg("--default-runtime=bounded");
+        }
         self.process = Some(Process::start("dockerd", command, dir)?);
         wait::until("dockerd to answer", Duration::from_secs(30), || self.cli(&["version"]).map(|_| ()))
     }

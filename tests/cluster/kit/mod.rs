@@ -1,5 +1,6 @@
 //! What the end-to-end tests are made of: hosts as network namespaces, processes, Docker engines, clusters.
 
+mod bounded_runc;
 pub mod cluster;
 pub mod docker;
 pub mod host;

@@ -1,5 +1,5 @@
 //! The directions of dependencies: `fairlead → control, node-agent`; `node-agent → proxy-ebpf`; all three → `client`;
-//! nothing else among ourselves.
+//! `control` and `node-agent` → `serving`; nothing else among ourselves.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "fairlead-control",
         &["fairlead-client", "fairlead-controllers", "fairlead-kinds", "fairlead-pki", "fairlead-store"],
     ),
-    ("fairlead-controllers", &["fairlead-client", "fairlead-kinds", "fairlead-pki"]),
+    ("fairlead-controllers", &["fairlead-client", "fairlead-kinds", "fairlead-pki", "fairlead-serving"]),
     ("fairlead-dns", &["fairlead-serving", "fairlead-world"]),
     ("fairlead-kinds", &[]),
     ("fairlead-node-agent", &["fairlead-client", "fairlead-dns", "fairlead-serving", "fairlead-world", "proxy-ebpf"]),

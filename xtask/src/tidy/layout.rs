@@ -24,6 +24,7 @@ const TOP_LEVEL: &[&str] = &[
     "node-agent",
     "proxy-ebpf",
     "rustfmt.toml",
+    "serving",
     "src",
     "target",
     "tests",

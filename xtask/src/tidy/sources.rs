@@ -10,7 +10,7 @@ use anyhow::Context;
 use crate::workspace;
 
 /// Where Rust files are kept; the first two words of the layout.
-const DIRECTORIES: &[&str] = &["src", "client", "control", "node-agent", "proxy-ebpf", "tests", "xtask"];
+const DIRECTORIES: &[&str] = &["src", "client", "control", "node-agent", "proxy-ebpf", "serving", "tests", "xtask"];
 
 /// One file of the tree.
 pub struct Source {

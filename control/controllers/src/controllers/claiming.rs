@@ -6,33 +6,40 @@ use fairlead_client::{Api, Object};
 use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
+use super::pod_owners::SelectingOwner;
 use crate::{
-    engine::{Failure, api_code},
-    objects::owners::{Claim, adoption, claim, controller_reference, release},
+    engine::{Failure, Informer, unless_gone},
+    objects::{
+        informers::{orphans_for, owned_by},
+        owners::{Claim, adoption, claim, controller_reference, release},
+    },
 };
 
 /// Claims for one owner. Its existence is asked for once, before the first adoption: a deleted owner must not adopt.
-pub struct Claimer<'a, O: Object> {
+pub struct Claimer<'a, O> {
     owner: &'a O,
     owners: Api<O>,
     may_adopt: Option<bool>,
 }
 
-impl<'a, O: Object> Claimer<'a, O> {
+impl<'a, O: SelectingOwner> Claimer<'a, O> {
     /// For `owner`, which is one of `owners`.
     pub fn new(owner: &'a O, owners: Api<O>) -> Self {
         Self { owner, owners, may_adopt: None }
     }
 
-    /// The owner's objects among `candidates`, those that it adopts now included; others lose it as their owner.
+    /// The owner's objects that are `selected`, those that it adopts now included; others lose it as their owner.
     pub async fn claim<D: Object>(
         &mut self,
+        view: &Informer<D>,
         objects: &Api<D>,
-        candidates: Vec<Arc<D>>,
         selected: impl Fn(&D) -> bool + Send,
     ) -> Result<Vec<Arc<D>>, Failure> {
         let owner = self.owner.meta();
         let uid = owner.uid.as_deref().unwrap_or_default();
+        let mut candidates = view.indexed(&owned_by(uid));
+        let namespace = owner.namespace.as_deref().unwrap_or_default();
+        candidates.extend(orphans_for(view, namespace, self.owner.label_selector()));
         let terminating = owner.deletion_timestamp.is_some();
         let mut own = Vec::with_capacity(candidates.len());
         for object in candidates {
@@ -70,9 +77,6 @@ impl<'a, O: Object> Claimer<'a, O> {
 /// Whether the object was there to be patched.
 async fn patch<D: Object>(objects: &Api<D>, object: &D, patch: Value) -> Result<bool, Failure> {
     let name = object.meta().name.as_deref().unwrap_or_default();
-    match objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => Ok(true),
-        Err(error) if api_code(&error) == Some(404) => Ok(false),
-        Err(error) => Err(Failure::request("adopt or release an object")(error)),
-    }
+    let answer = objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    unless_gone(answer, "adopt or release an object").map(|patched| patched.is_some())
 }

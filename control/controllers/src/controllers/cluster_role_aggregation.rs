@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 
 use super::Context;
-use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
+use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, unless_gone};
 
 const COMPONENT: &str = "clusterrole-aggregation-controller";
 
@@ -65,11 +65,8 @@ impl Controller {
         let patch =
             serde_json::from_value(patch).map_err(|e| Failure::Malformed { what: "patch", message: e.to_string() })?;
         let api: Api<ClusterRole> = Api::all(self.client.clone());
-        match api.patch(&key.name, &PatchParams::default(), &Patch::<()>::Json(patch)).await {
-            Ok(_) => Ok(Outcome::Done),
-            Err(error) if api_code(&error) == Some(404) => Ok(Outcome::Done),
-            Err(error) => Err(Failure::request("gather the rules of a ClusterRole")(error)),
-        }
+        let answer = api.patch(&key.name, &PatchParams::default(), &Patch::<()>::Json(patch)).await;
+        unless_gone(answer, "gather the rules of a ClusterRole").map(|_| Outcome::Done)
     }
 }
 

@@ -53,8 +53,8 @@ impl Expectations {
         }
     }
 
-    /// Takes down what a change of a pod shows: that it appeared, or that it is terminating or gone. `owner_of` names the
-    /// set that a pod belongs to.
+    /// Takes down what a change of a pod shows: that it appeared, or that it is terminating or gone. `owner_of` names
+    /// the set that a pod belongs to.
     pub fn observe(&self, change: &ObjectChange<Pod>, owner_of: impl Fn(&Pod) -> Option<Key>) {
         let terminating = change.new.as_deref().is_none_or(is_terminating);
         for pod in [&change.old, &change.new].into_iter().flatten() {
@@ -94,6 +94,13 @@ impl Expectations {
         false
     }
 
+    /// What `view` shows, after the answer of [`Self::met`]. In this order, since what arrives in between would
+    /// otherwise count as there and be missing from the view: it would be created again.
+    pub fn met_before<T>(&self, set: &Key, now: Instant, view: impl FnOnce() -> T) -> (bool, T) {
+        let met = self.met(set, now);
+        (met, view())
+    }
+
     /// Forgets a set that was deleted.
     pub fn forget(&self, set: &Key) {
         self.sets.lock().remove(set);
@@ -115,6 +122,20 @@ mod tests {
         assert!(!expectations.met(&set, now));
         expectations.created(&set);
         assert!(expectations.met(&set, now));
+    }
+
+    #[test]
+    fn a_pod_that_arrives_while_the_view_is_read_is_not_counted_as_shown() {
+        let expectations = Expectations::default();
+        let (set, now) = (Key::new("default", "web"), Instant::now());
+        expectations.expect(&set, 1, []);
+        let arrives = || {
+            let shown: Vec<&str> = Vec::new();
+            expectations.created(&set);
+            shown
+        };
+        assert_eq!(expectations.met_before(&set, now, arrives), (false, Vec::new()));
+        assert_eq!(expectations.met_before(&set, now, || vec!["web-1"]), (true, vec!["web-1"]));
     }
 
     #[test]

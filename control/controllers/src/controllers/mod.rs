@@ -16,6 +16,8 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_ttl;
 mod expectations;
+#[cfg(test)]
+mod fixtures;
 mod garbage_collector;
 mod history;
 mod job;
@@ -25,6 +27,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod own_writes;
 mod pod_gc;
+mod pod_owners;
 mod pod_requests;
 mod replica_set;
 mod root_ca;

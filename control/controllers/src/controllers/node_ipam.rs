@@ -2,7 +2,7 @@
 //!
 //! The Node objects are the record of what is assigned: no other state is kept. Subnets are given one at a time.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use fairlead_client::Api;
 use ipnetwork::Ipv4Network;
@@ -18,6 +18,8 @@ use super::Context;
 use crate::engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, api_code, reference};
 
 const COMPONENT: &str = "node-ipam-controller";
+/// How often a Node without a subnet is reported again: before its Event, which lives for an hour, is gone.
+const REPORT_AGAIN: Duration = Duration::from_secs(30 * 60);
 
 struct Controller {
     client: Client,
@@ -88,9 +90,13 @@ impl Controller {
             return Ok(Outcome::Done);
         }
         let Some(subnet) = self.reserve(&key) else {
+            tracing::warn!(
+                node = %key, cluster_cidr = %self.cluster, node_cidr_mask_size = self.node_prefix,
+                "no pod subnet is left for this node: it stays NotReady until another node is deleted"
+            );
             let message = format!("Node {key} status is now: CIDRNotAvailable");
             self.recorder.record(COMPONENT, reference(&*node), EventType::Warning, "CIDRNotAvailable", message);
-            return Ok(Outcome::Done);
+            return Ok(Outcome::After(REPORT_AGAIN));
         };
         let cidr = subnet.to_string();
         let patch = json!({"metadata": {"uid": node.metadata.uid}, "spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});
@@ -123,7 +129,54 @@ impl Controller {
 
 #[cfg(test)]
 mod tests {
+    use kube::{client::Body, runtime::watcher::Event};
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+
+    /// A controller of Nodes whose cluster has room for one, and the requests that it sends.
+    async fn controller(
+        nodes: &[serde_json::Value],
+        tasks: &Tasks,
+    ) -> (Arc<Controller>, tokio::sync::mpsc::UnboundedReceiver<http::Method>) {
+        let (sent, requests) = tokio::sync::mpsc::unbounded_channel();
+        let api = tower::service_fn(move |request: http::Request<Body>| {
+            sent.send(request.method().clone()).expect("the test listens");
+            let event = json!({"metadata": {"name": "e"}, "involvedObject": {}});
+            std::future::ready(http::Response::builder().body(Body::from(event.to_string().into_bytes())))
+        });
+        let client = Client::new(api, "default");
+        let informer = Informer::new(None);
+        let nodes = nodes.iter().map(|node| Event::InitApply(serde_json::from_value(node.clone()).expect("a node")));
+        let events = [Event::Init].into_iter().chain(nodes).chain([Event::InitDone]);
+        informer.clone().run(futures::stream::iter(events.map(Ok)), CancellationToken::new()).await;
+        let controller = Controller {
+            recorder: Recorder::start(client.clone(), tasks),
+            client,
+            nodes: informer,
+            cluster: "10.244.0.0/24".parse().expect("a network"),
+            node_prefix: 24,
+            given: Mutex::default(),
+        };
+        (Arc::new(controller), requests)
+    }
+
+    #[tokio::test]
+    async fn a_node_without_a_subnet_is_reported_until_it_has_one() {
+        let tasks = Tasks::default();
+        let nodes = [
+            json!({"metadata": {"name": "a", "uid": "a"}, "spec": {"podCIDR": "10.244.0.0/24"}}),
+            json!({"metadata": {"name": "b", "uid": "b"}}),
+        ];
+        let (controller, mut requests) = controller(&nodes, &tasks).await;
+        for method in [http::Method::POST, http::Method::PATCH] {
+            let outcome = controller.clone().reconcile(Key::cluster("b")).await.expect("no failure");
+            let Outcome::After(again) = outcome else { panic!("it is reported once only") };
+            assert!(again < Duration::from_secs(3600), "the Event of the last report would be gone");
+            assert_eq!(requests.recv().await, Some(method), "the Event is created, then counted");
+        }
+        tasks.shutdown().await;
+    }
 
     fn free(cluster: &str, prefix: u8, taken: &[&str]) -> Option<String> {
         let taken = taken.iter().map(|cidr| cidr.parse().expect("a valid network")).collect();

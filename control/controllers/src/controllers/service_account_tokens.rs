@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::{
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, is_gone_or_taken, unless_gone},
     objects::informers::of_account,
 };
 
@@ -226,11 +226,8 @@ impl Controller {
         let Some(left) = without_reference(&account, &key.name) else { return Ok(Outcome::Done) };
         let metadata = json!({"uid": account.metadata.uid, "resourceVersion": account.metadata.resource_version});
         let patch = Patch::Merge(json!({"metadata": metadata, "secrets": left}));
-        match self.accounts_of(key).patch(&of.name, &PatchParams::default(), &patch).await {
-            Ok(_) => Ok(Outcome::Done),
-            Err(error) if api_code(&error) == Some(404) => Ok(Outcome::Done),
-            Err(error) => Err(Failure::request("take a Secret out of its account's list")(error)),
-        }
+        let answer = self.accounts_of(key).patch(&of.name, &PatchParams::default(), &patch).await;
+        unless_gone(answer, "take a Secret out of its account's list").map(|_| Outcome::Done)
     }
 
     fn secrets_of(&self, key: &Key) -> Api<Secret> {

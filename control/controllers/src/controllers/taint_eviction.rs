@@ -10,22 +10,26 @@ use k8s_openapi::{
 };
 use kube::{
     Client,
-    api::{DeleteParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
-
 use parking_lot::Mutex;
+use serde_json::json;
 
 use super::Context;
 use crate::{
-    engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, is_gone_or_taken, reference},
+    engine::{
+        EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, api_code, is_gone_or_taken, reference,
+    },
     objects::{
         informers::on_node,
-        pod_state::{is_finished, is_terminating, node_name},
+        pod_state::{condition, is_finished, is_terminating, node_name},
         taints::{NO_EXECUTE, covers},
     },
 };
 
 const COMPONENT: &str = "taint-eviction-controller";
+/// Reason of the condition that tells why a pod is deleted. Source: `PodReasonDeletionByTaintManager`.
+const REASON: &str = "DeletionByTaintManager";
 
 struct Controller {
     client: Client,
@@ -165,12 +169,34 @@ impl Controller {
         self.recorder.record(COMPONENT, reference(pod), EventType::Normal, "TaintManagerEviction", message);
         let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        // First the condition, for those who count how pods ended: Jobs, and PodDisruptionBudgets.
+        if let Some(patch) = disruption_target(pod, Timestamp::now()) {
+            match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+                Ok(_) => {}
+                Err(error) if api_code(&error) == Some(404) => return Ok(Outcome::Done),
+                Err(error) => return Err(Failure::request("mark a pod that is evicted")(error)),
+            }
+        }
         match api.delete(&key.name, &DeleteParams::default().preconditions(preconditions)).await {
             Ok(_) => Ok(Outcome::Done),
             Err(error) if is_gone_or_taken(&error) => Ok(Outcome::Done),
             Err(error) => Err(Failure::request("evict a pod")(error)),
         }
     }
+}
+
+/// The patch that tells why the pod is deleted; `None` where the pod tells it already.
+fn disruption_target(pod: &Pod, now: Timestamp) -> Option<serde_json::Value> {
+    let told = condition(pod, "DisruptionTarget");
+    if told.is_some_and(|told| told.status == "True" && told.reason.as_deref() == Some(REASON)) {
+        return None;
+    }
+    // The time is that of the last change of the status alone.
+    let since = told.filter(|told| told.status == "True").and_then(|told| told.last_transition_time.clone());
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": REASON,
+        "message": "Taint manager: deleting due to NoExecute taint", "observedGeneration": pod.metadata.generation,
+        "lastTransitionTime": since.unwrap_or(Time(now))});
+    Some(json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}))
 }
 
 #[cfg(test)]
@@ -204,6 +230,18 @@ mod tests {
         assert_eq!(time(json!(-1)), EvictionTime::Now);
         assert_eq!(time(json!(null)), EvictionTime::Never);
         assert_eq!(eviction_time(&[], &[], now), EvictionTime::Never);
+    }
+
+    #[test]
+    fn an_evicted_pod_tells_why_and_is_not_told_twice() {
+        let now: Timestamp = "2026-01-01T00:01:40Z".parse().expect("a valid time");
+        let mut pod: Pod = read(json!({"metadata": {"name": "p", "uid": "u", "generation": 2}}));
+        let patch = disruption_target(&pod, now).expect("a patch");
+        let condition = &patch["status"]["conditions"][0];
+        assert_eq!((&condition["reason"], &condition["observedGeneration"]), (&json!(REASON), &json!(2)));
+        assert_eq!(condition["lastTransitionTime"], "2026-01-01T00:01:40Z");
+        pod.status = read(json!({"conditions": [condition]}));
+        assert_eq!(disruption_target(&pod, now), None);
     }
 
     #[test]

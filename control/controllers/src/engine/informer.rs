@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::Stream;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, runtime::watcher};
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -104,6 +105,12 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
     /// The object called `key`.
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
         self.state.read().objects.get(key).cloned()
+    }
+
+    /// Whether nobody has replaced `object`, begun to delete it, or changed its spec: what was decided on it holds.
+    pub fn is_current(&self, object: &K) -> bool {
+        let of = |meta: &ObjectMeta| (meta.uid.clone(), meta.deletion_timestamp.clone(), meta.generation);
+        self.get(&Key::of(object)).is_some_and(|now| of(now.meta()) == of(object.meta()))
     }
 
     /// All objects, ordered by key.
@@ -240,7 +247,7 @@ impl<K: Resource + Send + Sync + 'static> View<K> for Informer<K> {
 #[cfg(test)]
 mod tests {
     use futures::stream;
-    use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+    use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
     use parking_lot::Mutex;
 
     use super::*;
@@ -268,6 +275,26 @@ mod tests {
     }
 
     use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+
+    #[tokio::test]
+    async fn an_object_is_current_until_its_spec_changes_or_it_is_deleted_or_replaced() {
+        let of = |uid: &str, generation: i64, revision: &str| {
+            let mut map = map("a", uid, revision);
+            map.metadata.generation = Some(generation);
+            map
+        };
+        let decided_on = of("1", 1, "1");
+        let mut going = of("1", 1, "4");
+        going.metadata.deletion_timestamp = Some(Time("2026-01-01T00:00:00Z".parse().expect("a valid time")));
+        for (now, is_current) in
+            [(of("1", 1, "2"), true), (of("1", 2, "3"), false), (going, false), (of("2", 1, "5"), false)]
+        {
+            let (informer, _) = follow(vec![Init, InitApply(decided_on.clone()), InitDone, Apply(now.clone())]).await;
+            assert_eq!(informer.is_current(&decided_on), is_current, "{now:?}");
+        }
+        let (informer, _) = follow(vec![Init, InitDone]).await;
+        assert!(!informer.is_current(&decided_on));
+    }
 
     #[tokio::test]
     async fn a_second_listing_tells_only_what_differs() {

@@ -1,6 +1,6 @@
 //! The supervised tasks of one group (the controllers, or the scheduler), stopped together, and the queues they drain.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::queue::{Measured, QueueStats};
 use crate::supervise::{Supervisor, TaskStatus};
+
+/// How long tasks may take to end.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// A group of tasks. One that panics or returns before the group is stopped is started again with back-off.
 #[derive(Default)]
@@ -33,7 +36,7 @@ impl Tasks {
 
     /// Every task and how often it was started again.
     pub fn status(&self) -> Vec<TaskStatus> {
-        self.supervisor.status()
+        self.supervisor.tasks()
     }
 
     /// The counters of every queue.
@@ -41,9 +44,9 @@ impl Tasks {
         self.queues.lock().iter().map(|queue| queue.stats()).collect()
     }
 
-    /// Stops all tasks and returns when the last has ended.
+    /// Stops all tasks and returns when the last has ended. Those that take too long are dropped.
     pub async fn shutdown(&self) {
-        self.supervisor.shutdown().await;
+        self.supervisor.shutdown_within(DRAIN_LIMIT).await;
     }
 }
 

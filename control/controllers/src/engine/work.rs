@@ -46,12 +46,39 @@ pub enum Failure {
     /// The pass panicked.
     #[error("the task stopped unexpectedly")]
     Panicked,
+    /// The pass failed, and a timer of the object itself is due all the same.
+    #[error("{failure}")]
+    BeforeTimer {
+        /// What failed.
+        failure: Box<Failure>,
+        /// When the timer is due, from the end of the pass.
+        timer: Duration,
+    },
+}
+
+impl Outcome {
+    /// How a pass ends that came to `result`: in either case the object's own timer stands.
+    pub fn of(result: Result<(), Failure>, timer: Option<Duration>) -> Result<Self, Failure> {
+        match (result, timer) {
+            (Ok(()), timer) => Ok(timer.map_or(Self::Done, Self::After)),
+            (Err(failure), None) => Err(failure),
+            (Err(failure), Some(timer)) => Err(Failure::BeforeTimer { failure: Box::new(failure), timer }),
+        }
+    }
 }
 
 impl Failure {
     /// Names the request that failed, for `map_err`.
     pub fn request(operation: &'static str) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Request { operation, source: Box::new(source) }
+    }
+
+    /// What failed, and the timer that is due all the same.
+    fn and_timer(self) -> (Self, Option<Duration>) {
+        match self {
+            Self::BeforeTimer { failure, timer } => (*failure, Some(timer)),
+            failure => (failure, None),
+        }
     }
 
     /// Whether someone else changed the object first, which the next pass sees: nothing to warn of.
@@ -69,6 +96,15 @@ pub fn api_code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
+    }
+}
+
+/// What the API answered about one object; `None` where that is gone, which leaves nothing to do.
+pub fn unless_gone<T>(answer: kube::Result<T>, operation: &'static str) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if api_code(&error) == Some(404) => Ok(None),
+        Err(error) => Err(Failure::request(operation)(error)),
     }
 }
 
@@ -156,7 +192,16 @@ fn record_outcome<K>(
         Ok(ended) => ended,
         Err(error) => (error.id(), Err(Failure::Panicked)),
     };
-    let Some(key) = keys.remove(&id) else { return };
+    if let Some(key) = keys.remove(&id) {
+        give_back(name, queue, key, result);
+    }
+}
+
+/// Gives `key` back to the queue after a pass.
+fn give_back<K>(name: &'static str, queue: &WorkQueue<K>, key: K, result: Result<Outcome, Failure>)
+where
+    K: Clone + Eq + Hash + Ord + std::fmt::Display,
+{
     match result {
         Ok(Outcome::Done) => queue.done(&key),
         Ok(Outcome::After(delay)) => {
@@ -164,7 +209,11 @@ fn record_outcome<K>(
             queue.add_after(key, delay);
         }
         Err(failure) => {
+            let (failure, timer) = failure.and_timer();
             let delay = queue.failed(&key, Instant::now());
+            if let Some(timer) = timer {
+                queue.add_after(key.clone(), timer);
+            }
             if failure.is_conflict() {
                 tracing::debug!(controller = name, %key, ?delay, "changed by others meanwhile, trying again");
             } else {
@@ -236,6 +285,24 @@ mod tests {
         stopping.await;
         assert_eq!(most.load(Ordering::SeqCst), 3);
         assert_eq!(active.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_timer_stands_though_its_pass_failed() {
+        let queue = WorkQueue::new("test");
+        let refused = || Err(Failure::Malformed { what: "test", message: "refused".into() });
+        let start = Instant::now();
+        // After so many failures the back-off is longer than the timer.
+        for second in 1..=20 {
+            queue.add("a");
+            let Taken::Key(key) = queue.take(start + Duration::from_secs(second * 1000)) else { panic!("it waits") };
+            give_back("test", &queue, key, Outcome::of(refused(), Some(Duration::from_secs(10))));
+        }
+        let Taken::Nothing(Some(due)) = queue.take(Instant::now()) else { panic!("a timer is set") };
+        assert!(due <= Instant::now() + Duration::from_secs(10), "not after the back-off of minutes");
+        assert_eq!(Outcome::of(Ok(()), None).expect("no failure"), Outcome::Done);
+        let later = Duration::from_secs(7);
+        assert_eq!(Outcome::of(Ok(()), Some(later)).expect("no failure"), Outcome::After(later));
     }
 
     #[tokio::test]

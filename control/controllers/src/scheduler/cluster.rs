@@ -1,19 +1,24 @@
 //! All nodes and the pods placed on them, those assumed but not yet in the view included: the state that placements are
 //! made on.
 
+mod rules;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
+use kube::core::Selector;
+
 use super::{
+    domains::Domains,
     filter::{fits, refusals},
-    neighbours::{self, Domains, Labels, NamespaceLabels},
+    matching::{MatchCounts, Step},
+    neighbours::{Labels, NamespaceLabels, PlacedTerms},
     node::{NodeInfo, NodeProperties},
     nominated::Nominated,
     pod::Needs,
     score,
-    spread::Siblings,
 };
 
 /// The nodes, the pods on them, and where the next search begins.
@@ -26,9 +31,10 @@ pub struct Cluster {
     unassigned: HashMap<String, HashMap<String, Arc<Needs>>>,
     /// uids of the placed pods of each namespace.
     by_namespace: HashMap<String, HashSet<String>>,
-    groups: HashMap<String, Siblings>,
-    /// Placed pods that keep others away.
-    with_anti_affinity: BTreeSet<String>,
+    /// How many placed pods the rules of pods select.
+    matching: MatchCounts,
+    /// The rules of placed pods about others.
+    terms: PlacedTerms,
     nominated: Nominated,
     namespaces: NamespaceLabels,
     next: usize,
@@ -41,6 +47,8 @@ pub struct Candidate<'p> {
     pub uid: &'p str,
     /// What decides where it can run.
     pub needs: &'p Needs,
+    /// Selects the pods of its workload: it is spread with them where it asks for nothing else.
+    pub siblings: Option<&'p Selector>,
 }
 
 struct PlacedPod {
@@ -76,12 +84,8 @@ impl Cluster {
             if state.node == node {
                 return false;
             }
-            if state.node.zone == node.zone {
-                state.node = node;
-                return true;
-            }
-            // Its pods are counted by zone.
-            self.remove_node(&node.name);
+            state.node = node;
+            return true;
         }
         let at = self.nodes.iter().position(Option::is_none).unwrap_or(self.nodes.len());
         let name = node.name.clone();
@@ -144,12 +148,8 @@ impl Cluster {
         state.take(&needs);
         state.placed.insert(uid.to_owned());
         self.by_namespace.entry(needs.neighbours.namespace.clone()).or_default().insert(uid.to_owned());
-        if let Some(group) = &needs.group {
-            self.groups.entry(group.clone()).or_default().add(at, state.node.zone.as_deref());
-        }
-        if needs.neighbours.has_anti_affinity() {
-            self.with_anti_affinity.insert(uid.to_owned());
-        }
+        self.matching.change(at, &needs, Step::Comes);
+        self.terms.change(at, &needs.neighbours, Step::Comes);
         self.placed.insert(uid.to_owned(), PlacedPod { node: at, needs });
         before
     }
@@ -168,14 +168,10 @@ impl Cluster {
         Some((node.node.name.clone(), needs))
     }
 
-    /// Whether a placed pod has required anti-affinity, which keeps matching pods away.
-    pub fn has_anti_affinity(&self, uid: &str) -> bool {
-        self.with_anti_affinity.contains(uid)
-    }
-
     fn remove_placed(&mut self, uid: &str) -> Option<Arc<Needs>> {
         let PlacedPod { node, needs } = self.placed.remove(uid)?;
-        self.with_anti_affinity.remove(uid);
+        self.matching.change(node, &needs, Step::Goes);
+        self.terms.change(node, &needs.neighbours, Step::Goes);
         let namespace = &needs.neighbours.namespace;
         if let Some(pods) = self.by_namespace.get_mut(namespace) {
             pods.remove(uid);
@@ -186,12 +182,6 @@ impl Cluster {
         if let Some(state) = self.nodes[node].as_mut() {
             state.give_back(&needs);
             state.placed.remove(uid);
-            if let Some(group) = &needs.group
-                && let Some(siblings) = self.groups.get_mut(group)
-                && siblings.remove(node, state.node.zone.as_deref())
-            {
-                self.groups.remove(group);
-            }
         }
         Some(needs)
     }
@@ -204,6 +194,7 @@ impl Cluster {
     /// Names the best node for a pod, of as many as need be looked at. The one that it is nominated to comes first.
     pub fn choose(&mut self, pod: Candidate) -> Result<String, Unschedulable> {
         let needs = pod.needs;
+        self.keep_counts(pod);
         let domains = self.domains(needs);
         if let Some(name) = self.nominated.node_of(pod.uid)
             && let Some(node) = self.by_name.get(name).and_then(|at| self.nodes[*at].as_ref())
@@ -228,8 +219,8 @@ impl Cluster {
                 }
             }
         }
-        let siblings = needs.group.as_ref().and_then(|group| self.groups.get(group));
-        let Some(best) = score::best(needs, &candidates, siblings) else {
+        let by_pods = if candidates.len() > 1 { self.scores_by_pods(pod, &candidates) } else { Vec::new() };
+        let Some(best) = score::best(needs, &candidates, &by_pods) else {
             return Err(self.explain(pod, domains.as_ref()));
         };
         // The next search begins where this one ended, so that all nodes have their turn.
@@ -270,7 +261,7 @@ impl Cluster {
         }
         let mut domains = domains.cloned().unwrap_or_default();
         for needs in outranking {
-            domains.add(&pod.needs.neighbours, &placed(needs, node), &self.namespaces);
+            domains.change(pod.needs, needs, &node.node, Step::Comes, &self.namespaces);
         }
         domains.refusal(&node.node.labels).map(str::to_owned).into_iter().collect()
     }
@@ -301,29 +292,6 @@ impl Cluster {
         &mut self.nominated
     }
 
-    /// Where the other pods allow this one; `None` where there is no rule about it.
-    pub fn domains(&self, needs: &Needs) -> Option<Domains> {
-        let own = &needs.neighbours;
-        if !own.has_rules() && self.with_anti_affinity.is_empty() {
-            return None;
-        }
-        let namespaces = own.namespaces(&self.namespaces);
-        let is_counted = |uid: &String| {
-            let namespace = self.placed.get(uid).map(|placed| placed.needs.neighbours.namespace.as_str());
-            namespaces.as_ref().is_none_or(|all| namespace.is_some_and(|namespace| all.contains(namespace)))
-        };
-        let of_namespaces: Vec<&String> = match &namespaces {
-            None => self.placed.keys().collect(),
-            Some(all) => all.iter().filter_map(|namespace| self.by_namespace.get(*namespace)).flatten().collect(),
-        };
-        let others = self.with_anti_affinity.iter().filter(|uid| !is_counted(uid));
-        let relevant: Vec<&PlacedPod> =
-            of_namespaces.into_iter().chain(others).filter_map(|uid| self.placed.get(uid)).collect();
-        let others = relevant.into_iter().filter_map(|pod| Some(placed(&pod.needs, self.nodes[pod.node].as_ref()?)));
-        let admitted = self.nodes.iter().flatten().filter(|n| needs.affinity.admits(&n.node.name, &n.node.labels));
-        Some(own.domains(others, admitted.map(|n| &n.node.labels), &self.namespaces))
-    }
-
     fn explain(&self, pod: Candidate, domains: Option<&Domains>) -> Unschedulable {
         let mut reasons = BTreeMap::new();
         for node in self.nodes.iter().flatten() {
@@ -333,11 +301,6 @@ impl Cluster {
         }
         Unschedulable { nodes: self.by_name.len(), reasons }
     }
-}
-
-/// A pod on a node.
-pub fn placed<'p>(needs: &'p Needs, node: &'p NodeInfo) -> neighbours::Placed<'p> {
-    neighbours::Placed { neighbours: &needs.neighbours, node_labels: &node.node.labels }
 }
 
 /// How many nodes that fit are enough to choose from. Source: kube-scheduler's adaptive `percentageOfNodesToScore`.

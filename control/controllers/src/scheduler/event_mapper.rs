@@ -11,6 +11,7 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod},
     policy::v1::PodDisruptionBudget,
 };
+use kube::core::Selector;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -19,7 +20,9 @@ use super::{
     node::NodeProperties,
     pod::{Needs, PodInfo},
     preemption::{Budget, RunningState},
+    queue::QueuedPod,
     resources::Resources,
+    spread::Selecting,
 };
 use crate::{
     engine::{Informer, Key, ObjectChange, Synced},
@@ -43,6 +46,7 @@ pub struct EventMapper {
     nodes: Arc<Informer<Node>>,
     namespaces: Arc<Informer<Namespace>>,
     budgets: Arc<Informer<PodDisruptionBudget>>,
+    selecting: Selecting,
     pending: Mutex<PendingChanges>,
     changed: Notify,
 }
@@ -55,6 +59,7 @@ impl EventMapper {
             nodes: informers.nodes.clone(),
             namespaces: informers.namespaces.clone(),
             budgets: informers.disruption_budgets.clone(),
+            selecting: Selecting::new(informers),
             pending: Mutex::default(),
             changed: Notify::new(),
         });
@@ -68,8 +73,15 @@ impl EventMapper {
     }
 
     /// The first listings of all that is read.
-    pub fn synced(&self) -> [Synced; 4] {
-        [self.pods.synced(), self.nodes.synced(), self.namespaces.synced(), self.budgets.synced()]
+    pub fn synced(&self) -> impl Iterator<Item = Synced> {
+        let own = [self.pods.synced(), self.nodes.synced(), self.namespaces.synced(), self.budgets.synced()];
+        own.into_iter().chain(self.selecting.synced())
+    }
+
+    /// What selects the pod and its like; `None` for one that asks itself how it is spread, or that nothing selects.
+    pub fn siblings_of(&self, pod: &QueuedPod) -> Option<Selector> {
+        let asks = pod.needs.spread.is_declared();
+        if asks { None } else { self.selecting.selector_of(&pod.needs, pod.owner.as_ref()) }
     }
 
     /// How a pod fares that the loop knows by name.

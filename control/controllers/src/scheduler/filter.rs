@@ -1,6 +1,10 @@
 //! Whether a node can take a pod, and if not, why: in Kubernetes' words, since people search for them.
 
-use super::{node::NodeInfo, pod::Needs, resources::Amount};
+use super::{
+    node::{NodeInfo, NodeProperties},
+    pod::Needs,
+    resources::Amount,
+};
 use crate::objects::taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNSCHEDULABLE, covers};
 
 /// Checks `node` in Kubernetes' order; the first filter that refuses names its reasons.
@@ -8,7 +12,7 @@ pub fn refusals(needs: &Needs, node: &NodeInfo) -> Vec<String> {
     if node.node.unschedulable && !tolerates_unschedulable(needs) {
         return vec!["node(s) were unschedulable".into()];
     }
-    if let Some(taint) = untolerated(needs, node) {
+    if let Some(taint) = untolerated(needs, &node.node) {
         let value = taint.value.as_deref().unwrap_or_default();
         return vec![format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)];
     }
@@ -28,7 +32,7 @@ pub fn refusals(needs: &Needs, node: &NodeInfo) -> Vec<String> {
 pub fn fits(needs: &Needs, node: &NodeInfo) -> bool {
     (!node.node.unschedulable || tolerates_unschedulable(needs))
         && (node.node.ready || tolerates_not_ready(needs))
-        && untolerated(needs, node).is_none()
+        && untolerated(needs, &node.node).is_none()
         && has_room(needs, node)
         && !ports_taken(needs, node)
         && needs.affinity.admits(&node.node.name, &node.node.labels)
@@ -38,7 +42,7 @@ pub fn fits(needs: &Needs, node: &NodeInfo) -> bool {
 pub fn is_hopeless(needs: &Needs, node: &NodeInfo) -> bool {
     needs.requests.exceeds(&node.node.allocatable)
         || (node.node.unschedulable && !tolerates_unschedulable(needs))
-        || untolerated(needs, node).is_some()
+        || untolerated(needs, &node.node).is_some()
         || (!node.node.ready && !tolerates_not_ready(needs))
         || !needs.affinity.admits(&node.node.name, &node.node.labels)
 }
@@ -57,8 +61,9 @@ fn tolerates(needs: &Needs, key: &str) -> bool {
     needs.tolerations.iter().any(|toleration| covers(toleration, &taint))
 }
 
-fn untolerated<'n>(needs: &Needs, node: &'n NodeInfo) -> Option<&'n k8s_openapi::api::core::v1::Taint> {
-    let hard = node.node.taints.iter().filter(|taint| taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE);
+/// The first taint of a node that keeps the pod away.
+pub fn untolerated<'n>(needs: &Needs, node: &'n NodeProperties) -> Option<&'n k8s_openapi::api::core::v1::Taint> {
+    let hard = node.taints.iter().filter(|taint| taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE);
     hard.into_iter().find(|taint| !needs.tolerations.iter().any(|toleration| covers(toleration, taint)))
 }
 
@@ -105,7 +110,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::scheduler::{node::NodeProperties, pod::PodInfo};
+    use crate::scheduler::pod::PodInfo;
 
     fn node(spec: Value, ready: &str) -> NodeInfo {
         let node = serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"zone": "a"}}, "spec": spec,

@@ -4,11 +4,12 @@
 //! pure), is assumed at once, and its binding is sent while the next pod is placed. A pod that no node can take waits
 //! for a change that could help it; nothing polls. A loop that fails is started again and reads everything.
 
-pub(crate) mod affinity;
 mod bind;
 mod cluster;
+mod domains;
 mod event_mapper;
 mod filter;
+mod matching;
 mod neighbours;
 mod node;
 mod nominated;
@@ -192,7 +193,8 @@ impl Loop {
         let uid = pod.uid.clone();
         let (client, recorder) = (self.client.clone(), self.recorder.clone());
         let begin = Instant::now();
-        let candidate = Candidate { uid: &uid, needs: &pod.needs };
+        let siblings = self.events.siblings_of(&pod);
+        let candidate = Candidate { uid: &uid, needs: &pod.needs, siblings: siblings.as_ref() };
         let choice = self.cluster.choose(candidate);
         self.counters.attempt_duration.observe(begin.elapsed());
         let request = match choice {
@@ -352,7 +354,7 @@ impl Loop {
             }
             // It may be the neighbour that another waits for.
             let known = self.cluster.namespaces();
-            let helps = |waiting: &pod::Needs| waiting.neighbours.is_helped_by(&needs.neighbours, known);
+            let helps = |waiting: &pod::Needs| waiting.is_helped_by(&needs, known);
             self.queue.retry_where(Instant::now(), helps);
         } else if pod.pending {
             self.nomination_seen(&pod);
@@ -398,14 +400,12 @@ impl Loop {
     }
 
     fn free(&mut self, uid: &str) {
-        // A pod that kept others away may have done so beyond its own node.
-        let had_anti_affinity = self.cluster.has_anti_affinity(uid);
         if let Some((node, freed)) = self.cluster.remove_pod(uid) {
             let cluster = &self.cluster;
+            // A pod that kept others away may have done so beyond its own node.
+            let had_anti_affinity = freed.neighbours.has_anti_affinity();
             let helps = |needs: &pod::Needs| {
-                had_anti_affinity
-                    || needs.neighbours.is_freed_by(&freed.neighbours, cluster.namespaces())
-                    || cluster.can_take(&node, needs)
+                had_anti_affinity || needs.is_freed_by(&freed, cluster.namespaces()) || cluster.can_take(&node, needs)
             };
             self.queue.retry_where(Instant::now(), helps);
         }

@@ -1,19 +1,27 @@
-//! What a pod requires of other pods: affinity, anti-affinity and topology spread, over the domains that node labels
-//! form.
+//! What a pod requires of other pods, or prefers: affinity and anti-affinity over the domains that node labels form.
 //!
-//! Only pods with such rules pay for it: the placed pods are counted once per attempt, then each node is a look-up.
+//! Placed pods are counted by node as they come and go, those that a rule selects ([`super::matching`]) as well as
+//! those that have rules of their own ([`PlacedTerms`]): an attempt costs by nodes and by rules, not by pods. Source:
+//! kube-scheduler's `InterPodAffinity`.
 
 mod domains;
+mod placed_terms;
+mod score;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::{
-    api::core::v1::{Pod, PodAffinityTerm, PodSpec},
+    api::core::v1::{Pod, PodAffinityTerm, WeightedPodAffinityTerm},
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
 };
 use kube::core::{Selector, SelectorExt};
 
-pub use self::domains::{Domains, Placed};
+pub use self::{
+    domains::{AffinityDomains, SelectedPods},
+    placed_terms::PlacedTerms,
+    score::scores,
+};
+use super::matching::{PodSet, Scope};
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -22,7 +30,7 @@ pub type NamespaceLabels = HashMap<String, Labels>;
 
 /// A set of pods, and the node label whose values form the topology domains in which they are counted.
 #[derive(Clone, Debug, PartialEq)]
-struct Term {
+pub struct Term {
     /// `None` selects nothing, as an absent selector does.
     selector: Option<Selector>,
     /// Namespaces whose pods count, by name.
@@ -30,13 +38,6 @@ struct Term {
     /// Namespaces whose pods count as well, by their labels.
     namespace_selector: Option<Selector>,
     topology_key: String,
-}
-
-/// No domain may have more than `max_skew` pods more than the one with the fewest.
-#[derive(Clone, Debug, PartialEq)]
-struct Spread {
-    term: Term,
-    max_skew: i64,
 }
 
 /// A pod's rules about other pods, and what the rules of others select it by.
@@ -48,7 +49,8 @@ pub struct Neighbours {
     pub labels: Labels,
     wanted: Vec<Term>,
     unwanted: Vec<Term>,
-    spread: Vec<Spread>,
+    /// What is preferred, by weight; what is preferred not to be has a negative one.
+    preferred: Vec<(i64, Term)>,
 }
 
 impl Neighbours {
@@ -56,27 +58,35 @@ impl Neighbours {
     pub fn of(pod: &Pod) -> Self {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let labels = pod.metadata.labels.clone().unwrap_or_default();
-        let Some(spec) = &pod.spec else { return Self { namespace, labels, ..Default::default() } };
-        let affinity = spec.affinity.as_ref();
-        let wanted = affinity.and_then(|a| a.pod_affinity.as_ref());
-        let wanted = wanted.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_deref());
-        let unwanted = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
-        let unwanted = unwanted.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_deref());
-        let terms = |terms: Option<&[PodAffinityTerm]>| -> Vec<Term> {
-            terms.unwrap_or_default().iter().map(|term| Term::read(term, &namespace, &labels)).collect()
+        let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+        let (towards, apart) =
+            (affinity.and_then(|a| a.pod_affinity.as_ref()), affinity.and_then(|a| a.pod_anti_affinity.as_ref()));
+        let required = |terms: Option<&Vec<PodAffinityTerm>>| -> Vec<Term> {
+            terms.into_iter().flatten().map(|term| Term::read(term, &namespace, &labels)).collect()
         };
+        let preferred = |terms: Option<&Vec<WeightedPodAffinityTerm>>, sign: i64| -> Vec<(i64, Term)> {
+            let weighted = |weighted: &WeightedPodAffinityTerm| {
+                let weight = i64::from(weighted.weight).saturating_mul(sign);
+                (weight, Term::read(&weighted.pod_affinity_term, &namespace, &labels))
+            };
+            terms.into_iter().flatten().map(weighted).collect()
+        };
+        let mut weighed =
+            preferred(towards.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()), 1);
+        weighed
+            .extend(preferred(apart.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()), -1));
         Self {
-            wanted: terms(wanted),
-            unwanted: terms(unwanted),
-            spread: spread(spec, &namespace, &labels),
+            wanted: required(towards.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref())),
+            unwanted: required(apart.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref())),
+            preferred: weighed,
             namespace,
             labels,
         }
     }
 
-    /// Whether the pod has rules about others.
+    /// Whether the pod has rules that must hold.
     pub fn has_rules(&self) -> bool {
-        !(self.wanted.is_empty() && self.unwanted.is_empty() && self.spread.is_empty())
+        !(self.wanted.is_empty() && self.unwanted.is_empty())
     }
 
     /// Whether the labels of namespaces decide where the pod can run.
@@ -86,34 +96,38 @@ impl Neighbours {
 
     /// Whether a pod that was just placed may be what this one waited for.
     pub fn is_helped_by(&self, placed: &Self, known: &NamespaceLabels) -> bool {
-        self.wanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(placed, known))
+        self.wanted.iter().any(|term| term.selects(placed, known))
     }
 
     /// Whether a pod that just ended may have been in the way of this one.
     pub fn is_freed_by(&self, ended: &Self, known: &NamespaceLabels) -> bool {
-        self.unwanted.iter().chain(self.spread.iter().map(|spread| &spread.term)).any(|term| term.selects(ended, known))
-    }
-
-    /// The namespaces whose pods matter to this one; `None` is all of them.
-    pub fn namespaces<'n>(&'n self, known: &'n NamespaceLabels) -> Option<BTreeSet<&'n str>> {
-        let terms = self.wanted.iter().chain(&self.unwanted).chain(self.spread.iter().map(|spread| &spread.term));
-        let mut namespaces = BTreeSet::new();
-        for term in terms {
-            namespaces.extend(term.namespaces.iter().map(String::as_str));
-            if let Some(selector) = &term.namespace_selector {
-                if selector.selects_all() {
-                    return None;
-                }
-                let selected = known.iter().filter(|(_, labels)| selector.matches(labels));
-                namespaces.extend(selected.map(|(name, _)| name.as_str()));
-            }
-        }
-        Some(namespaces)
+        self.unwanted.iter().any(|term| term.selects(ended, known))
     }
 
     /// Whether the pod has required anti-affinity, which keeps matching pods away.
     pub fn has_anti_affinity(&self) -> bool {
         !self.unwanted.is_empty()
+    }
+
+    /// The pods that all required affinity of this one selects. `None` where there is none, or a term selects nothing.
+    pub fn wanted_set(&self, known: &NamespaceLabels) -> Option<PodSet> {
+        let clauses: Option<Vec<_>> = self.wanted.iter().map(|term| term.clause(known)).collect();
+        clauses.filter(|clauses| !clauses.is_empty()).map(PodSet::new)
+    }
+
+    /// The pods that each term of required anti-affinity selects.
+    pub fn unwanted_sets(&self, known: &NamespaceLabels) -> Vec<Option<PodSet>> {
+        self.unwanted.iter().map(|term| term.set(known)).collect()
+    }
+
+    /// The pods that each preference selects.
+    pub fn preferred_sets(&self, known: &NamespaceLabels) -> Vec<Option<PodSet>> {
+        self.preferred.iter().map(|(_, term)| term.set(known)).collect()
+    }
+
+    /// Whether all required affinity selects `other`.
+    fn wants(&self, other: &Self, known: &NamespaceLabels) -> bool {
+        self.wanted.iter().all(|term| term.selects(other, known))
     }
 }
 
@@ -131,6 +145,7 @@ impl Term {
         Self { selector, namespaces, namespace_selector, topology_key: term.topology_key.clone() }
     }
 
+    /// Whether the pod is one that counts.
     fn selects(&self, other: &Neighbours, known: &NamespaceLabels) -> bool {
         self.selector.as_ref().is_some_and(|selector| selector.matches(&other.labels))
             && (self.namespaces.contains(&other.namespace) || self.selects_namespace(&other.namespace, known))
@@ -140,29 +155,26 @@ impl Term {
         let matches = |selector: &Selector| known.get(namespace).is_some_and(|labels| selector.matches(labels));
         self.namespace_selector.as_ref().is_some_and(|selector| selector.selects_all() || matches(selector))
     }
-}
 
-/// Only constraints that must hold (`DoNotSchedule`); the others are left to the score, which spreads pods anyway.
-fn spread(spec: &PodSpec, namespace: &str, labels: &Labels) -> Vec<Spread> {
-    let constraints = spec.topology_spread_constraints.iter().flatten();
-    let hard = constraints.filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule");
-    hard.map(|constraint| {
-        let mut selector = constraint.label_selector.clone();
-        with_own_labels(&mut selector, constraint.match_label_keys.as_deref(), "In", labels);
-        let term = Term {
-            selector: selector.and_then(|s| s.try_into().ok()),
-            namespaces: vec![namespace.to_owned()],
-            namespace_selector: None,
-            topology_key: constraint.topology_key.clone(),
-        };
-        Spread { term, max_skew: constraint.max_skew.into() }
-    })
-    .collect()
+    fn set(&self, known: &NamespaceLabels) -> Option<PodSet> {
+        Some(PodSet::new(vec![self.clause(known)?]))
+    }
+
+    /// The pods that count, with the namespaces as they are labelled now.
+    fn clause(&self, known: &NamespaceLabels) -> Option<(Scope, Selector)> {
+        let selector = self.selector.clone()?;
+        if self.namespace_selector.as_ref().is_some_and(Selector::selects_all) {
+            return Some((Scope::All, selector));
+        }
+        let selects = |name: &&String| self.namespace_selector.is_some() && self.selects_namespace(name, known);
+        let selected = known.keys().filter(selects);
+        Some((Scope::Names(self.namespaces.iter().chain(selected).cloned().collect()), selector))
+    }
 }
 
 /// `matchLabelKeys` (operator `In`) and `mismatchLabelKeys` (`NotIn`): the pod's own values of these labels are part of
 /// the selector.
-fn with_own_labels(selector: &mut Option<LabelSelector>, keys: Option<&[String]>, operator: &str, labels: &Labels) {
+pub fn with_own_labels(selector: &mut Option<LabelSelector>, keys: Option<&[String]>, operator: &str, labels: &Labels) {
     let Some(selector) = selector else { return };
     let own = keys.unwrap_or_default().iter().filter_map(|key| Some((key, labels.get(key)?)));
     for (key, value) in own {
@@ -171,119 +183,5 @@ fn with_own_labels(selector: &mut Option<LabelSelector>, keys: Option<&[String]>
             operator: operator.to_owned(),
             values: Some(vec![value.clone()]),
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn namespaces() -> NamespaceLabels {
-        let labels = |team: &str| Labels::from([("team".to_owned(), team.to_owned())]);
-        [("default".to_owned(), labels("a")), ("other".to_owned(), labels("b"))].into()
-    }
-
-    fn neighbours(app: &str, spec: Value) -> Neighbours {
-        let mut spec = spec;
-        spec["containers"] = json!([]);
-        let pod = json!({"metadata": {"name": "p", "namespace": "default", "labels": {"app": app}}, "spec": spec});
-        Neighbours::of(&serde_json::from_value(pod).expect("a valid pod"))
-    }
-
-    fn term(app: &str, key: &str) -> Value {
-        json!({"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": key})
-    }
-
-    fn required(kind: &str, term: Value) -> Value {
-        json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}})
-    }
-
-    fn node(zone: &str) -> Labels {
-        [("zone".to_owned(), zone.to_owned())].into()
-    }
-
-    /// Why `pod` is refused in zones a and b, given where other pods are placed.
-    fn refusals(pod: &Neighbours, placed: &[(&Neighbours, &str)]) -> (Option<&'static str>, Option<&'static str>) {
-        let (a, b) = (node("a"), node("b"));
-        let placed = placed
-            .iter()
-            .map(|(neighbours, zone)| Placed { neighbours, node_labels: if *zone == "a" { &a } else { &b } });
-        let domains = pod.domains(placed, [&a, &b].into_iter(), &namespaces());
-        (domains.refusal(&a), domains.refusal(&b))
-    }
-
-    #[test]
-    fn anti_affinity_keeps_both_apart_whoever_came_first() {
-        let loner = neighbours("web", required("podAntiAffinity", term("web", "zone")));
-        let plain = neighbours("web", json!({}));
-        assert_eq!(refusals(&loner, &[(&plain, "a")]), (Some("node(s) didn't match pod anti-affinity rules"), None));
-        let expected = (Some("node(s) didn't satisfy existing pods anti-affinity rules"), None);
-        assert_eq!(refusals(&plain, &[(&loner, "a")]), expected);
-        assert_eq!(refusals(&neighbours("other", json!({})), &[(&loner, "a")]), (None, None));
-    }
-
-    #[test]
-    fn affinity_follows_and_the_first_of_a_group_starts_anywhere() {
-        let follower = neighbours("web", required("podAffinity", term("db", "zone")));
-        let none = Some("node(s) didn't match pod affinity rules");
-        assert_eq!(refusals(&follower, &[]), (none, none));
-        assert_eq!(refusals(&follower, &[(&neighbours("db", json!({})), "b")]), (none, None));
-        let herd = neighbours("web", required("podAffinity", term("web", "zone")));
-        assert_eq!(refusals(&herd, &[]), (None, None));
-        assert_eq!(refusals(&herd, &[(&herd, "a")]), (None, none));
-    }
-
-    #[test]
-    fn a_hard_spread_allows_no_more_than_its_skew() {
-        let spread = json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
-            "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]});
-        let pod = neighbours("web", spread);
-        assert_eq!(refusals(&pod, &[]), (None, None));
-        assert_eq!(
-            refusals(&pod, &[(&pod, "a")]),
-            (Some("node(s) didn't match pod topology spread constraints"), None)
-        );
-        assert_eq!(refusals(&pod, &[(&pod, "a"), (&pod, "b")]), (None, None));
-        let domains = pod.domains(std::iter::empty(), std::iter::empty(), &namespaces());
-        assert!(domains.refusal(&Labels::new()).is_some_and(|why| why.ends_with("(missing required label)")));
-    }
-
-    #[test]
-    fn namespaces_are_named_or_selected_by_their_labels() {
-        let (a, b) = (node("a"), node("b"));
-        let placed = Neighbours { namespace: "other".into(), ..neighbours("db", json!({})) };
-        for (more, is_found) in [
-            (json!({}), false),
-            (json!({ "namespaces": ["other"] }), true),
-            (json!({ "namespaceSelector": {} }), true),
-            (json!({ "namespaceSelector": { "matchLabels": { "team": "b" } } }), true),
-            (json!({ "namespaceSelector": { "matchLabels": { "team": "a" } } }), false),
-            (json!({ "namespaceSelector": { "matchLabels": { "team": "a" } }, "namespaces": ["other"] }), true),
-        ] {
-            let mut wanted = term("db", "zone");
-            wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            let follower = neighbours("web", required("podAffinity", wanted));
-            let known = namespaces();
-            let counts = follower.namespaces(&known).is_none_or(|names| names.contains("other"));
-            let placed = Placed { neighbours: &placed, node_labels: &a };
-            let domains = follower.domains([placed].into_iter().filter(|_| counts), [&a, &b].into_iter(), &known);
-            assert_eq!(domains.refusal(&a).is_none(), is_found, "{more}");
-        }
-    }
-
-    #[test]
-    fn labels_that_must_match_or_differ_are_the_pods_own() {
-        let spread_by = |keys: &str| {
-            let mut apart = term("web", "zone");
-            apart["labelSelector"] = json!({});
-            apart[keys] = json!(["app"]);
-            neighbours("web", required("podAntiAffinity", apart))
-        };
-        let (same, other) = (neighbours("web", json!({})), neighbours("db", json!({})));
-        let apart = Some("node(s) didn't match pod anti-affinity rules");
-        assert_eq!(refusals(&spread_by("matchLabelKeys"), &[(&same, "a"), (&other, "b")]), (apart, None));
-        assert_eq!(refusals(&spread_by("mismatchLabelKeys"), &[(&same, "a"), (&other, "b")]), (None, apart));
     }
 }

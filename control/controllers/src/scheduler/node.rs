@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use fairlead_client::placement::HostPort;
+use fairlead_kinds::kinds::quantity;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use super::{
-    pod::{HostPort, Needs},
+    pod::Needs,
     resources::{Amount, Resources},
 };
-use fairlead_kinds::kinds::quantity;
 
 /// What the scheduler reads of a Node object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,8 +18,6 @@ pub struct NodeProperties {
     pub name: String,
     /// Selectors and affinities ask for them.
     pub labels: BTreeMap<String, String>,
-    /// `topology.kubernetes.io/zone`; pods of a group are spread over zones.
-    pub zone: Option<String>,
     /// Keep pods away that do not tolerate them.
     pub taints: Vec<Taint>,
     /// `spec.unschedulable`: the node is cordoned.
@@ -66,7 +65,6 @@ impl NodeProperties {
         let pods = allocatable.and_then(|a| a.get("pods")).and_then(|q| quantity::units(&q.0));
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
-            zone: zone(&labels),
             taints: spec.and_then(|s| s.taints.clone()).unwrap_or_default(),
             unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
             ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
@@ -75,13 +73,6 @@ impl NodeProperties {
             labels,
         }
     }
-}
-
-/// Region and zone: zones of different regions may have the same name.
-fn zone(labels: &BTreeMap<String, String>) -> Option<String> {
-    let zone = labels.get("topology.kubernetes.io/zone")?;
-    let region = labels.get("topology.kubernetes.io/region").map(String::as_str).unwrap_or_default();
-    Some(format!("{region}/{zone}"))
 }
 
 /// What a pod weighs in the scores: CPU and memory.

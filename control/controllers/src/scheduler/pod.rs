@@ -1,8 +1,13 @@
 //! What the scheduler knows of a pod: read once from the API's object, so that placing it reads no JSON.
 
+use fairlead_client::placement::{HostPort, NodeAffinity};
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
-use super::{affinity::NodeAffinity, neighbours::Neighbours, resources::Resources};
+use super::{
+    neighbours::{NamespaceLabels, Neighbours},
+    resources::Resources,
+    spread::TopologySpread,
+};
 use crate::{
     engine::Key,
     objects::{owners::controller_of, pod_state},
@@ -30,8 +35,21 @@ pub struct PodInfo {
     pub nominated: Option<String>,
     /// The reason that was last written to the pod why it has no node.
     pub reported: Option<String>,
+    /// What controls it: with its like it is spread where it asks for nothing else.
+    pub owner: Option<Owner>,
     /// What decides where it can run.
     pub needs: Needs,
+}
+
+/// The controller of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `apps/v1`…
+    pub api_version: String,
+    /// `ReplicaSet`…
+    pub kind: String,
+    /// In the pod's namespace.
+    pub name: String,
 }
 
 /// What decides where a pod can run.
@@ -51,30 +69,12 @@ pub struct Needs {
     pub tolerations: Vec<Toleration>,
     /// `nodeSelector` and node affinity.
     pub affinity: NodeAffinity,
-    /// Affinity to pods, and topology spread.
+    /// Affinity to pods.
     pub neighbours: Neighbours,
-    /// Pods of one group are spread over nodes and zones: the uid of their controller.
-    pub group: Option<String>,
-}
-
-/// A port that a pod takes on its node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// Empty for all addresses.
-    pub address: String,
-    /// `TCP`, `UDP` or `SCTP`.
-    pub protocol: String,
-    /// 1 to 65535.
-    pub port: i32,
-}
-
-impl HostPort {
-    /// Whether both cannot be on one node.
-    pub fn conflicts_with(&self, other: &Self) -> bool {
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.address == other.address || self.address.is_empty() || other.address.is_empty())
-    }
+    /// Topology spread constraints.
+    pub spread: TopologySpread,
+    /// Its deletion is under way: it is not spread any more.
+    pub terminating: bool,
 }
 
 impl PodInfo {
@@ -95,6 +95,11 @@ impl PodInfo {
             finished,
             nominated: pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()).filter(|name| !name.is_empty()),
             reported: reported.and_then(|c| c.message.clone()),
+            owner: controller_of(&pod.metadata).map(|owner| Owner {
+                api_version: owner.api_version.clone(),
+                kind: owner.kind.clone(),
+                name: owner.name.clone(),
+            }),
             needs: Needs::read(pod),
         }
     }
@@ -108,25 +113,27 @@ pub fn revision_of(pod: &Pod) -> u64 {
 impl Needs {
     fn read(pod: &Pod) -> Self {
         let Some(spec) = &pod.spec else { return Self::default() };
-        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let ports = containers.flat_map(|container| container.ports.iter().flatten());
-        let host_ports = ports.filter_map(|port| {
-            let address = port.host_ip.clone().filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
-            // On the host's network every container port is a port of the host.
-            let number = port.host_port.or((spec.host_network == Some(true)).then_some(port.container_port))?;
-            (number > 0).then_some(HostPort { address, protocol, port: number })
-        });
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             priority: spec.priority.unwrap_or(0),
             preempts: spec.preemption_policy.as_deref() != Some("Never"),
             requests: Resources::of_pod(spec, pod.status.as_ref()),
-            host_ports: host_ports.collect(),
+            host_ports: HostPort::all_of(spec),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             affinity: NodeAffinity::of(spec),
             neighbours: Neighbours::of(pod),
-            group: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
+            spread: TopologySpread::of(pod),
+            terminating: pod_state::is_terminating(pod),
         }
+    }
+
+    /// Whether a pod that was just placed may be what this one waited for.
+    pub fn is_helped_by(&self, placed: &Self, known: &NamespaceLabels) -> bool {
+        self.spread.selects(self, placed) || self.neighbours.is_helped_by(&placed.neighbours, known)
+    }
+
+    /// Whether a pod that just ended may have been in the way of this one.
+    pub fn is_freed_by(&self, ended: &Self, known: &NamespaceLabels) -> bool {
+        self.spread.selects(self, ended) || self.neighbours.is_freed_by(&ended.neighbours, known)
     }
 }

@@ -17,9 +17,10 @@ use k8s_openapi::{
 use kube::core::{Selector, SelectorExt};
 
 use super::{
-    cluster::{Candidate, Cluster, Unschedulable, placed},
+    cluster::{Candidate, Cluster, Unschedulable},
+    domains::Domains,
     filter::is_hopeless,
-    neighbours::Domains,
+    matching::Step,
     node::NodeInfo,
     pod::Needs,
 };
@@ -284,14 +285,14 @@ impl Left<'_> {
     fn remove(&mut self, needs: &Needs) {
         self.node.give_back(needs);
         if let Some(domains) = &mut self.domains {
-            domains.remove(&self.pod.needs.neighbours, &placed(needs, self.here), self.cluster.namespaces());
+            domains.change(self.pod.needs, needs, &self.here.node, Step::Goes, self.cluster.namespaces());
         }
     }
 
     fn add(&mut self, needs: &Needs) {
         self.node.take(needs);
         if let Some(domains) = &mut self.domains {
-            domains.add(&self.pod.needs.neighbours, &placed(needs, self.here), self.cluster.namespaces());
+            domains.change(self.pod.needs, needs, &self.here.node, Step::Comes, self.cluster.namespaces());
         }
     }
 

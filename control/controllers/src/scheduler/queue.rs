@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::pod::{Needs, PodInfo};
+use super::pod::{Needs, Owner, PodInfo};
 use crate::engine::{Deadline, Key};
 
 /// First delay after a failed binding. Source: kube-scheduler's `podInitialBackoffSeconds`.
@@ -27,6 +27,8 @@ pub struct QueuedPod {
     pub key: Key,
     /// Tells the pod from a later one of the same name.
     pub uid: String,
+    /// What controls it.
+    pub owner: Option<Owner>,
     /// What decides where it can run.
     pub needs: Arc<Needs>,
     /// The reason that was last written to the pod.
@@ -67,9 +69,9 @@ pub struct SchedulingQueue {
 impl SchedulingQueue {
     /// Takes over a pending pod. One that is known is tried again only if its needs changed.
     pub fn upsert(&mut self, pod: PodInfo, now: Instant) {
-        let PodInfo { key, uid, needs, reported, .. } = pod;
+        let PodInfo { key, uid, owner, needs, reported, .. } = pod;
         if let Some((known, position)) = self.pods.get_mut(&uid) {
-            known.reported = reported;
+            (known.reported, known.owner) = (reported, owner);
             if *known.needs == needs {
                 return;
             }
@@ -86,6 +88,7 @@ impl SchedulingQueue {
         let pod = QueuedPod {
             key,
             uid: uid.clone(),
+            owner,
             needs: Arc::new(needs),
             reported,
             added_at: now,
@@ -264,6 +267,7 @@ mod tests {
             finished: false,
             pending: true,
             reported: None,
+            owner: None,
             needs: Needs { priority, ..Default::default() },
         };
         queue.upsert(pod, Instant::now());

@@ -1,5 +1,5 @@
-//! Which of the nodes that can take a pod is best: the emptiest, most evenly used, with the fewest of the pod's
-//! siblings.
+//! Which of the nodes that can take a pod is best: the emptiest, most evenly used, with the pods that it is to be near
+//! or apart from.
 //!
 //! Every part is a number from 0 to 100; the weights are Kubernetes' defaults.
 
@@ -7,24 +7,27 @@ use super::{
     node::{NodeInfo, load_of},
     pod::Needs,
     resources::Amount,
-    spread::Siblings,
 };
 use crate::objects::taints::{PREFER_NO_SCHEDULE, covers};
 
 const WEIGHT_TAINTS: i64 = 3;
 const WEIGHT_AFFINITY: i64 = 2;
-const WEIGHT_SPREAD: i64 = 2;
-const MAX_SCORE: i64 = 100;
+/// Weight of topology spread.
+pub const WEIGHT_SPREAD: i64 = 2;
+/// Weight of affinity and anti-affinity to pods.
+pub const WEIGHT_POD_AFFINITY: i64 = 2;
+/// The best that a part can be.
+pub const MAX_SCORE: i64 = 100;
 
-/// Picks the best of `candidates` (positions in the cluster); the first of equals.
-pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&Siblings>) -> Option<usize> {
+/// Picks the best of `candidates` (positions in the cluster); the first of equals. `by_pods` is what the placed pods
+/// add to the score of each.
+pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], by_pods: &[i64]) -> Option<usize> {
     let preferences: Option<Vec<i64>> = needs
         .affinity
         .prefers()
         .then(|| candidates.iter().map(|(_, n)| needs.affinity.preference(&n.node.name, &n.node.labels)).collect());
     let most_preferred = preferences.iter().flatten().copied().max().unwrap_or(0).max(1);
     let most_intolerable = candidates.iter().map(|(_, n)| count_intolerable_taints(needs, n)).max().unwrap_or(0);
-    let max_counts = siblings.map(|s| s.max_counts(candidates));
     let mut best: Option<(i64, usize)> = None;
     for (at, (index, node)) in candidates.iter().enumerate() {
         let mut score = room(needs, node);
@@ -34,9 +37,7 @@ pub fn best(needs: &Needs, candidates: &[(usize, &NodeInfo)], siblings: Option<&
         if most_intolerable > 0 {
             score += WEIGHT_TAINTS * (MAX_SCORE - count_intolerable_taints(needs, node) * MAX_SCORE / most_intolerable);
         }
-        if let (Some(siblings), Some(max_counts)) = (siblings, &max_counts) {
-            score += WEIGHT_SPREAD * siblings.score(*index, node, max_counts);
-        }
+        score = score.saturating_add(by_pods.get(at).copied().unwrap_or(0));
         if best.is_none_or(|(most, _)| score > most) {
             best = Some((score, *index));
         }

@@ -1,82 +1,119 @@
-//! How many pods of one group run on each node and in each zone.
+//! Topology spread constraints: how evenly the pods of a set are to be placed over the domains that node labels form.
+//!
+//! Constraints that must hold (`DoNotSchedule`) are filters ([`SpreadDomains`]); the others, and those that pods
+//! without any of their own have ([`defaults`]), are a score ([`scores`]). Source: kube-scheduler's
+//! `PodTopologySpread`.
 
-use std::collections::HashMap;
+mod defaults;
+mod domains;
+mod score;
 
-use super::node::NodeInfo;
+use k8s_openapi::api::core::v1::{Pod, TopologySpreadConstraint};
+use kube::core::{Selector, SelectorExt};
 
-const MAX_SCORE: i64 = 100;
+pub use self::{
+    defaults::{Selecting, system_constraints},
+    domains::{SpreadDomains, live_on},
+    score::{Selected, scores},
+};
+use super::{
+    filter::untolerated,
+    matching::{PodSet, Scope},
+    neighbours::{Labels, with_own_labels},
+    node::NodeProperties,
+    pod::Needs,
+};
 
-/// Pods of one group, by place.
-#[derive(Clone, Debug, Default)]
-pub struct Siblings {
-    nodes: HashMap<usize, i64>,
-    zones: HashMap<String, i64>,
+/// One constraint of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Constraint {
+    /// `None` selects nothing, as an absent selector does.
+    selector: Option<Selector>,
+    /// The pods that are counted. `None` counts none: so it is for a selector of all pods, too.
+    set: Option<PodSet>,
+    topology_key: String,
+    max_skew: i64,
+    /// With fewer domains than this, the fewest pods of a domain count as 0.
+    min_domains: usize,
+    /// Only nodes count that the pod's node affinity and node selector admit.
+    honors_affinity: bool,
+    /// Only nodes count whose taints the pod tolerates.
+    honors_taints: bool,
 }
 
-/// The largest numbers of siblings on one node and in one zone among the candidates.
-#[derive(Clone, Copy, Debug)]
-pub struct MaxCounts {
-    node: i64,
-    /// 0 where no candidate is in a zone that holds siblings.
-    zone: i64,
-    zoned: bool,
+/// The constraints of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TopologySpread {
+    /// `DoNotSchedule`.
+    pub hard: Vec<Constraint>,
+    /// `ScheduleAnyway`.
+    pub soft: Vec<Constraint>,
 }
 
-impl Siblings {
-    /// Counts one more on a node and in its zone.
-    pub fn add(&mut self, node: usize, zone: Option<&str>) {
-        *self.nodes.entry(node).or_insert(0) += 1;
-        if let Some(zone) = zone {
-            match self.zones.get_mut(zone) {
-                Some(count) => *count += 1,
-                None => {
-                    self.zones.insert(zone.to_owned(), 1);
-                }
-            }
+impl TopologySpread {
+    /// Reads a pod's own constraints.
+    pub fn of(pod: &Pod) -> Self {
+        let constraints = pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.as_deref());
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let labels = pod.metadata.labels.clone().unwrap_or_default();
+        let read = |action: &str| -> Vec<Constraint> {
+            let of_action = constraints.unwrap_or_default().iter().filter(|c| c.when_unsatisfiable == action);
+            of_action.map(|constraint| Constraint::read(constraint, namespace, &labels)).collect()
+        };
+        Self { hard: read("DoNotSchedule"), soft: read("ScheduleAnyway") }
+    }
+
+    /// Whether the pod has constraints: then it has no default ones.
+    pub fn is_declared(&self) -> bool {
+        !(self.hard.is_empty() && self.soft.is_empty())
+    }
+
+    /// Whether a pod counts for a constraint that must hold.
+    pub fn selects(&self, own: &Needs, other: &Needs) -> bool {
+        own.neighbours.namespace == other.neighbours.namespace
+            && self.hard.iter().any(|constraint| constraint.selects(&other.neighbours.labels))
+    }
+}
+
+impl Constraint {
+    fn read(constraint: &TopologySpreadConstraint, namespace: &str, labels: &Labels) -> Self {
+        let mut selector = constraint.label_selector.clone();
+        with_own_labels(&mut selector, constraint.match_label_keys.as_deref(), "In", labels);
+        let selector: Option<Selector> = selector.and_then(|s| s.try_into().ok());
+        Self {
+            set: set_of(namespace, selector.as_ref()),
+            selector,
+            topology_key: constraint.topology_key.clone(),
+            max_skew: constraint.max_skew.into(),
+            min_domains: constraint.min_domains.and_then(|count| usize::try_from(count).ok()).unwrap_or(1),
+            honors_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
+            honors_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
         }
     }
 
-    /// Takes one away; returns whether none is left.
-    pub fn remove(&mut self, node: usize, zone: Option<&str>) -> bool {
-        if let Some(count) = self.nodes.get_mut(&node) {
-            *count -= 1;
-            if *count == 0 {
-                self.nodes.remove(&node);
-            }
-        }
-        if let Some(count) = zone.and_then(|zone| self.zones.get_mut(zone)) {
-            *count = (*count - 1).max(0);
-        }
-        self.nodes.is_empty()
+    /// The pods that are counted.
+    pub fn set(&self) -> Option<&PodSet> {
+        self.set.as_ref()
     }
 
-    /// The largest counts on one node and in one zone among the candidates.
-    pub fn max_counts(&self, candidates: &[(usize, &NodeInfo)]) -> MaxCounts {
-        let mut max_counts = MaxCounts { node: 0, zone: 0, zoned: false };
-        for (index, node) in candidates {
-            max_counts.node = max_counts.node.max(self.on(*index));
-            max_counts.zone = max_counts.zone.max(self.within(node));
-            max_counts.zoned |= node.node.zone.is_some();
-        }
-        max_counts
+    fn selects(&self, labels: &Labels) -> bool {
+        self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
     }
 
-    /// 100 where none of the siblings are, 0 where most are. Zones weigh two thirds. Source: `SelectorSpread`.
-    pub fn score(&self, index: usize, node: &NodeInfo, max_counts: &MaxCounts) -> i64 {
-        let share = |count: i64, most: i64| if most == 0 { MAX_SCORE } else { (most - count) * MAX_SCORE / most };
-        let by_node = share(self.on(index), max_counts.node);
-        if !max_counts.zoned {
-            return by_node;
-        }
-        let by_zone = if node.node.zone.is_some() { share(self.within(node), max_counts.zone) } else { 0 };
-        (by_node + 2 * by_zone) / 3
+    /// Whether the pods of a node count for the pod `own`.
+    fn counts_node(&self, own: &Needs, node: &NodeProperties) -> bool {
+        (!self.honors_affinity || own.affinity.admits(&node.name, &node.labels))
+            && (!self.honors_taints || untolerated(own, node).is_none())
     }
+}
 
-    fn on(&self, index: usize) -> i64 {
-        self.nodes.get(&index).copied().unwrap_or(0)
-    }
+/// The pods of a namespace that `selector` selects, as constraints count them.
+fn set_of(namespace: &str, selector: Option<&Selector>) -> Option<PodSet> {
+    let selector = selector.filter(|selector| !selector.selects_all())?;
+    Some(PodSet::new(vec![(Scope::one(namespace), selector.clone())]))
+}
 
-    fn within(&self, node: &NodeInfo) -> i64 {
-        node.node.zone.as_ref().and_then(|zone| self.zones.get(zone)).copied().unwrap_or(0)
-    }
+/// Whether a node is in a domain of every constraint.
+fn has_all_keys<'c>(node: &NodeProperties, constraints: impl IntoIterator<Item = &'c Constraint>) -> bool {
+    constraints.into_iter().all(|constraint| node.labels.contains_key(&constraint.topology_key))
 }

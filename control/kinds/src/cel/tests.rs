@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Activation, CALL_LIMIT, EvalError, Scope, Type, Value, compile};
+use crate::fuzzing::fuzz;
 
 /// What the expression is, as text; or its error.
 fn value(text: &str) -> String {
@@ -245,11 +246,9 @@ fn an_expression_ends_at_its_limit() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn any_text_is_refused_or_evaluated_within_its_limit(words in prop::collection::vec(prop::sample::select(WORDS), 1..12)) {
+#[test]
+fn any_text_is_refused_or_evaluated_within_its_limit() {
+    fuzz(prop::collection::vec(prop::sample::select(WORDS), 1..12), |words| {
         let text = words.concat();
         let scope = Scope::default().with("object", Type::Dyn);
         if let Ok(program) = compile(&text, &scope, &Type::Dyn) {
@@ -257,7 +256,8 @@ proptest! {
             let evaluated = program.evaluate(&Activation::default().with("object", Value::of(&data, None)));
             prop_assert!(evaluated.cost < 4 * CALL_LIMIT || evaluated.value.is_err());
         }
-    }
+        Ok(())
+    });
 }
 
 const WORDS: &[&str] = &[

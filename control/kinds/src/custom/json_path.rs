@@ -285,9 +285,58 @@ fn descend<'v>(value: &'v Value, out: &mut Vec<&'v Value>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prop_assert, sample::select};
     use serde_json::json;
 
     use super::*;
+    use crate::fuzzing::fuzz;
+
+    const PIECES: &[&str] = &[
+        ".",
+        "..",
+        "spec",
+        "list",
+        "a.b",
+        "*",
+        "[",
+        "]",
+        "[0]",
+        "[-1:]",
+        "[9223372036854775807]",
+        "[::0]",
+        "[::-1]",
+        ":",
+        "'",
+        "\"",
+        ",",
+        "?(",
+        "@",
+        "@.type",
+        "==",
+        "!=",
+        "<",
+        ">=",
+        "1",
+        "1e999",
+        "true",
+        ")",
+        "{",
+        "}",
+        "\\",
+        " ",
+        "\u{e9}",
+    ];
+
+    #[test]
+    fn any_path_is_refused_or_selects_a_bounded_number_of_values() {
+        let object = json!({"spec": {"a.b": 1, "list": [1, {"type": "x", "n": [2, "3", null]}]}});
+        fuzz(vec(select(PIECES), 0..24), |pieces| {
+            if let Some(path) = JsonPath::parse(&pieces.concat()) {
+                prop_assert!(path.select(&object).len() <= MOST);
+            }
+            Ok(())
+        });
+    }
 
     #[test]
     fn paths_select_what_kubectl_would_show() {

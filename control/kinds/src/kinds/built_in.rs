@@ -1,23 +1,16 @@
 //! The built-in kinds: the form in which a kind's file declares it, and the table of them all.
 //!
-//! A kind is added by one file and one line in [`TABLE`].
+//! A kind is added by one file, its `mod` line, and one line in [`TABLE`].
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::{
-    Cell, Column, Deletion, Deprecation, FieldError, Kind, Naming, Storage, StoredAs, access_review,
-    admissionregistration, api_service, binding, certificate_signing_request, component_status, config_map,
-    controller_revision, cron_job, custom_resource_definition, daemon_set, deployment, endpoint_slice, endpoints,
-    event, flowcontrol, horizontal_pod_autoscaler, ip_address, job, lease, limit_range, names, namespace, networking,
-    node, persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template, priority_class, rbac,
-    replica_set, replication_controller, resource, resource_quota, runtime_class, secret, service, service_account,
-    stateful_set, storage, superseded,
-};
+use super::{Cell, Column, Deletion, Deprecation, FieldError, Kind, Naming, Storage, StoredAs, names, superseded, *};
 use crate::schema::Schema;
 
-/// Every built-in kind, in the order discovery shows them: by group, the preferred version first.
+/// Every kind that is served unless it is switched off. Within a group the preferred version stands first; the order of
+/// groups means nothing, as discovery sorts them by their priority.
 pub(super) const TABLE: &[&BuiltIn] = &[
     &component_status::KIND,
     &config_map::KIND,

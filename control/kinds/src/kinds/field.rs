@@ -4,15 +4,23 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::error_budget::{self, LONGEST};
+
 /// The path of a field of what stands at `path`. Most paths that a check makes are never shown: this costs a fifth of
 /// `format!`.
 pub fn child(path: &str, field: &str) -> String {
-    [path, ".", field].concat()
+    [of_parent(path), ".", field].concat()
 }
 
 /// The path of an item of the list at `path`.
 pub fn item(path: &str, index: usize) -> String {
-    [path, "[", &index.to_string(), "]"].concat()
+    [of_parent(path), "[", &index.to_string(), "]"].concat()
+}
+
+/// A path as those of what stands below begin. A key may be as long as a whole body, and have as many items below it:
+/// its path is not repeated whole for each.
+fn of_parent(path: &str) -> &str {
+    &path[..path.floor_char_boundary(LONGEST)]
 }
 
 /// One cause of an `Invalid` Status.
@@ -51,6 +59,8 @@ pub enum FieldErrorReason {
     TooMany,
     /// `InternalError`: it could not be checked.
     Internal,
+    /// One beyond what is told: see [`error_budget`]. It has neither path nor message.
+    Untold,
 }
 
 impl FieldError {
@@ -68,66 +78,62 @@ impl FieldError {
 
     /// A required field is missing.
     pub fn required(path: impl Into<String>, detail: &str) -> Self {
-        let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
-        Self { path: path.into(), reason: FieldErrorReason::Required, message }
+        error_budget::reason(path, FieldErrorReason::Required, || match detail {
+            "" => "Required value".to_owned(),
+            detail => format!("Required value: {detail}"),
+        })
     }
 
     /// The value of a field is not valid, for a reason that may be empty.
     pub fn invalid(path: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Self {
-        let (detail, value) = (detail.as_ref(), shown(value));
-        let message = if detail.is_empty() {
-            format!("Invalid value: {value}")
-        } else {
-            format!("Invalid value: {value}: {detail}")
-        };
-        Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
+        error_budget::reason(path, FieldErrorReason::Invalid, || match detail.as_ref() {
+            "" => format!("Invalid value: {}", shown(value)),
+            detail => format!("Invalid value: {}: {detail}", shown(value)),
+        })
     }
 
     /// The value of a field is not valid, and is too large or too secret to be repeated.
     pub fn invalid_unnamed(path: impl Into<String>, detail: impl AsRef<str>) -> Self {
-        let message = format!("Invalid value: {}", detail.as_ref());
-        Self { path: path.into(), reason: FieldErrorReason::Invalid, message }
+        error_budget::reason(path, FieldErrorReason::Invalid, || format!("Invalid value: {}", detail.as_ref()))
     }
 
     /// One error for each reason why a value is not valid.
     pub fn invalid_each(path: impl Into<String>, value: &Value, details: Vec<String>) -> impl Iterator<Item = Self> {
-        let (path, value) = (path.into(), value.clone());
-        details.into_iter().map(move |detail| Self::invalid(path.as_str(), &value, detail))
+        // Not of the iterator, which may outlive the value: there are few details.
+        let path = path.into();
+        let errors: Vec<Self> = details.iter().map(|detail| Self::invalid(path.as_str(), value, detail)).collect();
+        errors.into_iter()
     }
 
     /// `supported` is named in the given order. A field that is not there has the empty text.
     pub fn not_supported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let value = if value.is_null() { "\"\"".to_owned() } else { shown(value) };
-        Self::not_supported_shown(path, &value, supported)
+        let value = || if value.is_null() { "\"\"".to_owned() } else { shown(value) };
+        error_budget::reason(path, FieldErrorReason::NotSupported, || not_supported(&value(), supported))
     }
 
     /// The same of a value that is shown as this text.
     pub fn not_supported_shown(path: impl Into<String>, value: &str, supported: &[&str]) -> Self {
-        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
-        Self { path: path.into(), reason: FieldErrorReason::NotSupported, message }
+        error_budget::reason(path, FieldErrorReason::NotSupported, || not_supported(value, supported))
     }
 
     /// A list names something twice.
     pub fn duplicate(path: impl Into<String>, value: &Value) -> Self {
-        let message = format!("Duplicate value: {}", shown(value));
-        Self { path: path.into(), reason: FieldErrorReason::Duplicate, message }
+        error_budget::reason(path, FieldErrorReason::Duplicate, || format!("Duplicate value: {}", shown(value)))
     }
 
     /// A field may not be set here.
     pub fn forbidden(path: impl Into<String>, detail: &str) -> Self {
-        Self { path: path.into(), reason: FieldErrorReason::Forbidden, message: format!("Forbidden: {detail}") }
+        error_budget::reason(path, FieldErrorReason::Forbidden, || format!("Forbidden: {detail}"))
     }
 
     /// A field could not be checked.
     pub fn internal(path: impl Into<String>, detail: &str) -> Self {
-        Self { path: path.into(), reason: FieldErrorReason::Internal, message: format!("Internal error: {detail}") }
+        error_budget::reason(path, FieldErrorReason::Internal, || format!("Internal error: {detail}"))
     }
 
     /// A field names something that does not exist.
     pub fn not_found(path: impl Into<String>, value: &Value) -> Self {
-        let message = format!("Not found: {}", shown(value));
-        Self { path: path.into(), reason: FieldErrorReason::NotFound, message }
+        error_budget::reason(path, FieldErrorReason::NotFound, || format!("Not found: {}", shown(value)))
     }
 
     /// A field that may not change once it is set.
@@ -165,35 +171,84 @@ impl FieldError {
 
     /// A list or map has too many items.
     pub fn too_many(path: impl Into<String>, found: usize, most: usize) -> Self {
-        let message = format!("Too many: {found}: must have at most {most} items");
-        Self { path: path.into(), reason: FieldErrorReason::TooMany, message }
+        error_budget::reason(path, FieldErrorReason::TooMany, || {
+            format!("Too many: {found}: must have at most {most} items")
+        })
     }
 
     /// A text is too long.
     pub fn too_long(path: impl Into<String>, max: usize) -> Self {
-        let message = format!("Too long: may not be more than {max} bytes");
-        Self { path: path.into(), reason: FieldErrorReason::TooLong, message }
+        error_budget::reason(path, FieldErrorReason::TooLong, || format!("Too long: may not be more than {max} bytes"))
     }
 }
 
-/// A value as messages repeat it: a text in Go's quotes, anything else as JSON.
+fn not_supported(value: &str, supported: &[&str]) -> String {
+    let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+    format!("Unsupported value: {value}: supported values: {}", supported.join(", "))
+}
+
+/// A value as messages repeat it: a text in Go's quotes, anything else as JSON; of a long one the beginning.
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => go_quoted(text),
-        value => with_maps_in_order(value).to_string(),
+        Value::String(text) => {
+            let shown = &text[..text.floor_char_boundary(MOST_SHOWN)];
+            let more = if shown.len() < text.len() { "…" } else { "" };
+            [&go_quoted(shown), more].concat()
+        }
+        value => {
+            let mut out = String::new();
+            if !write_in_order(value, &mut out) {
+                out.truncate(out.floor_char_boundary(MOST_SHOWN));
+                out.push('…');
+            }
+            out
+        }
     }
 }
 
-/// Go writes maps in order; what has other than texts in it is a struct.
-fn with_maps_in_order(value: &Value) -> Value {
+/// Bytes that are shown of a value.
+const MOST_SHOWN: usize = 2 << 10;
+
+/// Writes JSON until there is more than is shown; answers whether that was all. Go writes maps in order; what has other
+/// than texts in it is a struct.
+fn write_in_order(value: &Value, out: &mut String) -> bool {
     match value {
-        Value::Object(map) if map.values().all(Value::is_string) => {
-            serde_json::json!(map.iter().collect::<BTreeMap<_, _>>())
+        Value::Object(map) => {
+            out.push('{');
+            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+            if map.values().all(Value::is_string) {
+                fields.sort_unstable_by_key(|(name, _)| *name);
+            }
+            for (at, (name, value)) in fields.into_iter().enumerate() {
+                out.push_str(if at == 0 { "" } else { "," });
+                write_text(name, out);
+                out.push(':');
+                if !write_in_order(value, out) {
+                    return false;
+                }
+            }
+            out.push('}');
         }
-        Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), with_maps_in_order(value))).collect(),
-        Value::Array(list) => list.iter().map(with_maps_in_order).collect(),
-        scalar => scalar.clone(),
+        Value::Array(list) => {
+            out.push('[');
+            for (at, item) in list.iter().enumerate() {
+                out.push_str(if at == 0 { "" } else { "," });
+                if !write_in_order(item, out) {
+                    return false;
+                }
+            }
+            out.push(']');
+        }
+        Value::String(text) => write_text(text, out),
+        scalar => out.push_str(&scalar.to_string()),
     }
+    out.len() <= MOST_SHOWN
+}
+
+/// A text as JSON has it. Of a longer one than is shown, what is cut off later is not written.
+fn write_text(text: &str, out: &mut String) {
+    let begun = &text[..text.floor_char_boundary(MOST_SHOWN.saturating_add(1))];
+    out.push_str(&Value::from(begun).to_string());
 }
 
 /// A value as Go's `%v` writes it: `map[a:1 b:[x y]]`.

@@ -1,7 +1,7 @@
 //! LimitRange: between which amounts the containers, pods and claims of a namespace must stay, and what those get that
 //! say nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -87,6 +87,7 @@ fn item(path: &str, limit: &Value) -> Vec<FieldError> {
     let check = if matches!(kind, "Pod" | "Container") { resource_name::of_container } else { resource_name::any };
     let mut errors = Vec::new();
     let mut names: Vec<&String> = Vec::new();
+    let mut seen: HashSet<&String> = HashSet::new();
     for list in LISTS {
         let amounts = &limit[list];
         if kind == "Pod" && list.starts_with("default") {
@@ -98,7 +99,7 @@ fn item(path: &str, limit: &Value) -> Vec<FieldError> {
         }
         for (name, _) in entries(amounts) {
             errors.extend(check(&format!("{path}.{list}[{name}]"), name));
-            if !names.contains(&name) {
+            if seen.insert(name) {
                 names.push(name);
             }
         }

@@ -40,6 +40,7 @@ pub mod deployment;
 pub mod derived;
 pub mod endpoint_slice;
 pub mod endpoints;
+pub mod error_budget;
 pub mod event;
 pub mod field;
 pub mod flowcontrol;

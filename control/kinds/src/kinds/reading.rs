@@ -1,5 +1,7 @@
 //! Readings of JSON objects whose fields may be missing. What is missing reads as the zero value of its type.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 /// A field's text; empty where there is none.
@@ -25,6 +27,15 @@ pub fn items(list: &Value) -> std::slice::Iter<'_, Value> {
 /// The entries of a map; none where there is no map.
 pub fn entries(map: &Value) -> impl Iterator<Item = (&String, &Value)> {
     map.as_object().into_iter().flat_map(Map::iter)
+}
+
+/// Objects by their names; of those that share one the first.
+pub fn first_by_name<'a>(objects: impl IntoIterator<Item = &'a Value>) -> HashMap<&'a str, &'a Value> {
+    let mut by_name = HashMap::new();
+    for object in objects {
+        by_name.entry(text(object, "name")).or_insert(object);
+    }
+    by_name
 }
 
 /// Whether a list, a map or a text has nothing in it, or is not there.

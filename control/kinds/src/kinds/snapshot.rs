@@ -11,7 +11,7 @@ use super::{Kind, Storage, built_in};
 /// All served kinds at one moment.
 #[derive(Debug)]
 pub struct Kinds {
-    /// In the order discovery shows them: by group, the preferred version first.
+    /// The built-in ones first; within a group the preferred version first.
     all: Vec<Arc<Kind>>,
     /// Sorted by group, version and plural.
     by_path: Vec<Arc<Kind>>,
@@ -53,7 +53,7 @@ impl Kinds {
         self.generation
     }
 
-    /// Every kind, in the order discovery shows them.
+    /// Every kind; within a group the preferred version first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
         self.all.iter()
     }

@@ -4,6 +4,7 @@ use super::*;
 use serde_json::json;
 
 mod facts;
+mod large_inputs;
 
 fn minimal(kind: &Kind) -> Value {
     json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "x"}})

@@ -17,12 +17,12 @@ use crate::{
     admission::{
         access,
         attributes::{Attributes, Operation},
-        deadline,
         expression::Input,
         per_revision::Made,
         reinvocation::{Plugin, Reinvocation},
         versions::Versioned,
     },
+    deadline,
     metrics::AdmissionMetrics,
     status::Status,
 };
@@ -56,6 +56,9 @@ pub async fn dispatch(
         for invocation in &active {
             objects.convert(&invocation.invoked).await?;
             for params in &invocation.params {
+                // There may be very many, and all have the time of one request.
+                deadline::must_not_be_over()?;
+                tokio::task::yield_now().await;
                 made |= mutate(invocation, params, attributes, objects, state, (metrics, &mut errors))?;
             }
         }

@@ -9,7 +9,7 @@ use crate::{
     admission::attributes::Operation,
     api::open_store,
     auth::authorizer::Authorizer,
-    encode,
+    deadline, encode,
     identity::Identity,
     kinds::{Kind, Kinds, Registry},
     metrics::AdmissionMetrics,
@@ -126,6 +126,17 @@ async fn bindings_say_where_and_what_becomes_of_a_violation() {
     }
     let unbound = store(&[own]);
     assert!(written(&unbound, json!({}), None).await.0.is_none());
+}
+
+#[tokio::test]
+async fn parameters_have_the_time_of_one_request() {
+    let spec = json!({"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}, "validations": [{"expression": "true"}]});
+    let bound = binding(json!({"paramRef": {"selector": {}, "parameterNotFoundAction": "Deny"}}));
+    let param = ("configmaps", "default/limits", json!({"metadata": {"name": "limits", "namespace": "default"}}));
+    let stored = store(&[policy(spec), bound, param]);
+    assert!(written(&stored, json!({}), None).await.0.is_none());
+    let over = deadline::within(std::time::Duration::ZERO, written(&stored, json!({}), None)).await.0;
+    assert_eq!(over.expect("no time is left for a parameter").code, 504);
 }
 
 #[tokio::test]

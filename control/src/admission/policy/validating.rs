@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     binding::{Action, Binding, namespace_object},
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     admission::{access, attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
+    deadline,
     metrics::AdmissionMetrics,
     status::Status,
     warnings,
@@ -36,7 +37,14 @@ pub async fn dispatch(
         let own = match found {
             Ok(invocation) => {
                 objects.convert(&invocation.invoked).await?;
-                apply(&invocation, attributes, objects, metrics)
+                let mut own = None;
+                for params in &invocation.params {
+                    // There may be very many, and all have the time of one request.
+                    deadline::must_not_be_over()?;
+                    own = own.or(apply(&invocation, params, attributes, objects, metrics));
+                    tokio::task::yield_now().await;
+                }
+                own
             }
             Err(wrong) => wrong.fails.then(|| denied(wrong.name, wrong.binding, &wrong.why, "")),
         };
@@ -51,56 +59,53 @@ pub async fn dispatch(
     Err(status)
 }
 
-/// Evaluates a policy as a binding says; answers with a denial, if there is one.
+/// Evaluates a policy as a binding says, with one parameter; answers with a denial, if there is one.
 fn apply(
     invocation: &Invocation<'_, Compiled>,
+    params: &Value,
     attributes: &Attributes<'_>,
     objects: &Versioned<'_>,
     metrics: &AdmissionMetrics,
 ) -> Option<Denial> {
-    let Invocation { name, policy, binding, invoked, params } = invocation;
+    let Invocation { name, policy, binding, invoked, .. } = invocation;
     let fails = policy.target.fails;
     let denies = |message: &str, reason: &str| denied(name, Some(&binding.name), message, reason);
     let (namespace, request) = (namespace_object(attributes.snapshot, attributes), attributes.request(invoked));
     let authorizer = &access::authorizer(attributes);
     let mut denial = None;
-    for params in params {
-        let (object, old) = (objects.object(), objects.old());
-        let begun = Instant::now();
-        let (verdicts, annotations) =
-            policy.evaluate(&Input { object, old, request: &request, namespace: &namespace, params, authorizer });
-        let took = begun.elapsed();
-        let count = |error, action| metrics.checked(name, &binding.name, error, action, took);
-        for Verdict { message, reason, error } in verdicts {
-            if !fails && error.is_some() {
-                count(error.unwrap_or(NO_ERROR), "allow");
-                continue;
-            }
-            for action in &binding.actions {
-                count(error.unwrap_or(NO_ERROR), action.as_str());
-            }
-            for action in &binding.actions {
-                match action {
-                    Action::Deny => denial = denial.or_else(|| Some(denies(&message, &reason))),
-                    Action::Warn => warnings::add(format!(
-                        "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {message}",
-                        binding.name
-                    )),
-                    Action::Audit => {
-                        note(name, binding, "validation.policy.admission.k8s.io/validation_failure", &message)
-                    }
-                }
+    let (object, old) = (objects.object(), objects.old());
+    let begun = Instant::now();
+    let (verdicts, annotations) =
+        policy.evaluate(&Input { object, old, request: &request, namespace: &namespace, params, authorizer });
+    let took = begun.elapsed();
+    let count = |error, action| metrics.checked(name, &binding.name, error, action, took);
+    for Verdict { message, reason, error } in verdicts {
+        if !fails && error.is_some() {
+            count(error.unwrap_or(NO_ERROR), "allow");
+            continue;
+        }
+        for action in &binding.actions {
+            count(error.unwrap_or(NO_ERROR), action.as_str());
+        }
+        for action in &binding.actions {
+            match action {
+                Action::Deny => denial = denial.or_else(|| Some(denies(&message, &reason))),
+                Action::Warn => warnings::add(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {message}",
+                    binding.name
+                )),
+                Action::Audit => note(name, binding, "validation.policy.admission.k8s.io/validation_failure", &message),
             }
         }
-        for (key, value) in annotations {
-            match value {
-                Ok(value) => note(name, binding, &format!("{name}/{key}"), &value),
-                Err(why) if fails => {
-                    count(compiled::error_type(&why), "deny");
-                    denial = denial.or_else(|| Some(denies(&why, "")));
-                }
-                Err(_) => {}
+    }
+    for (key, value) in annotations {
+        match value {
+            Ok(value) => note(name, binding, &format!("{name}/{key}"), &value),
+            Err(why) if fails => {
+                count(compiled::error_type(&why), "deny");
+                denial = denial.or_else(|| Some(denies(&why, "")));
             }
+            Err(_) => {}
         }
     }
     denial

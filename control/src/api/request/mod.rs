@@ -8,16 +8,18 @@ use std::{ops::Deref, sync::Arc};
 
 use axum::body::Body;
 use bytes::Bytes;
+use http_body_util::BodyExt;
 
 use self::target::Target;
 use super::Status;
 use crate::{
-    admission::deadline,
+    auth::in_flight::Seat,
+    deadline,
     field_management::manager_name,
     identity::Identity,
     kinds::{Kinds, Storage},
     request::{
-        RequestInfo, Verb,
+        MAX_BODY, RequestInfo, Verb,
         accept::{self, Accepted, Endpoint},
     },
 };
@@ -68,22 +70,85 @@ impl Deref for Call {
     }
 }
 
-/// The largest body taken, as in Kubernetes.
-pub const MAX_BODY: usize = 3 << 20;
-
 /// Reads a whole body, which has as long to come as its request may take afterwards: one that never ends must not keep
-/// its seat.
-pub async fn read(body: Body) -> Result<Bytes, Status> {
-    let whole = tokio::time::timeout(deadline::LONGEST, axum::body::to_bytes(body, MAX_BODY)).await;
-    let whole = whole.map_err(|_| Status::timeout("the body of the request did not come in time"))?;
-    whole.map_err(|error| {
-        let mut source: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(e) = source {
-            if e.is::<http_body_util::LengthLimitError>() {
-                return Status::too_large(format!("Request entity too large: limit is {MAX_BODY}"));
-            }
-            source = e.source();
+/// its connection. One that is withheld has no seat of those that requests have, and what has come of it counts as its
+/// user's; a request from within this process has no seat.
+pub async fn read(body: Body, seat: Option<&Seat>) -> Result<Bytes, Status> {
+    let whole = async {
+        let whole = tokio::time::timeout(deadline::LONGEST, collect(body, seat)).await;
+        whole.unwrap_or_else(|_| Err(Status::timeout("the body of the request did not come in time")))
+    };
+    match seat {
+        Some(seat) => seat.read(whole).await,
+        None => whole.await,
+    }
+}
+
+/// The first room for a body. It is doubled as long as the body goes on.
+const FIRST_ROOM: usize = 16 << 10;
+
+/// The bytes of a body, copied into one place: a client that sends them one by one takes no more memory for that.
+async fn collect(mut body: Body, seat: Option<&Seat>) -> Result<Bytes, Status> {
+    let mut whole = Vec::new();
+    let mut room: usize = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::bad_request(format!("cannot read the body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let length = whole.len().saturating_add(data.len());
+        if length > MAX_BODY {
+            return Err(Status::too_large(format!("Request entity too large: limit is {MAX_BODY}")));
         }
-        Status::bad_request(format!("cannot read the body: {error}"))
-    })
+        if length > room {
+            let more = length.max(room.saturating_mul(2)).clamp(FIRST_ROOM, MAX_BODY).saturating_sub(room);
+            if let Some(seat) = seat {
+                seat.keep_for_body(more)?;
+            }
+            room = room.saturating_add(more);
+            whole.reserve_exact(room.saturating_sub(whole.len()));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+    use crate::{auth::in_flight::InFlight, request::tests::info};
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_up_to_a_size() {
+        let pieces = |count: usize| {
+            let piece = || Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1 << 10]));
+            Body::from_stream(stream::iter(std::iter::repeat_with(piece).take(count)))
+        };
+        assert_eq!(read(pieces(3 << 10), None).await.unwrap().len(), MAX_BODY);
+        assert_eq!(read(pieces((3 << 10) + 1), None).await.unwrap_err().code, 413);
+        assert_eq!(read(Body::empty(), None).await.unwrap(), Bytes::new());
+    }
+
+    #[tokio::test]
+    async fn bodies_of_one_user_take_a_part_of_the_memory() {
+        let limits = InFlight::new(0, 0);
+        let enter = |name: &str| {
+            let user = Identity::authenticated(name.to_owned(), Vec::new());
+            limits.enter(&user, &info("POST", "/api/v1/namespaces/a/pods")).unwrap()
+        };
+        let body = || Body::from(vec![b'x'; MAX_BODY]);
+        let mut seats = Vec::new();
+        let refused = loop {
+            let seat = enter("joe");
+            match read(body(), Some(&seat)).await {
+                Ok(_) => seats.push(seat),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(refused.code, 429);
+        assert!((10..100).contains(&seats.len()), "{}", seats.len());
+        assert!(read(body(), Some(&enter("ann"))).await.is_ok());
+        drop(seats);
+        assert!(read(body(), Some(&enter("joe"))).await.is_ok());
+    }
 }

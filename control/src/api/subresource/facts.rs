@@ -50,9 +50,6 @@ const SUBRESOURCES: &[(&str, &[(&str, &str)])] = &[
     ("volumeattachments", &[("status", CHANGE)]),
 ];
 
-/// Subresources that are declared where they are answered.
-const ELSEWHERE: [&str; 1] = ["token"];
-
 /// Superseded versions, which Kubernetes 1.35 serves no more.
 fn is_superseded(kind: &Kind) -> bool {
     matches!(&kind.storage, Storage::As(stored) if stored.deprecation.is_some())
@@ -70,7 +67,7 @@ fn every_subresource_is_in_discovery_as_in_kubernetes() {
             let served = Subresource::of(kind, segment).unwrap_or_else(|| panic!("{kind:?}/{segment} is not served"));
             assert_eq!(served.verbs.join(" "), *verbs, "{kind:?}/{segment}");
         }
-        for (segment, _) in known.iter().filter(|(segment, _)| !ELSEWHERE.contains(segment)) {
+        for (segment, _) in known {
             assert!(kind.has(segment), "{kind:?} lacks {segment}");
         }
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{WriteOutcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
-    admission::{self, deadline, namespace},
+    admission::{certificate_request, namespace},
     allocation::Claimant,
     api::{
         Api, Status, StorageLocation, Subject,
@@ -25,10 +25,11 @@ use crate::{
     },
     auth::{param_access, rbac::escalation, signer_access},
     custom::{Custom, definition},
+    deadline,
     definitions::ownership,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
-    kinds::{FieldError, Kind, Kinds},
+    kinds::{FieldError, Kind, Kinds, error_budget},
     request::Verb,
     rfc3339,
     store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
@@ -78,7 +79,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Hands `use` the tracker of what this writer changes in objects of the kind `stored`.
+    /// Hands `by` the tracker of what this writer changes in objects of the kind `stored`.
     pub fn track<T>(self, kinds: &Kinds, stored: &Kind, by: impl FnOnce(&Tracker<'_>) -> T) -> T {
         let Self { served, manager, subresource } = self;
         by(&Tracker { kinds, served, stored, manager, subresource, now: &rfc3339::now() })
@@ -159,8 +160,16 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     };
     let stored = old.map(|old| old.value);
     let segment = subresource.map(|subresource| subresource.segment);
-    let request =
-        admission::Request { operation, kind, namespace, name, subresource: segment, old: stored, identity, snapshot };
+    let request = crate::request::WriteRequest {
+        operation,
+        kind,
+        namespace,
+        name,
+        subresource: segment,
+        old: stored,
+        identity,
+        snapshot,
+    };
     let admission = api.admission();
     let (is_apply, is_mark) = (matches!(ownership, Ownership::Decided(_)), matches!(action, Action::Mark(_)));
     let inquiry = inquiry.begin(api, call, &request, old, subresource)?;
@@ -188,6 +197,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 Some(inquiry) => {
                     new = Box::pin(inquiry.mutate(&request, new, &mut managers)).await?;
                     // Webhooks take their time: whether the object is allowed is decided on what there is after them.
+                    certificate_request::keep_requester(&request, &mut new);
                     after_mutation = api.store().snapshot();
                     snapshot = &after_mutation;
                     request.snapshot = snapshot;
@@ -203,12 +213,12 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             kind.schema.write_zeros(&mut new);
             escalation::refuse(api.authorizer(), &request, &new)?;
             signer_access::refuse(api.authorizer(), &request, &new)?;
-            let errors = match (effect, stored) {
+            let errors = error_budget::within(|| match (effect, stored) {
                 (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
                 // What sets an immutable field is not held against the object as it was.
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None),
                 (_, stored) => (kind.validate)(&new, stored),
-            };
+            });
             must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {

@@ -36,6 +36,8 @@ fn world() -> World {
         external_ips: vec![],
         pod_cidr: Some("10.244.1.0/24".parse().unwrap()),
         zone: None,
+        labels: Default::default(),
+        no_execute_taints: vec![],
         revision: 1,
     };
     let by_name = |service: Service| (service.name.clone(), Arc::new(service));

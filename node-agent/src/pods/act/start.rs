@@ -21,7 +21,7 @@ use crate::{
         volumes,
         worker::{Input, send},
     },
-    runtime::{Error, ImageUser, Mount, Propagation, State},
+    runtime::{Error, Mount, Propagation, State},
 };
 
 /// Creates the container in `sandbox`, with its environment, files and volumes.
@@ -60,9 +60,11 @@ async fn try_create(
     })?;
     let container = container.as_ref();
     let target = target(pod, state, name)?;
-    let image_user = match &state.container(name).image {
-        ImageState::Present(image) => image.user.clone(),
-        _ => ImageUser::Uid(0),
+    let ImageState::Present(image) = state.container(name).image.clone() else {
+        return Err(Failure::new(
+            "CreateContainerError",
+            format!("the image of container {name} is not known any more"),
+        ));
     };
     let env = environment(context, pod, container, state.ip()).await?;
     let directory = context.pod_dir(&super::uid(pod));
@@ -70,7 +72,7 @@ async fn try_create(
     mounts.extend(own_files(container, &directory, attempt, &mounts)?);
     let seccomp_profile = seccomp_profile(context, pod, container)?;
     let (machine_memory, host) = (context.machine.memory, context.host);
-    let resolved = Resolved { env, mounts, image_user, target, seccomp_profile, machine_memory, host };
+    let resolved = Resolved { env, mounts, image, target, seccomp_profile, machine_memory, host };
     let spec = container_spec::container(pod, container, sandbox, attempt, resolved)?;
     context.runtime.create_container(&spec).await.map_err(|error| Failure::new("CreateContainerError", error.chain()))
 }

@@ -139,7 +139,7 @@ impl Dispatcher {
 
     /// The API is away: the pods that the node last knew are started, or go on.
     async fn start_last_known(&mut self) {
-        let pods = std::mem::take(&mut self.last_known);
+        let pods = by_age(std::mem::take(&mut self.last_known));
         if !pods.is_empty() {
             tracing::warn!(pods = pods.len(), "the API is away: the pods are those that this node last knew");
         }
@@ -151,7 +151,7 @@ impl Dispatcher {
 
     /// A full list has come: what is not in it is gone.
     async fn synchronise(&mut self) {
-        let listed = self.listed.take().unwrap_or_default();
+        let listed = by_age(self.listed.take().unwrap_or_default());
         self.last_known.clear();
         self.context.kept.replace_pods(&listed);
         let uids: Vec<_> = listed.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
@@ -280,6 +280,12 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// Oldest first, as the kubelet admits them: of two pods that do not fit together the older one stays.
+fn by_age(mut pods: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
+    pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|created| created.0));
+    pods
 }
 
 /// Removes every pod from the node.

@@ -5,14 +5,14 @@
 
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 pub use services::service_variables;
 
 use super::{
     downward::Downward,
-    expand::expand,
+    expand::{LONGEST, MOST_TOGETHER, TooLong, expand},
     objects::{ObjectKey, ObjectKind, Payload},
     outcome::Failure,
     spec,
@@ -46,6 +46,7 @@ pub fn resolve(
     downward: &Downward<'_>,
     services: &[(String, String)],
 ) -> Result<Vec<(String, String)>, Failure> {
+    let services_by_name = services.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let mut variables = Variables::default();
     for from in container.env_from.iter().flatten() {
         let reference = match (&from.config_map_ref, &from.secret_ref) {
@@ -68,17 +69,17 @@ pub fn resolve(
                 && !name.contains('=')
                 && !value.contains('\0')
             {
-                variables.set(name, value);
+                variables.set(name, value)?;
             }
         }
     }
     for variable in container.env.iter().flatten() {
-        if let Some(value) = value(variable, namespace, sources, downward, &variables, services)? {
-            variables.set(variable.name.clone(), value);
+        if let Some(value) = value(variable, namespace, sources, downward, &variables, &services_by_name)? {
+            variables.set(variable.name.clone(), value)?;
         }
     }
     for (name, value) in services {
-        variables.set_if_absent(name, value);
+        variables.set_if_absent(name, value)?;
     }
     Ok(variables.list)
 }
@@ -90,12 +91,12 @@ fn value(
     sources: &Sources,
     downward: &Downward<'_>,
     variables: &Variables,
-    services: &[(String, String)],
+    services: &HashMap<&str, &str>,
 ) -> Result<Option<String>, Failure> {
-    let config_error = |message: String| Failure::new("CreateContainerConfigError", message);
     let Some(from) = &variable.value_from else {
         let text = variable.value.as_deref().unwrap_or_default();
-        return Ok(Some(expand(text, &variables.with(services))));
+        let known = |name: &str| variables.get(name).or_else(|| services.get(name).copied());
+        return expand(text, known).map(Some).map_err(|error| too_long(&variable.name, error));
     };
     if let Some(field) = &from.field_ref {
         let value = downward.field(&field.field_path);
@@ -133,32 +134,54 @@ pub fn not_found(key: &ObjectKey) -> Failure {
     Failure { awaits: Some(key.clone()), ..Failure::new("CreateContainerConfigError", format!("{key} not found")) }
 }
 
+fn config_error(message: String) -> Failure {
+    Failure::new("CreateContainerConfigError", message)
+}
+
+fn too_long(name: &str, error: TooLong) -> Failure {
+    let shown: String = name.chars().take(253).collect();
+    config_error(format!("environment variable {shown:?} is {error}"))
+}
+
 /// In the order they were first set.
 #[derive(Default)]
 struct Variables {
     list: Vec<(String, String)>,
-    index: BTreeMap<String, usize>,
+    index: HashMap<String, usize>,
+    /// As a process is given them: `NAME=value` with a zero.
+    bytes: usize,
 }
 
 impl Variables {
-    fn set(&mut self, name: String, value: String) {
-        match self.index.get(&name) {
-            Some(at) => self.list[*at].1 = value,
+    fn set(&mut self, name: String, value: String) -> Result<(), Failure> {
+        let bytes = |value: &str| name.len().saturating_add(value.len()).saturating_add(2);
+        if bytes(&value) > LONGEST {
+            return Err(too_long(&name, TooLong));
+        }
+        let at = self.index.get(&name).copied();
+        let before = at.map_or(0, |at| bytes(&self.list[at].1));
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(bytes(&value));
+        if self.bytes > MOST_TOGETHER {
+            let why =
+                format!("the environment is longer than {MOST_TOGETHER} bytes, the most that a process can be given");
+            return Err(config_error(why));
+        }
+        match at {
+            Some(at) => self.list[at].1 = value,
             None => {
                 self.index.insert(name.clone(), self.list.len());
                 self.list.push((name, value));
             }
         }
+        Ok(())
     }
 
-    fn set_if_absent(&mut self, name: &str, value: &str) {
-        if !self.index.contains_key(name) {
-            self.set(name.to_owned(), value.to_owned());
-        }
+    fn set_if_absent(&mut self, name: &str, value: &str) -> Result<(), Failure> {
+        if self.index.contains_key(name) { Ok(()) } else { self.set(name.to_owned(), value.to_owned()) }
     }
 
-    fn with<'a>(&'a self, services: &'a [(String, String)]) -> BTreeMap<&'a str, &'a str> {
-        services.iter().chain(&self.list).map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    fn get(&self, name: &str) -> Option<&str> {
+        self.index.get(name).map(|at| self.list[*at].1.as_str())
     }
 }
 
@@ -216,6 +239,32 @@ mod tests {
             ("WEB_SERVICE_HOST", "10.96.0.1"),
         ];
         assert_eq!(resolved(container, &sources()).unwrap(), pairs(&expected));
+    }
+
+    #[test]
+    fn variables_of_variables_have_an_end() {
+        let doubling =
+            |name: usize| json!({ "name": format!("V{name}"), "value": format!("$(V{0})$(V{0})", name - 1) });
+        let env: Vec<_> = std::iter::once(json!({ "name": "V0", "value": "x" })).chain((1..60).map(doubling)).collect();
+        let failure = resolved(json!({ "name": "app", "env": env }), &sources()).unwrap_err();
+        assert_eq!(failure.reason, "CreateContainerConfigError");
+        assert!(failure.message.starts_with("environment variable \"V17\" is longer than"), "{}", failure.message);
+
+        let long = json!({ "name": "L", "value": "x".repeat(100 << 10) });
+        let copy = |name: usize| json!({ "name": format!("V{name}"), "value": "$(L)" });
+        let few: Vec<_> = std::iter::once(long.clone()).chain((0..50).map(copy)).collect();
+        assert_eq!(resolved(json!({ "name": "app", "env": few }), &sources()).unwrap().len(), 52);
+        let many: Vec<_> = std::iter::once(long).chain((0..100).map(copy)).collect();
+        let failure = resolved(json!({ "name": "app", "env": many }), &sources()).unwrap_err();
+        assert!(failure.message.starts_with("the environment is longer than"), "{}", failure.message);
+    }
+
+    #[test]
+    fn very_many_variables_cost_little() {
+        let env: Vec<_> = (0..40_000).map(|n| json!({ "name": format!("V{n}"), "value": "$(V0)" })).collect();
+        let began = std::time::Instant::now();
+        assert_eq!(resolved(json!({ "name": "app", "env": env }), &sources()).unwrap().len(), 40_001);
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn bring_up_ephemeral(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Pl
     for container in spec::ephemeral_containers(pod) {
         let slot = state.container(&container.name);
         if !slot.instance.is_live() && slot.last.is_none() {
-            bring_up(state, &spec::of_ephemeral(container), now, plan);
+            bring_up(state, &container, now, plan);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
@@ -16,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Amounts,
-    ledger::{Allocation, Capacity, Held, Ledger, Rejection},
+    ledger::{Allocation, Capacity, Held, Ledger},
 };
 use crate::{
     last_known::{LastKnown, LastKnownError},
+    pods::admission::{Rejection, ThisNode},
     runtime::{Container, Role},
 };
 
@@ -154,22 +156,28 @@ impl Allocations {
         self.tell(others);
     }
 
-    /// Takes in a version of the Pod, and says what it holds then; or why it is not admitted.
-    pub fn put(&self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> Result<Held, Rejection> {
-        let mut others = Ok(BTreeSet::new());
-        self.book.send_if_modified(|book| {
-            let before = book.ledger.held(uid).cloned();
-            others = book.ledger.put(uid, pod, now);
-            others.as_ref().is_ok_and(|others| !others.is_empty()) || before.as_ref() != book.ledger.held(uid)
-        });
-        self.tell(!others?.is_empty());
-        Ok(self.held(uid).unwrap_or_default())
+    /// Takes in a version of the Pod, and says what it holds then; or why the node does not admit it.
+    pub fn put(&self, uid: &str, pod: &Arc<Pod>, node: ThisNode<'_>, now: Timestamp) -> Result<Held, Rejection> {
+        let put = self.change(uid, |ledger| ledger.put(uid, pod, node, now));
+        put.map(|()| self.held(uid).unwrap_or_default())
     }
 
     /// As [`Self::put`] for a pod that holds something; `None` for one that does not, or not any more.
     pub fn update(&self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> Option<Held> {
-        self.held(uid)?;
-        self.put(uid, pod, now).ok()
+        self.change(uid, |ledger| Ok::<_, Infallible>(ledger.update(uid, pod, now))).ok()?;
+        self.held(uid)
+    }
+
+    /// Changes what the pod holds, and tells the others that got something by that.
+    fn change<E>(&self, uid: &str, change: impl FnOnce(&mut Ledger) -> Result<BTreeSet<String>, E>) -> Result<(), E> {
+        let mut others = Ok(BTreeSet::new());
+        self.book.send_if_modified(|book| {
+            let before = book.ledger.held(uid).cloned();
+            others = change(&mut book.ledger);
+            others.as_ref().is_ok_and(|others| !others.is_empty()) || before.as_ref() != book.ledger.held(uid)
+        });
+        self.tell(!others?.is_empty());
+        Ok(())
     }
 
     /// What the pod holds.

@@ -1,20 +1,27 @@
-//! What the pods of a node hold of its CPU and memory, and who may have more. Pure: no I/O, no clock.
+//! What the pods of a node hold of it (CPU, memory, host ports), and who may have more. Pure: no I/O, no clock.
 //!
-//! A new pod is admitted where what it requests fits beside the others. It holds that until a resize of it fits. Those
-//! that do not fit now wait, and are looked at again whenever another pod leaves or shrinks: first who asks for less
-//! than it has, then by priority, by QoS class, and by how long they wait.
+//! A new pod is admitted where what it requests fits beside the others, and by the rules of `admission`. It holds that
+//! until it ends, or until a resize of it fits. Resizes that do not fit now wait, and are looked at again whenever
+//! another pod leaves or shrinks: first who asks for less than it has, then by priority, by QoS class, and by how long
+//! they wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
+use fairlead_client::placement::HostPort;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 
 use super::{Amounts, Requests};
-use crate::pods::{spec, status::qos_class};
+use crate::pods::{
+    admission::{self, Rejection, ThisNode},
+    spec,
+    status::qos_class,
+};
 
 /// The resources of a pod's containers that can be resized, by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -110,13 +117,33 @@ pub struct Held {
     pub generation: Option<i64>,
 }
 
-/// Why a new pod is not admitted.
+/// A resource of which the node has not enough left; shown in the kubelet's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// `OutOfcpu`, `OutOfmemory` or `OutOfpods`.
-    pub reason: &'static str,
-    /// In the kubelet's words.
-    pub message: String,
+pub struct Shortage {
+    /// `cpu` (in thousandths of a core), `memory` (in bytes) or `pods`.
+    resource: &'static str,
+    requested: i64,
+    used: i64,
+    capacity: i64,
+}
+
+impl Shortage {
+    /// Why a new pod is not admitted.
+    pub fn reason(&self) -> &'static str {
+        match self.resource {
+            "cpu" => "OutOfcpu",
+            "memory" => "OutOfmemory",
+            _ => "OutOfpods",
+        }
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, requested, used, capacity } = self;
+        write!(f, "Node didn't have enough resource: {resource}, ")?;
+        write!(f, "requested: {requested}, used: {used}, capacity: {capacity}")
+    }
 }
 
 /// What a node has for its pods.
@@ -142,6 +169,7 @@ struct Entry {
     desired: Arc<Pod>,
     held: Held,
     requests: Requests,
+    host_ports: Vec<HostPort>,
 }
 
 impl Ledger {
@@ -176,22 +204,35 @@ impl Ledger {
         self.retry(|entry| !Allocation::of(&entry.desired).is_same(&entry.held.allocated), now)
     }
 
-    /// Takes in a version of the Pod `uid`, and decides on its admission or its resize. Returns the other pods that got
-    /// more by that.
-    pub fn put(&mut self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> Result<BTreeSet<String>, Rejection> {
-        if let Some(entry) = self.pods.get_mut(uid) {
-            entry.desired = pod.clone();
-        } else if let Some(allocated) = self.earlier.remove(uid) {
+    /// Takes in a version of the Pod `uid`, and decides on its admission to `node`, or on its resize. Returns the other
+    /// pods that got more by that.
+    pub fn put(
+        &mut self,
+        uid: &str,
+        pod: &Arc<Pod>,
+        node: ThisNode<'_>,
+        now: Timestamp,
+    ) -> Result<BTreeSet<String>, Rejection> {
+        if !self.pods.contains_key(uid) {
+            let earlier = self.earlier.remove(uid);
+            let admitted = || was_admitted(pod).then(|| Allocation::of_admitted(pod, |_| None));
+            let allocated = match earlier.or_else(admitted) {
+                Some(allocated) => allocated,
+                None => {
+                    self.admit(pod, node)?;
+                    Allocation::of(pod)
+                }
+            };
             self.insert(uid, pod, allocated);
-        } else if was_admitted(pod) {
-            self.insert(uid, pod, Allocation::of_admitted(pod, |_| None));
-        } else {
-            self.admit(pod)?;
-            self.insert(uid, pod, Allocation::of(pod));
         }
-        let before = self.pods[uid].requests;
-        self.decide(uid, now);
-        Ok(if self.pods[uid].requests == before { BTreeSet::new() } else { self.retry_deferred(now) })
+        Ok(self.update(uid, pod, now))
+    }
+
+    /// As [`Self::put`] for a pod that holds something; nothing for another.
+    pub fn update(&mut self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> BTreeSet<String> {
+        let Some(entry) = self.pods.get_mut(uid) else { return BTreeSet::new() };
+        entry.desired = pod.clone();
+        if self.decide(uid, now) { self.retry_deferred(now) } else { BTreeSet::new() }
     }
 
     /// The pod needs nothing any more. Returns the pods that got more by that.
@@ -203,43 +244,40 @@ impl Ledger {
     fn insert(&mut self, uid: &str, pod: &Arc<Pod>, allocated: Allocation) {
         let requests = Requests::of(&allocated.applied_to(pod));
         let held = Held { allocated, ..Held::default() };
-        self.pods.insert(uid.to_owned(), Entry { desired: pod.clone(), held, requests });
+        let host_ports = pod.spec.as_ref().map(HostPort::all_of).unwrap_or_default();
+        self.pods.insert(uid.to_owned(), Entry { desired: pod.clone(), held, requests, host_ports });
     }
 
-    /// Whether a new pod fits. Source: `fitsRequest` of the scheduler's NodeResourcesFit, as `predicate.go` of the
-    /// kubelet asks it; critical pods are admitted there too, at the cost of others.
-    fn admit(&self, pod: &Pod) -> Result<(), Rejection> {
-        if is_static(pod) || is_critical(pod) {
-            return Ok(());
+    /// Whether the node takes a new pod. Static and critical ones need no room: the kubelet makes it by ending others.
+    fn admit(&self, pod: &Pod, node: ThisNode<'_>) -> Result<(), Rejection> {
+        admission::check_pod(pod)?;
+        if !spec::is_static(pod) && !is_critical(pod) {
+            self.check_room(pod).map_err(Rejection::Resource)?;
         }
-        let (used, pods) = (self.pods.len(), self.capacity.pods);
-        if used >= pods {
-            let message =
-                format!("Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {pods}");
-            return Err(Rejection { reason: "OutOfpods", message });
-        }
-        let short = self.short(None, Requests::of(pod), Requests::default());
-        short.map_or(Ok(()), |(resource, message)| {
-            Err(Rejection { reason: if resource == "cpu" { "OutOfcpu" } else { "OutOfmemory" }, message })
-        })
+        admission::check_node(pod, node, self.pods.values().flat_map(|entry| &entry.host_ports))
     }
 
-    /// The resource of which `uid`, that holds `held`, asks for more than the others leave; and the kubelet's words for
-    /// that.
-    fn short(&self, uid: Option<&str>, asked: Requests, held: Requests) -> Option<(&'static str, String)> {
+    /// Whether a new pod fits. Source: `fitsRequest` of the scheduler's NodeResourcesFit.
+    fn check_room(&self, pod: &Pod) -> Result<(), Shortage> {
+        let (used, capacity) = (self.pods.len(), self.capacity.pods);
+        if used >= capacity {
+            let count = |pods| i64::try_from(pods).unwrap_or(i64::MAX);
+            return Err(Shortage { resource: "pods", requested: 1, used: count(used), capacity: count(capacity) });
+        }
+        self.short(None, Requests::of(pod), Requests::default()).map_or(Ok(()), Err)
+    }
+
+    /// The resource of which `uid`, that holds `held`, asks for more than the others leave.
+    fn short(&self, uid: Option<&str>, asked: Requests, held: Requests) -> Option<Shortage> {
         let others = self.pods.iter().filter(|(other, _)| Some(other.as_str()) != uid).map(|(_, other)| other.requests);
         let (used, capacity) = (others.fold(Requests::default(), Requests::plus), self.capacity.resources);
-        let resources = [
-            ("cpu", asked.cpu, held.cpu, used.cpu, capacity.cpu),
-            ("memory", asked.memory, held.memory, used.memory, capacity.memory),
-        ];
-        // What does not grow fits, whatever the others have.
-        let is_short = |(_, asked, held, used, capacity): &(_, i64, i64, i64, i64)| {
-            asked > held && *asked > capacity.saturating_sub(*used)
+        let shortage = |resource, asked: i64, held, used, capacity: i64| {
+            // What does not grow fits, whatever the others have.
+            let is_short = asked > held && asked > capacity.saturating_sub(used);
+            is_short.then_some(Shortage { resource, requested: asked, used, capacity })
         };
-        let (resource, asked, _, used, capacity) = resources.into_iter().find(is_short)?;
-        let amounts = format!("{resource}, requested: {asked}, used: {used}, capacity: {capacity}");
-        Some((resource, format!("Node didn't have enough resource: {amounts}")))
+        shortage("cpu", asked.cpu, held.cpu, used.cpu, capacity.cpu)
+            .or_else(|| shortage("memory", asked.memory, held.memory, used.memory, capacity.memory))
     }
 
     /// What is held for the pod.
@@ -309,7 +347,7 @@ impl Ledger {
 
     /// Why the node cannot grant what the pod asks for.
     fn refusal(&self, uid: &str, entry: &Entry) -> Option<(&'static str, String)> {
-        if is_static(&entry.desired) {
+        if spec::is_static(&entry.desired) {
             return Some((INFEASIBLE, "In-place resize of static-pods is not supported".to_owned()));
         }
         let (asked, capacity) = (Requests::of(&entry.desired), self.capacity.resources);
@@ -324,19 +362,14 @@ impl Ledger {
         if asked.cpu > capacity.cpu {
             return beyond("cpu", asked.cpu, capacity.cpu);
         }
-        let (_, message) = self.short(Some(uid), asked, entry.requests)?;
-        Some((DEFERRED, message))
+        let shortage = self.short(Some(uid), asked, entry.requests)?;
+        Some((DEFERRED, shortage.to_string()))
     }
 }
 
 /// An agent has admitted the pod: the first status that it writes of one says since when.
 fn was_admitted(pod: &Pod) -> bool {
     pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
-}
-
-fn is_static(pod: &Pod) -> bool {
-    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.source"));
-    source.is_some_and(|source| source != "api")
 }
 
 /// Of the priority that the cluster's own classes have, or more.

@@ -16,47 +16,32 @@ use crate::pods::{
     state::{self, EndedInstance, ImageState, Instance, PodState},
 };
 
-/// Statuses of the init containers.
-pub(super) fn init(
-    pod: &Pod,
-    state: &PodState,
-    node: ReportingNode<'_>,
-    now: Timestamp,
-) -> Option<Vec<ContainerStatus>> {
-    let statuses: Vec<_> =
-        spec::init_containers(pod).map(|container| status(pod, state, container, Kind::Init, node, now)).collect();
-    (!statuses.is_empty()).then_some(statuses)
-}
-
-/// Statuses of the containers that were added to the running pod.
-pub(super) fn ephemeral(
-    pod: &Pod,
-    state: &PodState,
-    node: ReportingNode<'_>,
-    now: Timestamp,
-) -> Option<Vec<ContainerStatus>> {
-    let containers = spec::ephemeral_containers(pod).map(spec::of_ephemeral);
-    let statuses: Vec<_> =
-        containers.map(|container| status(pod, state, &container, Kind::Ephemeral, node, now)).collect();
-    (!statuses.is_empty()).then_some(statuses)
-}
-
 /// Which list of the spec a container stands in.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
+    /// Runs before the others, or beside them.
     Init,
+    /// The pod's purpose.
     App,
+    /// Was added to the running pod.
     Ephemeral,
 }
 
-/// Statuses of the app containers.
-pub(super) fn app(
+/// Statuses of all containers in one list of the spec; `None` for a list that is empty, unless every pod has it.
+pub(super) fn statuses(
     pod: &Pod,
     state: &PodState,
+    kind: Kind,
     node: ReportingNode<'_>,
     now: Timestamp,
 ) -> Option<Vec<ContainerStatus>> {
-    Some(spec::app_containers(pod).map(|container| status(pod, state, container, Kind::App, node, now)).collect())
+    let of = |container: &Container| status(pod, state, container, kind, node, now);
+    let statuses: Vec<_> = match kind {
+        Kind::Init => spec::init_containers(pod).map(of).collect(),
+        Kind::App => return Some(spec::app_containers(pod).map(of).collect()),
+        Kind::Ephemeral => spec::ephemeral_containers(pod).map(|container| of(&container)).collect(),
+    };
+    (!statuses.is_empty()).then_some(statuses)
 }
 
 fn status(

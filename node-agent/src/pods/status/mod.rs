@@ -11,6 +11,7 @@ mod taken_down;
 use std::net::Ipv4Addr;
 
 pub use containers::FAILURE_SHOWN;
+use containers::Kind;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{HostIP, Pod, PodIP, PodStatus},
@@ -43,6 +44,7 @@ pub fn status(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timesta
         return current;
     }
     let phase = phase::phase(pod, state);
+    let statuses = |kind| containers::statuses(pod, state, kind, node, now);
     let (reason, message) = match &state.ended {
         Some(ended) => (Some(ended.reason.to_owned()), Some(ended.message.clone())),
         None => (current.reason.clone(), current.message.clone()),
@@ -63,9 +65,9 @@ pub fn status(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timesta
         pod_ip: ip,
         start_time: Some(current.start_time.clone().unwrap_or(Time(state.started_at))),
         qos_class: Some(current.qos_class.clone().unwrap_or_else(|| qos_class(pod).to_owned())),
-        init_container_statuses: containers::init(pod, state, node, now),
-        container_statuses: containers::app(pod, state, node, now),
-        ephemeral_container_statuses: containers::ephemeral(pod, state, node, now),
+        init_container_statuses: statuses(Kind::Init),
+        container_statuses: statuses(Kind::App),
+        ephemeral_container_statuses: statuses(Kind::Ephemeral),
         conditions: Some(conditions::conditions(pod, state, phase, now)),
         ..current
     }

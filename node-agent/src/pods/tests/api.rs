@@ -25,6 +25,8 @@ struct Shared {
     objects: Mutex<Objects>,
     changes: broadcast::Sender<(String, &'static str, Value)>,
     presence: watch::Sender<Presence>,
+    /// Requests for one Node wait until this ends.
+    withholds_nodes: watch::Sender<bool>,
 }
 
 /// Whether requests are answered.
@@ -50,7 +52,12 @@ struct Objects {
 impl Default for FakeApi {
     fn default() -> Self {
         let changes = broadcast::channel(4096).0;
-        Self(Arc::new(Shared { objects: Mutex::default(), changes, presence: watch::Sender::default() }))
+        Self(Arc::new(Shared {
+            objects: Mutex::default(),
+            changes,
+            presence: watch::Sender::default(),
+            withholds_nodes: watch::Sender::default(),
+        }))
     }
 }
 
@@ -59,6 +66,7 @@ impl FakeApi {
     pub fn client(&self) -> kube::Client {
         let router = Router::new()
             .route("/api/v1/{resource}", get(list_all))
+            .route("/api/v1/nodes/{name}", get(read_node))
             .route("/api/v1/namespaces/{namespace}/{resource}", get(list).post(create))
             .route("/api/v1/namespaces/{namespace}/{resource}/{name}", get(read).delete(delete).patch(patch_object))
             .route("/api/v1/namespaces/{namespace}/{resource}/{name}/status", patch(patch_status))
@@ -70,6 +78,11 @@ impl FakeApi {
     /// Serves requests from now on, or not.
     pub fn set(&self, presence: Presence) {
         self.0.presence.send_replace(presence);
+    }
+
+    /// Answers no request for one Node, until told otherwise.
+    pub fn withhold_nodes(&self, withholds: bool) {
+        self.0.withholds_nodes.send_replace(withholds);
     }
 
     /// Every change from now: resource, `ADDED`, `MODIFIED` or `DELETED`, object.
@@ -159,8 +172,13 @@ impl FakeApi {
     fn announce(&self, objects: &mut Objects, resource: String, kind: &'static str, mut object: Value) -> Value {
         objects.revision += 1;
         object["metadata"]["resourceVersion"] = objects.revision.to_string().into();
-        let kinds =
-            BTreeMap::from([("pods", "Pod"), ("events", "Event"), ("configmaps", "ConfigMap"), ("secrets", "Secret")]);
+        let kinds = BTreeMap::from([
+            ("pods", "Pod"),
+            ("nodes", "Node"),
+            ("events", "Event"),
+            ("configmaps", "ConfigMap"),
+            ("secrets", "Secret"),
+        ]);
         object["apiVersion"] = "v1".into();
         object["kind"] = kinds[resource.as_str()].into();
         // No receiver is not an error: nobody watches then.
@@ -243,6 +261,13 @@ type Named = Path<(String, String, String)>;
 
 async fn read(State(api): State<FakeApi>, Path((namespace, resource, name)): Named) -> Response {
     api.get(&resource, &namespace, &name).map_or_else(not_found, |object| Json(object).into_response())
+}
+
+async fn read_node(State(api): State<FakeApi>, Path(name): Path<String>) -> Response {
+    let mut withholds = api.0.withholds_nodes.subscribe();
+    // The sender lives as long as the API.
+    withholds.wait_for(|withholds| !withholds).await.map(|_| ()).ok();
+    api.get("nodes", "default", &name).map_or_else(not_found, |object| Json(object).into_response())
 }
 
 async fn delete(State(api): State<FakeApi>, Path((_, resource, name)): Named) -> Response {

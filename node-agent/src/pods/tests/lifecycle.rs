@@ -1,5 +1,7 @@
 //! From a Pod in the API to containers, and back to nothing.
 
+use serde_json::json;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,5 +169,23 @@ async fn a_deleted_pod_gets_its_hook_its_signal_and_its_grace() {
     while node.containers().await > 0 {
         assert!(Instant::now() < deadline, "what was removed by force still runs");
     }
+    node.stop_agent(Teardown::Remove).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_limit_that_the_runtime_refuses_is_said_and_the_pod_waits() {
+    let Some(mut node) = Node::start().await else { return };
+    node.api.put_pod("small", "exec sleep 1000", |pod| {
+        pod["spec"]["containers"][0]["resources"] = json!({ "limits": { "memory": "4Mi" } });
+    });
+    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    let pod = node.wait("small", "refused", |pod| waiting(pod)["reason"] == "CreateContainerError").await;
+    let (message, least) = (waiting(&pod)["message"].to_string(), "Minimum memory limit allowed is 6MB");
+    assert!(message.contains(least), "{message}");
+    assert_eq!(pod["status"]["phase"], "Pending");
+    let event = node.wait_event("Failed").await;
+    assert!(event.starts_with("Error: ") && event.contains(least), "{event}");
+    node.api.delete_gracefully("small", 0);
+    node.wait_gone("small").await;
     node.stop_agent(Teardown::Remove).await;
 }

@@ -1,6 +1,7 @@
 //! The pod lifecycle against a real Docker Engine or a runtime in memory, with an API and a pod network made for the
 //! tests.
 
+mod admission;
 mod api;
 mod engine;
 mod ephemeral;

@@ -53,7 +53,11 @@ async fn the_engines_own_time_for_fifty_pods() {
             let resolved = super::super::container_spec::Resolved {
                 env: Vec::new(),
                 mounts: Vec::new(),
-                image_user: crate::runtime::ImageUser::Uid(0),
+                image: crate::runtime::Image {
+                    id: String::new(),
+                    engine_id: String::new(),
+                    user: crate::runtime::ImageUser::Uid(0),
+                },
                 target: None,
                 seccomp_profile: None,
                 machine_memory: 1 << 30,

@@ -20,10 +20,11 @@ pub fn mounts(
     pod_dir: &Path,
     env: &[(String, String)],
 ) -> Result<Vec<Mount>, Failure> {
+    let variables: BTreeMap<&str, &str> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let wanted = container.volume_mounts.iter().flatten().enumerate();
     let mounts = wanted.map(|(index, wanted)| {
         let sub_path_target = sub_path_target(pod_dir, &wanted.name, &container.name, index);
-        mount(pod, wanted, pod_dir, &sub_path_target, env)
+        mount(pod, wanted, pod_dir, &sub_path_target, &variables)
     });
     mounts.collect()
 }
@@ -38,7 +39,7 @@ fn mount(
     wanted: &VolumeMount,
     pod_dir: &Path,
     sub_path_target: &Path,
-    env: &[(String, String)],
+    variables: &BTreeMap<&str, &str>,
 ) -> Result<Mount, Failure> {
     let failed = |message: String| Failure::new("CreateContainerConfigError", message);
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
@@ -50,10 +51,12 @@ fn mount(
         Kind::EmptyDir { .. } => (volumes_dir(pod_dir).join(&volume.name), false),
         Kind::Files { .. } => (volumes_dir(pod_dir).join(&volume.name), true),
     };
-    let variables: BTreeMap<_, _> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let expression =
-        wanted.sub_path_expr.as_deref().filter(|path| !path.is_empty()).map(|path| expand(path, &variables));
-    let sub = expression.or_else(|| wanted.sub_path.clone()).filter(|path| !path.is_empty());
+    let expression = wanted.sub_path_expr.as_deref().filter(|path| !path.is_empty());
+    let expression = expression.map(|path| {
+        let expanded = expand(path, |name| variables.get(name).copied());
+        expanded.map_err(|error| failed(format!("the subPathExpr of volumeMount {:?} is {error}", wanted.name)))
+    });
+    let sub = expression.transpose()?.or_else(|| wanted.sub_path.clone()).filter(|path| !path.is_empty());
     let propagation = match wanted.mount_propagation.as_deref() {
         Some("Bidirectional") => Propagation::Bidirectional,
         Some("HostToContainer") => Propagation::HostToContainer,

@@ -4,11 +4,13 @@
 //! results come back as inputs. A task that panics makes the worker panic: the dispatcher then starts a new one from
 //! what the runtime has.
 
+mod admission;
 mod handle;
 mod report;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
+use admission::{Admission, admit};
 use arc_swap::ArcSwap;
 pub use handle::{Handle, Input, View, send};
 use jiff::Timestamp;
@@ -27,9 +29,9 @@ use super::{
     plan::{Action, BackingOff, BackoffCause, plan},
     probe::{self, ProbeKey, Probers, Verdict},
     recorder::EventType,
-    resize::{self, Allocation, Held, Rejection, Resize, Shown},
+    resize::{self, Allocation, Held, Resize, Shown},
     spec,
-    state::{Ended, Finish, PodState, Volumes},
+    state::{Finish, PodState, Volumes},
 };
 use crate::runtime::Container;
 
@@ -60,6 +62,8 @@ struct Worker {
     /// Objects that failures wait for.
     waits: Waits,
     report: Report,
+    /// The node rejects the pod, as far as it is known: the API is asked for the node before that counts.
+    is_undecided: bool,
 }
 
 const INPUTS: usize = 256;
@@ -80,14 +84,12 @@ pub fn new(
     let reference = spec::pod_ref(&desired);
     let uid = &reference.uid;
     let asked = || Held { allocated: Allocation::of(&desired), ..Held::default() };
-    let held = if spec::phase_is_final(&desired) {
-        asked()
-    } else {
-        context.allocations.put(uid, &desired, Timestamp::now()).unwrap_or_else(|rejection| {
-            state.ended = Some(reject(&context, &desired, rejection));
-            asked()
-        })
-    };
+    let admission = if spec::phase_is_final(&desired) { Admission::Decided(None) } else { admit(&context, &desired) };
+    let held = context.allocations.held(uid).unwrap_or_else(asked);
+    let is_undecided = matches!(admission, Admission::AskNode);
+    if let Admission::Decided(ended) = admission {
+        state.ended = ended;
+    }
     let pod = held.allocated.applied_to(&desired);
     state.resume_amounts(&pod, |id| context.allocations.actuated(uid, id));
     state.resume_restarts(|id| context.allocations.is_restarting(uid, id));
@@ -117,6 +119,7 @@ pub fn new(
         follows: false,
         waits,
         report: Report::default(),
+        is_undecided,
     };
     (handle, worker.run(stop).instrument(span))
 }
@@ -124,6 +127,9 @@ pub fn new(
 impl Worker {
     async fn run(mut self, stop: CancellationToken) {
         self.state.resume(&self.pod);
+        if self.is_undecided && !self.decide_admission(&stop).await {
+            return;
+        }
         loop {
             let wake = self.proceed();
             if self.state.finish == Finish::Done && self.report.is_idle() && self.state.gone {
@@ -325,12 +331,6 @@ impl Worker {
             is_starting
         });
     }
-}
-
-/// The end of a pod that the node does not admit.
-fn reject(context: &Context, pod: &Arc<Pod>, Rejection { reason, message }: Rejection) -> Ended {
-    context.recorder.record(pod, None, EventType::Warning, reason, message.clone());
-    Ended { reason, message: format!("Pod was rejected: {message}") }
 }
 
 /// Propagates a task's panic: otherwise its action would count as under way for ever. A cancelled task is no failure.

@@ -13,6 +13,7 @@ mod namespaces;
 use std::{
     collections::BTreeSet,
     io,
+    net::Ipv4Addr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -39,11 +40,14 @@ pub struct RemovedBackend {
 /// A UDP address that nobody served, and somebody does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServedAddress {
-    /// IPv4, network order.
+    /// IPv4, network order; [`LOOPBACK`] for all addresses of the loopback.
     pub address_be: u32,
     /// Network order.
     pub port_be: u16,
 }
+
+/// Stands for every address of the host's loopback, on all of which a node port is served.
+pub const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Changes that leave clients with sockets that lead nowhere.
 #[derive(Debug, Default)]
@@ -93,7 +97,11 @@ impl RemovedBackends {
     /// `port_be` is that of the socket's peer. One that is refused keeps the port that it connected to.
     fn strands_datagrams(&self, redirected_to: &MemberKey, port_be: u16) -> bool {
         if redirected_to.set == REFUSING_SET {
-            return self.served.contains(&ServedAddress { address_be: redirected_to.backend, port_be });
+            let address_be = match Ipv4Addr::from(redirected_to.backend.to_ne_bytes()) {
+                address if address.is_loopback() => u32::from_ne_bytes(LOOPBACK.octets()),
+                _ => redirected_to.backend,
+            };
+            return self.served.contains(&ServedAddress { address_be, port_be });
         }
         self.datagrams.contains(&(redirected_to.set, redirected_to.backend))
     }

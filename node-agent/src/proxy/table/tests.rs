@@ -32,14 +32,7 @@ fn in_zone(endpoint: Endpoint, zone: &str) -> Endpoint {
 /// Each frontend as `ADDRESS SCOPE -> hosts picked; hosts left out with the reason`.
 fn rendered(service: Service, endpoints: Vec<Endpoint>) -> Vec<String> {
     let mut world = World::default();
-    let own = Node {
-        name: "here".into(),
-        internal_ip: None,
-        external_ips: vec![],
-        pod_cidr: None,
-        zone: Some("z1".into()),
-        revision: 1,
-    };
+    let own = Node { name: "here".into(), zone: Some("z1".into()), revision: 1, ..Node::default() };
     world.nodes.insert("here".into(), Arc::new(own));
     put(&mut world, service, endpoints);
     let table = ServiceTable::new(&world, &this_node());

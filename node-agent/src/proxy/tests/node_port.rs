@@ -24,14 +24,8 @@ fn the_node_and_its_pods_reach_a_node_port_on_every_address_of_every_node() {
     let here = nodes.here();
     nodes.node.publish(|world| {
         put_service(world, local(node_port_service("web", SERVICE, 30080)), BACKEND_PORT, vec![here, there()]);
-        let other = WorldNode {
-            name: "there".into(),
-            internal_ip: Some(OTHER_NODE),
-            external_ips: Vec::new(),
-            pod_cidr: None,
-            zone: None,
-            revision: 1,
-        };
+        let other =
+            WorldNode { name: "there".into(), internal_ip: Some(OTHER_NODE), revision: 1, ..WorldNode::default() };
         world.nodes.insert("there".into(), other.into());
     });
     let host = nodes.node.host.clone();

@@ -2,8 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::node::{Node, backends, service, wait_until};
-use crate::world::Endpoint;
+use super::{
+    client::Client,
+    node::{NODE_IP, Node, backends, node_port_service, service, wait_until},
+};
+use crate::world::{Endpoint, Node as WorldNode};
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 50);
 
@@ -87,4 +90,45 @@ fn a_datagram_socket_that_connected_while_nobody_served_is_closed_when_somebody_
     for name in ["other", "undefined"] {
         wait_until("what is not served is refused still", || client.ask(&format!("again {name}")) == refused);
     }
+}
+
+#[test]
+fn datagram_sockets_that_a_node_port_refused_are_closed_on_every_address_when_somebody_serves() {
+    let Some(mut node) = Node::new() else { return };
+    let backend = node.backend();
+    let (mut in_pod, _) = node.client_pod();
+    let host = node.host.clone();
+    let mut on_host = node.client(&host);
+    let other_node = Ipv4Addr::new(192, 0, 2, 2);
+    node.start();
+    node.publish(|world| {
+        let other = WorldNode { name: "there".into(), internal_ip: Some(other_node), ..WorldNode::default() };
+        world.nodes.insert("there".into(), other.into());
+    });
+    // UDP is on the port above.
+    node.serve(node_port_service("web", SERVICE, 30080), []);
+    node.serve(node_port_service("empty", Ipv4Addr::new(10, 96, 0, 51), 30090), []);
+    let refused = "error ConnectionRefused";
+    let hold = |client: &mut Client, to: &str| {
+        assert_eq!(client.ask(&format!("hold {to} udp-connected {to}")), refused, "{to}");
+    };
+    let of_nodes = [NODE_IP, other_node].map(|address| format!("{address}:30081"));
+    let loopback = ["127.0.0.1:30081", "127.1.2.3:30081"].map(str::to_owned);
+    for to in &of_nodes {
+        hold(&mut in_pod, to);
+    }
+    for to in of_nodes.iter().chain(&loopback) {
+        hold(&mut on_host, to);
+    }
+    let empty = format!("{NODE_IP}:30091");
+    hold(&mut on_host, &empty);
+    node.serve(node_port_service("web", SERVICE, 30080), [backend.endpoint()]);
+    let is_open = |answer: &str| [refused, "error WouldBlock"].contains(&answer);
+    for to in &of_nodes {
+        wait_until("the pod's socket is closed", || !is_open(&in_pod.ask(&format!("again {to}"))));
+    }
+    for to in of_nodes.iter().chain(&loopback) {
+        wait_until("the host's socket is closed", || !is_open(&on_host.ask(&format!("again {to}"))));
+    }
+    wait_until("what is not served is refused still", || on_host.ask(&format!("again {empty}")) == refused);
 }

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::node::{BACKEND_PORT, Node, endpoint, put_service, service};
+use super::node::{BACKEND_PORT, Node, endpoint, put_service, service, wait_until};
 use crate::{
     proxy::{self, ProxyConfig},
     world::{HostPorts, World},
@@ -57,6 +57,27 @@ fn killing_the_agent_under_load_fails_no_connection_and_the_next_one_adopts() {
     assert_eq!(failures, Vec::<String>::new());
 }
 
+#[test]
+fn datagrams_to_nobody_stay_on_the_node_after_its_agent_was_killed() {
+    let Some(mut node) = Node::new() else { return };
+    let (mut in_pod, pod_address) = node.client_pod();
+    let host = node.host.clone();
+    let mut on_host = node.client(&host);
+    let nobody = format!("udp-connected {SERVICE}:80");
+    let agent = Agent::start(&node, &[]);
+    assert_eq!(in_pod.ask(&nobody), "error ConnectionRefused");
+    drop(agent);
+    // The namespace that refuses goes with the process, a moment after its end.
+    wait_until("the node itself answers", || in_pod.ask(&nobody) == "error HostUnreachable");
+    assert_eq!(on_host.ask(&nobody), "error PermissionDenied");
+    let source = in_pod.ask(&format!("source {SERVICE}:80"));
+    assert_eq!(source, format!("ok {pod_address} peer {SERVICE}:80"), "the programs and their settings stay");
+    let _agent = Agent::start(&node, &[]);
+    for client in [&mut in_pod, &mut on_host] {
+        assert_eq!(client.ask(&nobody), "error ConnectionRefused");
+    }
+}
+
 /// Ends by SIGKILL.
 struct Agent(Child);
 
@@ -94,7 +115,8 @@ impl Drop for Agent {
 fn agent_process() {
     let Ok(backends) = std::env::var(IS_AGENT) else { return };
     let mut world = World { synced: true, revision: 1, ..World::default() };
-    let endpoints = backends.split(',').map(|address| endpoint(address.parse().unwrap())).collect();
+    let backends = backends.split(',').filter(|address| !address.is_empty());
+    let endpoints = backends.map(|address| endpoint(address.parse().unwrap())).collect();
     put_service(&mut world, service("web", SERVICE, 80), BACKEND_PORT, endpoints);
     let config = ProxyConfig {
         node_name: "here".into(),

@@ -78,10 +78,9 @@ fn run(choice: DatapathChoice) {
         let this = Node {
             name: "here".into(),
             internal_ip: Some(NODE_IP),
-            external_ips: Vec::new(),
             pod_cidr: Some("10.244.0.0/24".parse().unwrap()),
-            zone: None,
             revision: 1,
+            ..Node::default()
         };
         world.nodes.insert("here".into(), this.into());
     });

@@ -43,12 +43,13 @@ pub(super) fn image(reference: &str, answer: ImageInspect) -> Image {
     let digests = answer.repo_digests.unwrap_or_default();
     let repository = repository(reference);
     let digest = digests.iter().find(|digest| digest.split('@').next() == Some(repository)).or(digests.first());
+    let engine_id = answer.id.unwrap_or_default();
     let id = match digest {
         Some(digest) => format!("docker-pullable://{digest}"),
-        None => format!("docker://{}", answer.id.unwrap_or_default()),
+        None => format!("docker://{engine_id}"),
     };
     let user = answer.config.and_then(|config| config.user).unwrap_or_default();
-    Image { id, user: ImageUser::parse(&user) }
+    Image { id, engine_id, user: ImageUser::parse(&user) }
 }
 
 /// The name without its tag and digest, in the short form that Docker shows: `docker.io/library/` is left out.

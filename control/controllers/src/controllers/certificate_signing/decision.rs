@@ -129,7 +129,7 @@ fn examine(
                     Some(_) => {}
                 }
                 let own = node_name(&common_name);
-                let mut refused = control.reserved(&dns_names, &addresses, node);
+                let mut refused = control.reserved(&dns_names, &addresses, node, nodes);
                 refused.extend(reserved::of_other_nodes(own, &dns_names, &addresses, nodes));
                 if !refused.is_empty() {
                     return Err(Denial::ReservedNames { node: own.to_owned(), names: refused });
@@ -148,8 +148,11 @@ fn node_subject(pem_text: &[u8]) -> Result<String, Denial> {
     let pem = pem::parse(pem_text).map_err(unreadable)?;
     let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(unreadable)?;
     let subject = &request.certification_request_info.subject;
-    let organizations: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
-    let names: Vec<&str> = subject.iter_common_name().filter_map(|n| n.as_str().ok()).collect();
+    // A text in an encoding that is not read here may be a name that another reader understands.
+    let organizations: Vec<&str> =
+        subject.iter_organization().map(|o| o.as_str()).collect::<Result<_, _>>().map_err(unreadable)?;
+    let names: Vec<&str> =
+        subject.iter_common_name().map(|n| n.as_str()).collect::<Result<_, _>>().map_err(unreadable)?;
     match (organizations.as_slice(), names.as_slice()) {
         ([NODES], [name]) if name.strip_prefix("system:node:").is_some_and(|n| !n.is_empty()) => Ok((*name).to_owned()),
         _ => {

@@ -21,15 +21,21 @@ pub struct ControlNames {
     /// DNS suffix of the cluster, without dots at its ends.
     pub cluster_domain: String,
     /// The kernel's boot ID of this host, by which a node on the same host is known. Only such a node may share the
-    /// host's name and addresses. A node elsewhere that repeats the ID gains nothing while this host's own Node holds
-    /// the address, and cannot know the ID where there is none.
+    /// host's name and addresses. Where two Nodes say the ID, one of them repeats what it read off the other, and
+    /// neither is believed; where no Node of this host says it, no other can know it.
     pub boot_id: String,
 }
 
 impl ControlNames {
-    /// Those of `dns_names` and `addresses` that are the control service's or no host's.
-    pub fn reserved(&self, dns_names: &[String], addresses: &[IpAddr], node: Option<&Node>) -> Vec<String> {
-        let is_here = node.is_some_and(|node| self.is_here(node));
+    /// Those of `dns_names` and `addresses` that are the control service's or no host's, for `node` among `nodes`.
+    pub fn reserved(
+        &self,
+        dns_names: &[String],
+        addresses: &[IpAddr],
+        node: Option<&Node>,
+        nodes: &[Arc<Node>],
+    ) -> Vec<String> {
+        let is_here = node.is_some_and(|node| self.is_here(node, nodes));
         let names = dns_names.iter().filter(|name| {
             let name = comparable(name);
             self.is_of_a_service(&name) || !is_here && self.serving.dns_names.iter().any(|own| comparable(own) == name)
@@ -43,7 +49,12 @@ impl ControlNames {
         names.cloned().chain(addresses.map(ToString::to_string)).collect()
     }
 
-    fn is_here(&self, node: &Node) -> bool {
+    fn is_here(&self, node: &Node, nodes: &[Arc<Node>]) -> bool {
+        let mut others = nodes.iter().filter(|other| other.metadata.name != node.metadata.name);
+        self.has_boot_id(node) && !others.any(|other| self.has_boot_id(other))
+    }
+
+    fn has_boot_id(&self, node: &Node) -> bool {
         let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
         !self.boot_id.is_empty() && info.is_some_and(|info| info.boot_id == self.boot_id)
     }

@@ -27,7 +27,7 @@ use super::{Context, own_writes::OwnWrites, pod_requests::refusal};
 use crate::{
     engine::{
         EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code,
-        is_gone_or_taken, is_namespace_terminating, reference,
+        is_gone_or_taken, is_namespace_terminating, reference, unless_gone,
     },
     objects::{
         informers::owned_by,
@@ -109,12 +109,12 @@ impl Controller {
         for (kind, reason, message) in &decision.events {
             pass.record(*kind, reason, message.clone());
         }
-        let result = pass.carry_out(spec, status, &decision).await;
+        let started = pass.carry_out(spec, status, &decision).await;
+        let mut written = Ok(());
         if cron_job.status.clone().unwrap_or_default() != *status {
-            self.write_status(&cron_job, status.clone()).await?;
+            written = self.write_status(&cron_job, status.clone()).await;
         }
-        result?;
-        Ok(decision.wake.map_or(Outcome::Done, Outcome::After))
+        Outcome::of(started.and(written), decision.wake)
     }
 
     async fn write_status(&self, cron_job: &CronJob, status: CronJobStatus) -> Result<(), Failure> {
@@ -122,10 +122,9 @@ impl Controller {
         let api: Api<CronJob> = Api::namespaced(self.client.clone(), namespace);
         let updated = CronJob { status: Some(status), ..cron_job.clone() };
         let name = cron_job.metadata.name.as_deref().unwrap_or_default();
-        match api.replace_status(name, &PostParams::default(), &updated).await {
-            Ok(written) => self.writes.wrote(&written),
-            Err(error) if api_code(&error) == Some(404) => {}
-            Err(error) => return Err(Failure::request("update the status of a CronJob")(error)),
+        let answer = api.replace_status(name, &PostParams::default(), &updated).await;
+        if let Some(written) = unless_gone(answer, "update the status of a CronJob")? {
+            self.writes.wrote(&written);
         }
         Ok(())
     }

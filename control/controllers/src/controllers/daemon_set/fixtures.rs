@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{
-    api::{
-        apps::v1::DaemonSet,
-        core::v1::{Node, Pod},
-    },
-    jiff::Timestamp,
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Node, Pod},
 };
 use serde_json::{Value, json};
 
-/// The moment of all tests.
-pub fn now() -> Timestamp {
-    "2026-01-01T00:10:00Z".parse().expect("a valid time")
-}
+use crate::controllers::fixtures::merge;
+pub use crate::controllers::fixtures::{now, with};
 
 /// A set with the label `app: d`, changed by `patch`.
 pub fn daemon_set(patch: Value) -> DaemonSet {
@@ -58,30 +53,7 @@ pub fn created(pod: Arc<Pod>, at: &str) -> Arc<Pod> {
     with(pod, json!({"metadata": {"creationTimestamp": at}}))
 }
 
-/// `pod`, changed by a merge patch.
-pub fn with(pod: Arc<Pod>, patch: Value) -> Arc<Pod> {
-    let mut value = serde_json::to_value(&*pod).expect("a pod");
-    merge(&mut value, &patch);
-    Arc::new(serde_json::from_value(value).expect("a valid pod"))
-}
-
 /// Names of `pods`.
 pub fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
     pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect()
-}
-
-fn merge(into: &mut Value, patch: &Value) {
-    match (into, patch) {
-        (Value::Object(into), Value::Object(patch)) => {
-            for (key, value) in patch {
-                match value {
-                    Value::Null => {
-                        into.shift_remove(key);
-                    }
-                    value => merge(into.entry(key.clone()).or_insert(Value::Null), value),
-                }
-            }
-        }
-        (into, patch) => *into = patch.clone(),
-    }
 }

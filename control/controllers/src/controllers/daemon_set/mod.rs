@@ -18,7 +18,11 @@ mod requests;
 mod rolling;
 mod status;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use fairlead_client::Api;
 use k8s_openapi::{
@@ -26,13 +30,9 @@ use k8s_openapi::{
         apps::v1::{ControllerRevision, DaemonSet},
         core::v1::{Node, Pod},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
-use kube::{
-    Client, Resource,
-    core::{Selector, SelectorExt},
-};
+use kube::Client;
 use tokio::time::Instant;
 
 use self::{
@@ -46,18 +46,13 @@ use super::{
     Context,
     claiming::Claimer,
     expectations::{self, Expectations},
-    history,
+    history::{self, revision_changed},
+    pod_owners::{SelectingOwner, pod_changed, selects},
 };
-use crate::{
-    engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
-    objects::{
-        informers::{orphans_for, owned_by, selectors_for},
-        owners::controller_of,
-        pod_state::counts_differently,
-    },
-};
+use crate::engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue};
 
 const COMPONENT: &str = "daemonset-controller";
+const KIND: &str = "DaemonSet";
 const CONCURRENCY: usize = 4;
 
 struct Controller {
@@ -85,17 +80,11 @@ pub fn start(context: &Context, tasks: &Tasks) {
         recorder: context.recorder.clone(),
     };
     Startup::new(COMPONENT, controller)
-        .on(&informers.pods, Controller::pod_changed)
-        .on(&informers.nodes, Controller::node_changed)
-        .on(&informers.revisions, |this, change, queue| {
-            // One that a set's own pass made, or somebody with its name: the next change of the set reads it.
-            if change.old.is_none() && controller_of(&change.latest().metadata).is_some() {
-                return;
-            }
-            for version in [&change.old, &change.new].into_iter().flatten() {
-                this.enqueue_owner(&version.metadata, queue);
-            }
+        .on(&informers.pods, |this, change, queue| {
+            pod_changed(&this.expectations, &this.sets, KIND, change, queue);
         })
+        .on(&informers.nodes, Controller::node_changed)
+        .on(&informers.revisions, |this, change, queue| revision_changed(&this.sets, KIND, change, queue))
         .on(&informers.daemon_sets, |this, change, queue| {
             if let (Some(old), None) = (&change.old, &change.new) {
                 this.expectations.forget(&change.key);
@@ -107,35 +96,6 @@ pub fn start(context: &Context, tasks: &Tasks) {
 }
 
 impl Controller {
-    /// Updates the expectations with what was seen, and enqueues the sets that count the pod.
-    fn pod_changed(&self, change: &ObjectChange<Pod>, queue: &WorkQueue<Key>) {
-        self.expectations.observe(change, |pod| owner_of(&pod.metadata));
-        if let (Some(old), Some(new)) = (&change.old, &change.new)
-            && !counts_differently(old, new)
-        {
-            return;
-        }
-        for version in [&change.old, &change.new].into_iter().flatten() {
-            self.enqueue_owner(&version.metadata, queue);
-        }
-    }
-
-    /// Enqueues the set that owns the object, or those that may adopt it.
-    fn enqueue_owner(&self, meta: &ObjectMeta, queue: &WorkQueue<Key>) {
-        if let Some(set) = owner_of(meta) {
-            return queue.add(set);
-        }
-        if controller_of(meta).is_some() || meta.deletion_timestamp.is_some() {
-            return;
-        }
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
-        for set in selectors_for(&self.sets, namespace, meta.labels.iter().flatten()) {
-            if selector(&set).is_some_and(|selector| selects(&selector, meta)) {
-                queue.add(Key::of(&*set));
-            }
-        }
-    }
-
     /// Enqueues the sets for which the node changed.
     fn node_changed(&self, change: &ObjectChange<Node>, queue: &WorkQueue<Key>) {
         if let (Some(old), Some(new)) = (&change.old, &change.new) {
@@ -160,75 +120,59 @@ impl Controller {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }
-        let Some(selector) = selector(&set) else {
+        let Some(selector) = set.selector() else {
             return Err(Failure::Malformed { what: "selector", message: format!("of DaemonSet {key}") });
         };
         let requests = self.requests(&key, &set);
         // Asked before the pods are read: one that comes in between would be counted as neither.
         let caught_up = self.expectations.met(&key, Instant::now());
-        let (revisions, pods) = self.claim(&set, &selector, &requests).await?;
+        let mut claimer = Claimer::new(&*set, requests.sets.clone());
+        let revisions = claimer
+            .claim(&self.revisions, &requests.revisions, |revision| selects(&selector, &revision.metadata))
+            .await?;
+        let pods = claimer.claim(&self.pods, &requests.pods, |pod| selects(&selector, &pod.metadata)).await?;
         let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
         let history = history::plan(&template, &revisions);
-        let current = requests.current(&history).await?;
+        let current = requests.current(&history, &template).await?;
         let hash = hash_of(&current.revision);
         requests.merge(&history.duplicates, hash, &pods).await?;
         let nodes = DaemonNodes::new(&set, hash, &self.nodes.all(), &pods, Timestamp::now());
-        let mut retry = None;
-        let mut failure = None;
+        let (mut retry, mut done) = (None, Ok(()));
         if caught_up {
             let plan = self.plan(&set, &nodes);
             retry = plan.retry;
-            failure = requests.carry_out(&plan, hash).await.err();
-            if failure.is_none() {
-                requests.forget(&obsolete(&set, &history.old, &pods)).await?;
+            done = self.carry_out(&requests, &plan, hash).await;
+            if done.is_ok() {
+                done = requests.forget(&obsolete(&set, &history.old, &pods)).await;
             }
         }
         let (status, timer) = status::desired(&set, &nodes, current.collisions, caught_up);
+        let mut reported = Ok(());
         if !set.status.as_ref().is_some_and(|old| status::says_the_same(old, &status)) {
-            requests.report(status).await?;
+            reported = requests.report(status).await;
         }
         let stale = (!caught_up).then_some(expectations::TIMEOUT);
-        match (failure, [retry, timer, stale].into_iter().flatten().min()) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(delay)) => Ok(Outcome::After(delay.max(Duration::from_millis(1)))),
-            (None, None) => Ok(Outcome::Done),
-        }
-    }
-
-    /// The set's revisions and pods, after adopting and releasing.
-    async fn claim(
-        &self,
-        set: &DaemonSet,
-        selector: &Selector,
-        requests: &DaemonSetRequests<'_>,
-    ) -> Result<(Vec<Arc<ControllerRevision>>, Vec<Arc<Pod>>), Failure> {
-        let uid = owned_by(set.metadata.uid.as_deref().unwrap_or_default());
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let asked = set.spec.as_ref().map(|s| &s.selector);
-        let mut claimer = Claimer::new(set, requests.sets.clone());
-        let mut revisions = self.revisions.indexed(&uid);
-        revisions.extend(orphans_for(&self.revisions, namespace, asked));
-        let revisions =
-            claimer.claim(&requests.revisions, revisions, |revision| selects(selector, revision.meta())).await?;
-        let mut pods = self.pods.indexed(&uid);
-        pods.extend(orphans_for(&self.pods, namespace, asked));
-        let pods = claimer.claim(&requests.pods, pods, |pod| selects(selector, pod.meta())).await?;
-        Ok((revisions, pods))
+        let timer = [retry, timer, stale].into_iter().flatten().min();
+        Outcome::of(done.and(reported), timer.map(|delay| delay.max(Duration::from_millis(1))))
     }
 
     /// What is missing or too many, and where nothing is, the next step of a rollout.
     fn plan(&self, set: &DaemonSet, nodes: &DaemonNodes<'_>) -> DaemonPlan {
         let now = Instant::now();
-        let failing = |node: &str| FailingNode {
-            uid: set.metadata.uid.clone().unwrap_or_default(),
-            generation: set.status.as_ref().and_then(|s| s.observed_generation).unwrap_or(0),
-            node: node.to_owned(),
-        };
-        let plan = plan::plan(nodes, |node| self.failed.wait(&failing(node), now));
-        for (node, _) in &plan.failed {
-            self.failed.replaced(failing(node), now);
-        }
+        let plan = plan::plan(nodes, |node| self.failed.wait(&FailingNode::of(set, node), now));
         if plan.is_empty() { DaemonPlan { retry: plan.retry, ..rolling::step(nodes) } } else { plan }
+    }
+
+    /// Sends what `plan` says. A failed pod that is deleted lets the next one of its node wait longer.
+    async fn carry_out(&self, requests: &DaemonSetRequests<'_>, plan: &DaemonPlan, hash: &str) -> Result<(), Failure> {
+        let (deleted, result) = requests.carry_out(plan, hash).await;
+        let deleted: HashSet<&str> = deleted.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        let is_deleted = |pod: &Pod| pod.metadata.uid.as_deref().is_some_and(|uid| deleted.contains(uid));
+        let now = Instant::now();
+        for (node, _) in plan.failed.iter().filter(|(_, pod)| is_deleted(pod)) {
+            self.failed.replaced(FailingNode::of(requests.set, node), now);
+        }
+        result
     }
 
     fn requests<'a>(&'a self, key: &'a Key, set: &'a DaemonSet) -> DaemonSetRequests<'a> {
@@ -254,17 +198,39 @@ fn obsolete(set: &DaemonSet, old: &[Arc<ControllerRevision>], pods: &[Arc<Pod>])
     history::oldest(old, excess, |revision| live.contains(hash_of(revision)))
 }
 
-fn owner_of(meta: &ObjectMeta) -> Option<Key> {
-    let owner = controller_of(meta).filter(|owner| owner.kind == "DaemonSet")?;
-    Some(Key::new(meta.namespace.clone().unwrap_or_default(), owner.name.clone()))
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// The set's selector; `None` if it is not one, or selects everything.
-fn selector(set: &DaemonSet) -> Option<Selector> {
-    let selector: Selector = set.spec.as_ref()?.selector.clone().try_into().ok()?;
-    (!selector.selects_all()).then_some(selector)
-}
+    use super::{
+        super::fixtures::{api, list},
+        fixtures::{daemon_set, pod},
+        *,
+    };
+    use crate::objects::informers::Informers;
 
-fn selects(selector: &Selector, meta: &ObjectMeta) -> bool {
-    meta.labels.as_ref().is_some_and(|labels| selector.matches(labels))
+    #[tokio::test]
+    async fn the_next_failed_pod_of_a_node_waits_only_once_the_last_is_deleted() {
+        for (code, waits) in [(500, false), (200, true)] {
+            let (set, informers) = (daemon_set(json!({})), Informers::new());
+            list(&informers.daemon_sets, [set.clone()]).await;
+            let controller = Controller {
+                client: api(move |_| code),
+                sets: informers.daemon_sets,
+                pods: informers.pods,
+                nodes: informers.nodes,
+                revisions: informers.revisions,
+                expectations: Expectations::default(),
+                failed: FailedPods::default(),
+                recorder: Recorder::silent(),
+            };
+            let (key, failed) = (Key::of(&set), pod("failed", "n1", "False"));
+            let plan =
+                DaemonPlan { delete: vec![failed.clone()], failed: vec![("n1".into(), failed)], ..Default::default() };
+            let done = controller.carry_out(&controller.requests(&key, &set), &plan, "new").await;
+            assert_eq!(done.is_ok(), waits, "{code}");
+            let wait = controller.failed.wait(&FailingNode::of(&set, "n1"), Instant::now());
+            assert_eq!(wait.is_some(), waits, "{code}");
+        }
+    }
 }

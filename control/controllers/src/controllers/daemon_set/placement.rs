@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fairlead_client::placement::NodeAffinity;
 use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
@@ -11,13 +12,10 @@ use k8s_openapi::{
 };
 
 use super::super::history::HASH_LABEL;
-use crate::{
-    objects::{
-        owners::controller_reference,
-        pod_state::node_name,
-        taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, UNSCHEDULABLE, covers},
-    },
-    scheduler::affinity::NodeAffinity,
+use crate::objects::{
+    owners::controller_reference,
+    pod_state::node_name,
+    taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNREACHABLE, UNSCHEDULABLE, covers},
 };
 
 /// Label of pods with the generation of the template they were made of. Deprecated, and still written.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fairlead_client::Api;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
-    core::v1::Pod,
+    core::v1::{Pod, PodTemplateSpec},
 };
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -13,13 +13,13 @@ use serde_json::json;
 use super::{
     super::{
         expectations::Expectations,
-        history::{self, Created, Current, HASH_LABEL, History, NewRevision},
+        history::{Created, HASH_LABEL, History, HistoryPlan},
         pod_requests::PodRequests,
     },
     COMPONENT, placement,
     plan::DaemonPlan,
 };
-use crate::engine::{EventType, Failure, Informer, Key, Recorder, api_code, reference};
+use crate::engine::{EventType, Failure, Informer, Key, Recorder, reference, unless_gone};
 
 /// The requests of one pass, and what they need.
 pub struct DaemonSetRequests<'a> {
@@ -42,26 +42,10 @@ pub struct DaemonSetRequests<'a> {
 }
 
 impl DaemonSetRequests<'_> {
-    /// The revision of the present template, made or renumbered where the history lacks it.
-    pub async fn current(&self, plan: &history::HistoryPlan) -> Result<Created, Failure> {
+    /// The revision of the present `template`, made or renumbered where the history lacks it.
+    pub async fn current(&self, plan: &HistoryPlan, template: &PodTemplateSpec) -> Result<Created, Failure> {
         let collisions = self.set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
-        let history = self.history();
-        match &plan.current {
-            Current::Newest(revision) => Ok(Created { revision: revision.clone(), collisions }),
-            Current::Renumber(revision, number) => {
-                Ok(Created { revision: history.renumber(revision, *number).await?, collisions })
-            }
-            Current::Missing(number) => {
-                let template = self.set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
-                let new = NewRevision {
-                    template: &template,
-                    annotations: self.set.metadata.annotations.as_ref(),
-                    label: HASH_LABEL,
-                    number: *number,
-                };
-                history.create(&new, collisions).await
-            }
-        }
+        self.history().current(plan, template, HASH_LABEL, collisions).await
     }
 
     /// Deletes the older revisions of the present template, after their pods bear the label of the newest.
@@ -79,11 +63,8 @@ impl DaemonSetRequests<'_> {
         for pod in pods.iter().filter(|pod| label(pod).is_some_and(|of| hashes.contains(&of.as_str()))) {
             let patch = json!({"metadata": {"uid": pod.metadata.uid, "labels": {HASH_LABEL: hash}}});
             let name = pod.metadata.name.as_deref().unwrap_or_default();
-            match self.pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-                Ok(_) => {}
-                Err(error) if api_code(&error) == Some(404) => {}
-                Err(error) => return Err(Failure::request("label a pod with its revision")(error)),
-            }
+            let answer = self.pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            unless_gone(answer, "label a pod with its revision")?;
         }
         self.history().delete(duplicates).await
     }
@@ -97,8 +78,8 @@ impl DaemonSetRequests<'_> {
         History { owner: self.set, revisions: self.revisions.clone() }
     }
 
-    /// Creates and deletes pods.
-    pub async fn carry_out(&self, plan: &DaemonPlan, hash: &str) -> Result<(), Failure> {
+    /// Creates and deletes pods; returns those that were deleted, whatever failed.
+    pub async fn carry_out(&self, plan: &DaemonPlan, hash: &str) -> (Vec<Arc<Pod>>, Result<(), Failure>) {
         let name = |pod: &Pod| Key::of(pod).to_string();
         for (node, pod) in &plan.failed {
             let message = format!("Found failed daemon pod {} on node {node}, will try to kill it", name(pod));
@@ -109,7 +90,7 @@ impl DaemonSetRequests<'_> {
             let message = format!("Found succeeded daemon pod {} on node {node}, will try to delete it", name(pod));
             self.record(EventType::Normal, "SucceededDaemonPod", message);
         }
-        let is_current = || self.is_current();
+        let is_current = || self.view.is_current(self.set);
         let requests = PodRequests {
             key: self.key,
             pods: self.pods.clone(),
@@ -119,39 +100,22 @@ impl DaemonSetRequests<'_> {
             about: reference(self.set),
             is_current: &is_current,
         };
-        let mut made = Ok(());
-        if !plan.create.is_empty() {
-            let pod = placement::pod(self.set, hash);
-            let pods: Vec<Pod> = plan.create.iter().map(|node| placement::bind_to(pod.clone(), node)).collect();
-            made = requests.create(&pods.iter().collect::<Vec<_>>()).await;
-        }
+        let pod = placement::pod(self.set, hash);
+        let on_node = |at: usize| placement::bind_to(pod.clone(), &plan.create[at]);
+        let (_, refused) = requests.create(plan.create.len(), on_node).await;
         // Those that are to go may be what stands in the way of the new ones, as where a quota is used up.
-        let gone = requests.delete(&plan.delete).await;
-        made.and(gone)
-    }
-
-    /// Whether the set is still as this pass was decided on. One that was changed or deleted meanwhile is decided on
-    /// anew.
-    fn is_current(&self) -> bool {
-        self.view.get(self.key).is_some_and(|now| {
-            now.metadata.uid == self.set.metadata.uid
-                && now.metadata.deletion_timestamp == self.set.metadata.deletion_timestamp
-                && now.metadata.generation == self.set.metadata.generation
-        })
+        let (deleted, failure) = requests.delete(&plan.delete).await;
+        (deleted, refused.or(failure).map_or(Ok(()), Err))
     }
 
     /// Writes the status; a set that is gone needs none.
     pub async fn report(&self, status: DaemonSetStatus) -> Result<(), Failure> {
         let updated = DaemonSet { status: Some(status), ..self.set.clone() };
-        match self.sets.replace_status(&self.key.name, &PostParams::default(), &updated).await {
-            Ok(_) => Ok(()),
-            Err(error) if api_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(Failure::request("update the status of a DaemonSet")(error)),
-        }
+        let answer = self.sets.replace_status(&self.key.name, &PostParams::default(), &updated).await;
+        unless_gone(answer, "update the status of a DaemonSet").map(drop)
     }
 
-    /// Writes an event about the set.
-    pub fn record(&self, kind: EventType, reason: &'static str, message: String) {
+    fn record(&self, kind: EventType, reason: &'static str, message: String) {
         self.recorder.record(COMPONENT, reference(self.set), kind, reason, message);
     }
 }

@@ -16,8 +16,8 @@ use super::{
     template::runs,
 };
 use crate::{
-    engine::{EventType, Failure, Recorder, api_code, is_gone_or_taken, reference},
-    objects::owners::{adoption, controller_reference, is_controlled_by, release},
+    engine::{EventType, Failure, Recorder, api_code, is_gone_or_taken, reference, unless_gone},
+    objects::owners::is_controlled_by,
 };
 
 /// The requests of one pass, and what they need.
@@ -99,30 +99,8 @@ impl DeploymentRequests<'_> {
     }
 
     async fn patch_set(&self, name: &str, patch: Value, operation: &'static str) -> Result<(), Failure> {
-        match self.sets.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if api_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(Failure::request(operation)(error)),
-        }
-    }
-
-    /// Adopts `set`, unless the Deployment itself was deleted.
-    pub async fn adopt(&self, set: &ReplicaSet) -> Result<bool, Failure> {
-        let meta = &self.deployment.metadata;
-        let name = meta.name.as_deref().unwrap_or_default();
-        let live = self.deployments.get_opt(name).await.map_err(Failure::request("read a Deployment"))?;
-        if !live.is_some_and(|live| live.metadata.uid == meta.uid && live.metadata.deletion_timestamp.is_none()) {
-            return Ok(false);
-        }
-        let patch = adoption(&set.metadata, &controller_reference(self.deployment));
-        self.patch_set(set.metadata.name.as_deref().unwrap_or_default(), patch, "adopt a ReplicaSet").await?;
-        Ok(true)
-    }
-
-    /// Takes the Deployment from the owners of `set`.
-    pub async fn release(&self, set: &ReplicaSet) -> Result<(), Failure> {
-        let patch = release(&set.metadata, self.deployment.metadata.uid.as_deref().unwrap_or_default());
-        self.patch_set(set.metadata.name.as_deref().unwrap_or_default(), patch, "release a ReplicaSet").await
+        let answer = self.sets.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        unless_gone(answer, operation).map(drop)
     }
 
     async fn delete(&self, set: &ReplicaSet) -> Result<(), Failure> {
@@ -182,11 +160,9 @@ impl DeploymentRequests<'_> {
         if let Some(revision) = revision {
             let patch = json!({"metadata": {"uid": current.metadata.uid,
                 "annotations": {REVISION: revision.to_string()}}});
-            current = match self.deployments.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-                Ok(patched) => patched,
-                Err(error) if api_code(&error) == Some(404) => return Ok(()),
-                Err(error) => return Err(Failure::request("write a Deployment's revision")(error)),
-            };
+            let answer = self.deployments.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            let Some(patched) = unless_gone(answer, "write a Deployment's revision")? else { return Ok(()) };
+            current = patched;
             // The status below was computed for the spec of the view.
             if current.metadata.generation != self.deployment.metadata.generation {
                 return Ok(());
@@ -196,10 +172,7 @@ impl DeploymentRequests<'_> {
             return Ok(());
         }
         current.status = Some(status);
-        match self.deployments.replace_status(name, &PostParams::default(), &current).await {
-            Ok(_) => Ok(()),
-            Err(error) if api_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(Failure::request("update the status of a Deployment")(error)),
-        }
+        let answer = self.deployments.replace_status(name, &PostParams::default(), &current).await;
+        unless_gone(answer, "update the status of a Deployment").map(drop)
     }
 }

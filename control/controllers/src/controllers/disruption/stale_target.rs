@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::Context;
 use crate::{
-    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code},
+    engine::{Failure, Informer, Key, Outcome, Startup, Tasks, unless_gone},
     objects::pod_state::{condition, is_finished, is_terminating},
 };
 
@@ -69,11 +69,9 @@ impl Controller {
             Some(rest) => return Ok(Outcome::After(rest)),
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(cleared(&pod, now))).await {
-            Ok(_) => Ok(Outcome::Done),
-            Err(error) if api_code(&error) == Some(404) => Ok(Outcome::Done),
-            Err(error) => Err(Failure::request("take back a stale DisruptionTarget condition")(error)),
-        }
+        let patch = Patch::Strategic(cleared(&pod, now));
+        let answer = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
+        unless_gone(answer, "take back a stale DisruptionTarget condition").map(|_| Outcome::Done)
     }
 }
 

@@ -19,7 +19,11 @@ use k8s_openapi::{
 use serde_json::json;
 
 pub use self::requests::{Created, History};
-use crate::objects::name_hash::name_hash;
+use super::pod_owners::{SelectingOwner, enqueue_owner};
+use crate::{
+    engine::{Informer, Key, ObjectChange, WorkQueue},
+    objects::{name_hash::name_hash, owners::controller_of},
+};
 
 /// Label of pods that names the revision they run.
 pub const HASH_LABEL: &str = "controller-revision-hash";
@@ -61,6 +65,24 @@ pub fn plan(template: &PodTemplateSpec, revisions: &[Arc<ControllerRevision>]) -
     HistoryPlan { current, duplicates: same, old }
 }
 
+/// Enqueues the owner of a revision that changed, or those that may adopt it.
+///
+/// Not for a new one that has an owner: it was made by a pass of that owner, or by somebody with its name, and the next
+/// change of the owner reads it.
+pub fn revision_changed<O: SelectingOwner>(
+    owners: &Informer<O>,
+    kind: &str,
+    change: &ObjectChange<ControllerRevision>,
+    queue: &WorkQueue<Key>,
+) {
+    if change.old.is_none() && controller_of(&change.latest().metadata).is_some() {
+        return;
+    }
+    for version in [&change.old, &change.new].into_iter().flatten() {
+        enqueue_owner(owners, kind, &version.metadata, queue);
+    }
+}
+
 /// The first `count` of `old` revisions that are not `live`.
 pub fn oldest(
     old: &[Arc<ControllerRevision>],
@@ -85,16 +107,16 @@ pub fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     from_value(&template).ok()
 }
 
-/// How the revisions of one kind are made.
-pub struct NewRevision<'a> {
+/// A revision to be made.
+struct NewRevision<'a> {
     /// The owner's present template.
-    pub template: &'a PodTemplateSpec,
+    template: &'a PodTemplateSpec,
     /// Those of the owner.
-    pub annotations: Option<&'a BTreeMap<String, String>>,
+    annotations: Option<&'a BTreeMap<String, String>>,
     /// Label that holds the hash.
-    pub label: &'static str,
+    label: &'static str,
     /// Its place in the history.
-    pub number: i64,
+    number: i64,
 }
 
 impl NewRevision<'_> {
@@ -104,11 +126,11 @@ impl NewRevision<'_> {
         let mut template = to_value(self.template).unwrap_or_else(|_| json!({}));
         let hash = name_hash(template.to_string().into_bytes(), collisions);
         template["$patch"] = "replace".into();
-        let mut revision = ControllerRevision {
-            data: Some(RawExtension(json!({"spec": {"template": template}}))),
-            revision: self.number,
-            metadata: Default::default(),
-        };
+        let mut data = json!({"spec": {"template": template}});
+        // As Go writes maps. Who asks whether a revision is that of a template compares bytes.
+        data.sort_all_objects();
+        let mut revision =
+            ControllerRevision { data: Some(RawExtension(data)), revision: self.number, metadata: Default::default() };
         revision.metadata.name = Some(format!("{}-{hash}", prefix(owner)));
         let labels = self.template.metadata.as_ref().and_then(|meta| meta.labels.clone());
         let mut labels = labels.unwrap_or_default();
@@ -182,7 +204,9 @@ mod tests {
     #[test]
     fn a_revision_holds_its_template_as_a_patch_and_its_name_differs_with_collisions() {
         let made = revision("a", 1);
-        assert_eq!(made.data.as_ref().expect("data").0["spec"]["template"]["$patch"], "replace");
+        let data = made.data.as_ref().expect("data").0.to_string();
+        let expected = r#"{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"image":"a","name":"c"}]}}}}"#;
+        assert_eq!(data, expected, "as Go's getPatch makes it");
         assert_eq!(template_of(&made), Some(template("a")));
         let hash = &made.metadata.labels.as_ref().expect("labels")[HASH_LABEL];
         assert_eq!(made.metadata.name, Some(format!("web-{hash}")));

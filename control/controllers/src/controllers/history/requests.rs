@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use fairlead_client::{Api, Object};
-use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 
-use super::{NewRevision, template_of};
+use super::{Current, HistoryPlan, NewRevision, template_of};
 use crate::{
     engine::{Failure, api_code, is_gone_or_taken},
     objects::owners::{controller_reference, is_controlled_by},
@@ -33,8 +33,29 @@ pub struct Created {
 }
 
 impl<O: Object> History<'_, O> {
+    /// The revision of the owner's present template, made or renumbered where `plan` says that the history lacks it;
+    /// `label` holds its hash.
+    pub async fn current(
+        &self,
+        plan: &HistoryPlan,
+        template: &PodTemplateSpec,
+        label: &'static str,
+        collisions: i32,
+    ) -> Result<Created, Failure> {
+        match &plan.current {
+            Current::Newest(revision) => Ok(Created { revision: revision.clone(), collisions }),
+            Current::Renumber(revision, number) => {
+                Ok(Created { revision: self.renumber(revision, *number).await?, collisions })
+            }
+            Current::Missing(number) => {
+                let annotations = self.owner.meta().annotations.as_ref();
+                self.create(&NewRevision { template, annotations, label, number: *number }, collisions).await
+            }
+        }
+    }
+
     /// Makes a revision. A name that another revision has counts as a collision, and the next is tried.
-    pub async fn create(&self, new: &NewRevision<'_>, mut collisions: i32) -> Result<Created, Failure> {
+    async fn create(&self, new: &NewRevision<'_>, mut collisions: i32) -> Result<Created, Failure> {
         let meta = self.owner.meta();
         let (owner, uid) = (meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default());
         for _ in 0..NAMES {
@@ -61,11 +82,7 @@ impl<O: Object> History<'_, O> {
     }
 
     /// Gives the revision another number.
-    pub async fn renumber(
-        &self,
-        revision: &ControllerRevision,
-        number: i64,
-    ) -> Result<Arc<ControllerRevision>, Failure> {
+    async fn renumber(&self, revision: &ControllerRevision, number: i64) -> Result<Arc<ControllerRevision>, Failure> {
         let name = revision.metadata.name.as_deref().unwrap_or_default();
         let patch = json!({"metadata": {"uid": revision.metadata.uid,
             "resourceVersion": revision.metadata.resource_version}, "revision": number});

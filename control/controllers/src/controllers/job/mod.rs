@@ -7,6 +7,7 @@
 //!
 //! | file | what it decides or does |
 //! |---|---|
+//! | `changes` | which change enqueues the Job, and when |
 //! | `terms` | what the Job asks for |
 //! | `pods` | what it reads in a pod: finalizer, index, how and when it ended |
 //! | `plan` | which pods to create and delete, and whether the Job is about to end |
@@ -17,6 +18,7 @@
 //! | `orphans` | pods whose Job will not count them any more |
 
 mod backoff;
+mod changes;
 pub(super) mod conditions;
 mod failed_indexes;
 mod failure_policy;
@@ -44,14 +46,13 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::{Client, core::Selector};
+use kube::Client;
 use tokio::time::Instant;
 
 use self::{
     conditions::{COMPLETE, finished},
     memory::Memory,
     plan::{JobPlan, JobView, plan},
-    pods::{is_tracked, restarts, uid},
     requests::JobRequests,
     terms::{Terms, is_managed_by_others, number},
     tracking::{Done, count, normalised},
@@ -60,16 +61,13 @@ use super::{
     Context,
     expectations::{self, Expectations},
     own_writes::OwnWrites,
-    replica_set::plan::selects,
+    pod_owners::{SelectingOwner, selects},
 };
 use crate::{
-    engine::{
-        EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, reference,
-    },
+    engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, reference},
     objects::{
-        informers::{orphans_for, owned_by, selectors_for},
-        owners::{Claim, claim, controller_of},
-        pod_state::{counts_differently, is_terminating},
+        informers::{orphans_for, owned_by},
+        owners::{Claim, claim},
     },
 };
 
@@ -100,12 +98,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
     };
     Startup::new(COMPONENT, controller)
         .on(&informers.pods, Controller::pod_changed)
-        .on(&informers.jobs, |this, change, queue| {
-            if change.new.is_none() {
-                this.forget(&change.key);
-            }
-            queue.add(change.key.clone());
-        })
+        .on(&informers.jobs, Controller::job_changed)
         .start(tasks, CONCURRENCY, Controller::reconcile);
     orphans::start(context, tasks);
 }
@@ -115,50 +108,6 @@ impl Controller {
         self.expectations.forget(key);
         self.memory.forget(key);
         self.writes.forget(key);
-    }
-
-    /// Updates what is remembered with what was seen, and enqueues the Jobs that count the pod.
-    fn pod_changed(&self, change: &ObjectChange<Pod>, queue: &WorkQueue<Key>) {
-        let pod = change.latest();
-        let terminating = change.new.as_deref().is_none_or(is_terminating);
-        let is_news = match (&change.old, &change.new) {
-            (Some(old), Some(new)) => {
-                counts_differently(old, new)
-                    || is_tracked(old) != is_tracked(new)
-                    || restarts(old) != restarts(new)
-                    || old.metadata.annotations != new.metadata.annotations
-            }
-            _ => true,
-        };
-        self.expectations.observe(change, |pod| self.owner_of(pod));
-        for version in [&change.old, &change.new].into_iter().flatten() {
-            let Some(job) = self.owner_of(version) else { continue };
-            if !change.new.as_deref().is_some_and(is_tracked) {
-                self.memory.observed(&job, uid(version));
-            }
-            if is_news {
-                queue.add(job);
-            }
-        }
-        if is_news && !terminating && controller_of(&pod.metadata).is_none() {
-            self.enqueue_adopters(pod, queue);
-        }
-    }
-
-    fn owner_of(&self, pod: &Pod) -> Option<Key> {
-        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job")?;
-        let key = Key::new(pod.metadata.namespace.clone().unwrap_or_default(), owner.name.clone());
-        let job = self.jobs.get(&key)?;
-        (job.metadata.uid.as_deref() == Some(&owner.uid)).then_some(key)
-    }
-
-    fn enqueue_adopters(&self, pod: &Pod, queue: &WorkQueue<Key>) {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        for job in selectors_for(&self.jobs, namespace, pod.metadata.labels.iter().flatten()) {
-            if selector(&job).is_some_and(|selector| selects(&selector, pod)) {
-                queue.add(Key::of(&*job));
-            }
-        }
     }
 
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
@@ -185,13 +134,9 @@ impl Controller {
             JobView { job: &job, terms, pods: &pods, released: &released, caught_up, streak, now: Timestamp::now() };
         let plan = plan(&view);
         let (done, failure) = requests.carry_out(&plan).await;
-        self.track(&requests, &view, &plan, done).await?;
-        match (failure, plan.wake) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(delay)) => Ok(Outcome::After(delay)),
-            (None, None) if !caught_up => Ok(Outcome::After(expectations::TIMEOUT)),
-            (None, None) => Ok(Outcome::Done),
-        }
+        let tracked = self.track(&requests, &view, &plan, done).await;
+        let stale = (!caught_up).then_some(expectations::TIMEOUT);
+        Outcome::of(tracked.and(failure.map_or(Ok(()), Err)), plan.wake.into_iter().chain(stale).min())
     }
 
     fn requests<'a>(&'a self, key: &'a Key, job: &'a Job, terms: Terms<'a>) -> JobRequests<'a> {
@@ -212,17 +157,16 @@ impl Controller {
     /// The Job's pods, after orphans were adopted and strays released.
     async fn claim(&self, requests: &JobRequests<'_>) -> Result<Vec<Arc<Pod>>, Failure> {
         let (key, job) = (requests.key, requests.job);
-        let Some(selector) = selector(job) else {
+        let Some(selector) = job.selector() else {
             return Err(Failure::Malformed { what: "selector", message: format!("of Job {key}") });
         };
         let uid = job.metadata.uid.as_deref().unwrap_or_default();
         let mut candidates = self.pods.indexed(&owned_by(uid));
-        let wanted = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-        candidates.extend(orphans_for(&self.pods, &key.namespace, wanted));
+        candidates.extend(orphans_for(&self.pods, &key.namespace, job.label_selector()));
         let (mut kept, mut orphans, mut strays) = (Vec::new(), Vec::new(), Vec::new());
         for pod in candidates {
             let terminating = job.metadata.deletion_timestamp.is_some();
-            match claim(&pod.metadata, uid, selects(&selector, &pod), terminating) {
+            match claim(&pod.metadata, uid, selects(&selector, &pod.metadata), terminating) {
                 Claim::Keep => kept.push(pod),
                 Claim::Adopt => orphans.push(pod),
                 Claim::Release => strays.push(pod),
@@ -285,9 +229,3 @@ fn tell_end(requests: &JobRequests, ended: &JobCondition, too_many: bool) {
 /// Why a Job fails.
 const FAILURES: [&str; 5] =
     ["BackoffLimitExceeded", "DeadlineExceeded", "FailedIndexes", "MaxFailedIndexesExceeded", "PodFailurePolicy"];
-
-/// The Job's selector; `None` if it is not one, or selects everything.
-fn selector(job: &Job) -> Option<Selector> {
-    let selector: Selector = job.spec.as_ref()?.selector.clone()?.try_into().ok()?;
-    (!selector.selects_all()).then_some(selector)
-}

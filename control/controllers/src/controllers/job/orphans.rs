@@ -10,7 +10,7 @@ use kube::{Client, api::PatchParams};
 use super::{conditions::finished, pods::is_tracked, requests::untrack, terms::is_managed_by_others};
 use crate::{
     controllers::Context,
-    engine::{Failure, Informer, Key, ObjectChange, Outcome, Startup, Tasks, WorkQueue, api_code},
+    engine::{Failure, Informer, Key, ObjectChange, Outcome, Startup, Tasks, WorkQueue, unless_gone},
     objects::{informers::owned_by, owners::controller_of, pod_state::is_terminating},
 };
 
@@ -54,10 +54,8 @@ impl Controller {
             return Ok(Outcome::Done);
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        match pods.patch(&key.name, &PatchParams::default(), &untrack(&pod)).await {
-            Err(error) if api_code(&error) != Some(404) => Err(Failure::request("remove a pod's finalizer")(error)),
-            _ => Ok(Outcome::Done),
-        }
+        let answer = pods.patch(&key.name, &PatchParams::default(), &untrack(&pod)).await;
+        unless_gone(answer, "remove a pod's finalizer").map(|_| Outcome::Done)
     }
 }
 

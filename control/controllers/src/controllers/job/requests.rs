@@ -8,7 +8,7 @@ use k8s_openapi::api::{
     batch::v1::{Job, JobStatus},
     core::v1::Pod,
 };
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::{
@@ -24,17 +24,16 @@ use crate::{
     controllers::{
         expectations::Expectations,
         own_writes::OwnWrites,
-        pod_requests::{refusal, several},
+        pod_requests::{IN_FLIGHT, PodRequests, several},
     },
-    engine::{EventType, Failure, Informer, Recorder, api_code, is_namespace_terminating, reference},
+    engine::{EventType, Failure, Informer, Recorder, reference, unless_gone},
     objects::{
         owners::{adoption, controller_reference, release},
         pod_state::is_ready,
     },
 };
 
-/// Most requests of one Job at a time.
-const IN_FLIGHT: usize = 64;
+const UNTRACK: &str = "remove a pod's finalizer";
 
 /// The requests of one pass, and what they need.
 pub struct JobRequests<'a> {
@@ -97,126 +96,76 @@ impl JobRequests<'_> {
     /// Changes a pod; `None` where it is gone.
     async fn patch(&self, pod: &Pod, patch: &Patch<Value>, operation: &'static str) -> Result<Option<Pod>, Failure> {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        match self.pods.patch(name, &PatchParams::default(), patch).await {
-            Ok(patched) => Ok(Some(patched)),
-            Err(error) if api_code(&error) == Some(404) => Ok(None),
-            Err(error) => Err(Failure::request(operation)(error)),
-        }
+        unless_gone(self.pods.patch(name, &PatchParams::default(), patch).await, operation)
     }
 
     /// Carries out the plan's action; with a failure, what was done before it counts all the same.
     pub async fn carry_out(&self, plan: &JobPlan) -> (Done, Option<Failure>) {
         match &plan.action {
             Action::Wait => (Done::default(), None),
-            Action::End => self.delete(&plan.active, false).await,
-            Action::Delete(pods) => self.delete(pods, true).await,
-            Action::Create(count) => self.create(vec![None; *count]).await,
+            Action::End => self.delete(&plan.active).await,
+            Action::Delete(pods) => self.delete_uncounted(pods).await,
+            Action::Create(count) => self.create(*count, |pod, _| pod).await,
             Action::CreateIndexes(indexes) => {
-                let place = |index: &usize| {
-                    let replaced = plan.replaced.get(index);
+                let place = |pod, at: usize| {
+                    let index = indexes[at];
+                    let replaced = plan.replaced.get(&index);
                     let failures = replaced.map(|pod| IndexFailures::after(pod, &self.terms)).unwrap_or_default();
-                    Some(Place { index: *index, failures })
+                    placed(pod, self.job, &self.terms, Place { index, failures })
                 };
-                self.create(indexes.iter().map(place).collect()).await
+                self.create(indexes.len(), place).await
             }
         }
     }
 
-    /// Whether the Job is still as this pass was decided on.
-    fn is_current(&self) -> bool {
-        self.view.get(self.key).is_some_and(|now| {
-            now.metadata.uid == self.job.metadata.uid
-                && now.metadata.deletion_timestamp == self.job.metadata.deletion_timestamp
-                && now.metadata.generation == self.job.metadata.generation
-        })
-    }
-
-    /// Creates a pod for each place: 1, then 2, then 4… at a time, so that a Job whose pods are refused asks few times.
-    async fn create(&self, places: Vec<Option<Place>>) -> (Done, Option<Failure>) {
+    /// Creates `count` pods of the Job's template, each as `place` makes it.
+    async fn create(&self, count: usize, place: impl Fn(Pod, usize) -> Pod + Send + Sync) -> (Done, Option<Failure>) {
         let pod = desired(self.job, &self.terms, controller_reference(self.job));
-        self.expectations.expect(self.key, places.len(), []);
-        let (mut left, mut batch, mut done, mut failure) = (places.as_slice(), 1, Done::default(), None);
-        while !left.is_empty() && failure.is_none() && self.is_current() {
-            let (now, later) = left.split_at(batch.min(left.len()));
-            let results: Vec<Result<bool, Failure>> = stream::iter(now.to_vec())
-                .map(|place| match place {
-                    Some(place) => self.create_one(placed(pod.clone(), self.job, &self.terms, place)),
-                    None => self.create_one(pod.clone()),
-                })
-                .buffer_unordered(IN_FLIGHT)
-                .collect()
-                .await;
-            done.created += results.iter().filter(|result| matches!(result, Ok(true))).count();
-            failure = several(results.into_iter().filter_map(Result::err).collect());
-            left = later;
-            batch *= 2;
-        }
-        self.expectations.unexpect_creations(self.key, left.len());
-        (done, failure)
+        let is_current = || self.view.is_current(self.job);
+        let (created, failure) = self.of_pods(&is_current).create(count, |at| place(pod.clone(), at)).await;
+        (Done { created, ..Done::default() }, failure)
     }
 
-    async fn create_one(&self, pod: Pod) -> Result<bool, Failure> {
-        match self.pods.create(&PostParams::default(), &pod).await {
-            Ok(created) => {
-                let name = created.metadata.name.unwrap_or_default();
-                self.record(EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
-                Ok(true)
-            }
-            Err(error) => {
-                self.expectations.created(self.key);
-                if is_namespace_terminating(&error) {
-                    return Ok(false);
-                }
-                self.record(EventType::Warning, "FailedCreate", format!("Error creating: {}", refusal(&error)));
-                Err(Failure::request("create a pod")(error))
-            }
-        }
+    async fn delete(&self, pods: &[Arc<Pod>]) -> (Done, Option<Failure>) {
+        let (deleted, failure) = self.of_pods(&|| true).delete(pods).await;
+        let deleted_ready = deleted.iter().filter(|pod| is_ready(pod)).count();
+        (Done { deleted: deleted.len(), deleted_ready, created: 0 }, failure)
     }
 
-    /// Deletes pods; with `uncounted`, without their finalizer.
-    async fn delete(&self, pods: &[Arc<Pod>], uncounted: bool) -> (Done, Option<Failure>) {
-        self.expectations.expect(self.key, 0, pods.iter().map(|pod| uid(pod).to_owned()));
-        let results: Vec<(Arc<Pod>, Result<(), Failure>)> = stream::iter(pods.to_vec())
+    /// Deletes pods without their finalizer, so that they are not counted.
+    async fn delete_uncounted(&self, pods: &[Arc<Pod>]) -> (Done, Option<Failure>) {
+        let results: Vec<Result<Arc<Pod>, Failure>> = stream::iter(pods.to_vec())
             .map(async |pod| {
-                let result = self.delete_one(&pod, uncounted).await;
-                (pod, result)
+                if is_tracked(&pod) {
+                    self.patch(&pod, &untrack(&pod), UNTRACK).await?;
+                }
+                Ok(pod)
             })
             .buffer_unordered(IN_FLIGHT)
             .collect()
             .await;
-        let deleted = results.iter().filter(|(_, result)| result.is_ok());
-        let ready = deleted.clone().filter(|(pod, _)| is_ready(pod)).count();
-        let done = Done { deleted: deleted.count(), deleted_ready: ready, ..Done::default() };
-        (done, several(results.into_iter().filter_map(|(_, result)| result.err()).collect()))
+        let (untracked, failures): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        let (done, failure) = self.delete(&untracked.into_iter().flatten().collect::<Vec<_>>()).await;
+        (done, several(failures.into_iter().filter_map(Result::err).chain(failure).collect()))
     }
 
-    async fn delete_one(&self, pod: &Pod, uncounted: bool) -> Result<(), Failure> {
-        let result = self.begin_deletion(pod, uncounted).await;
-        let Err(error) = result else { return Ok(()) };
-        self.expectations.deleted(self.key, uid(pod));
-        if api_code(&error) == Some(404) {
-            return Ok(());
+    fn of_pods<'r>(&'r self, is_current: &'r (dyn Fn() -> bool + Send + Sync)) -> PodRequests<'r> {
+        PodRequests {
+            key: self.key,
+            pods: self.pods.clone(),
+            expectations: self.expectations,
+            recorder: self.recorder,
+            component: COMPONENT,
+            about: reference(self.job),
+            is_current,
         }
-        self.record(EventType::Warning, "FailedDelete", format!("Error deleting: {}", refusal(&error)));
-        Err(Failure::request("delete a pod")(error))
-    }
-
-    async fn begin_deletion(&self, pod: &Pod, uncounted: bool) -> Result<(), kube::Error> {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        if uncounted && is_tracked(pod) {
-            self.pods.patch(name, &PatchParams::default(), &untrack(pod)).await?;
-        }
-        let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-        self.pods.delete(name, &DeleteParams::default().preconditions(preconditions)).await?;
-        self.record(EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
-        Ok(())
     }
 
     /// Removes the finalizer from pods whose uids are in the stored status; returns those that have it no more.
     pub async fn release(&self, pods: &[Arc<Pod>]) -> (HashSet<String>, Option<Failure>) {
         self.memory.releasing(self.key, self.job, pods.iter().map(|pod| uid(pod)));
         let results: Vec<Result<String, Failure>> = stream::iter(pods.to_vec())
-            .map(async |pod| match self.patch(&pod, &untrack(&pod), "remove a pod's finalizer").await {
+            .map(async |pod| match self.patch(&pod, &untrack(&pod), UNTRACK).await {
                 Ok(Some(_)) => Ok(uid(&pod).to_owned()),
                 Ok(None) => {
                     self.memory.observed(self.key, uid(&pod));

@@ -6,7 +6,10 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::{backoff::FailureStreak, plan::Action, tracking::Count, *};
-use crate::controllers::job::pods::{FAILURES, INDEX, TRACKING};
+use crate::{
+    controllers::job::pods::{FAILURES, INDEX, TRACKING, uid},
+    objects::pod_state::is_terminating,
+};
 
 const NOW: &str = "2026-01-01T01:00:00Z";
 const STARTED: &str = "2026-01-01T00:00:00Z";

@@ -4,24 +4,25 @@
 //! for.
 
 mod conditions;
+mod content;
+mod pace;
 
 use std::{sync::Arc, time::Duration};
 
 use fairlead_client::Api;
 use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
-use kube::{
-    Client,
-    api::{DeleteParams, ListParams, PostParams},
-};
+use kube::{Client, api::PostParams};
+use parking_lot::Mutex;
 use serde::de::IgnoredAny;
+use tokio::time::Instant;
 
-use self::conditions::Remaining;
+use self::{conditions::Remaining, content::Content, pace::Passes};
 use super::{
     Context,
     served::{Currency, Served, ServedKinds},
 };
-use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
+use crate::engine::{Deadline, Failure, Informer, Key, Outcome, Startup, Tasks, api_code};
 
 const COMPONENT: &str = "namespace-controller";
 const FINALIZER: &str = "kubernetes";
@@ -34,20 +35,27 @@ struct Controller {
     namespaces: Arc<Informer<Namespace>>,
     kinds: ServedKinds,
     currency: Currency,
+    passes: Arc<Mutex<Passes>>,
 }
 
 /// Starts the controller. The answer is to be called with the namespace of every object that is deleted.
 pub fn start(context: &Context, tasks: &Tasks) -> impl Fn(&str) + Send + Sync + 'static {
     let namespaces = context.informers.namespaces.clone();
+    let passes = Arc::new(Mutex::new(Passes::default()));
     let controller = Controller {
         client: context.client.clone(),
         namespaces: namespaces.clone(),
         kinds: context.kinds.clone(),
         currency: context.currency.clone(),
+        passes: passes.clone(),
     };
-    let startup = Startup::new(COMPONENT, controller).on(&namespaces, |_, change, queue| {
-        if change.new.as_deref().is_some_and(is_ours) {
-            queue.add(change.key.clone());
+    let startup = Startup::new(COMPONENT, controller).on(&namespaces, |this, change, queue| {
+        // Later changes are mostly this controller's own reports.
+        let was_ours = change.old.as_deref().is_some_and(is_ours);
+        match change.new.as_deref() {
+            Some(new) if is_ours(new) && !was_ours => queue.add(change.key.clone()),
+            Some(_) => {}
+            None => this.passes.lock().forget(&change.key),
         }
     });
     let queue = startup.queue().clone();
@@ -69,8 +77,10 @@ pub fn start(context: &Context, tasks: &Tasks) -> impl Fn(&str) + Send + Sync + 
     startup.start(tasks, 4, Controller::reconcile);
     move |namespace| {
         let key = Key::cluster(namespace);
-        if namespaces.get(&key).as_deref().is_some_and(is_ours) {
-            queue.add(key);
+        if namespaces.get(&key).as_deref().is_some_and(is_ours)
+            && let Some(at) = passes.lock().removed(&key, Instant::now())
+        {
+            queue.add_at(key, Deadline::At(at));
         }
     }
 }
@@ -102,75 +112,38 @@ impl Controller {
         let kinds = found.current().filter(|kind| kind.namespaced);
         let (pods, others): (Vec<&Served>, Vec<&Served>) =
             kinds.partition(|kind| kind.resource.plural == "pods" && kind.resource.group.is_empty());
+        self.passes.lock().begin(&key, Instant::now());
+        let left = self.pass(&namespace, &pods, &others, found.stale.iter().cloned().collect()).await;
+        let removed = self.passes.lock().end(&key, Instant::now());
+        match left? {
+            0 => self.finalize(&namespace).await,
+            _ => Ok(Outcome::After(removed.unwrap_or(RECHECK_AFTER).min(RECHECK_AFTER))),
+        }
+    }
+
+    /// Deletes what can be deleted now, and reports. Returns how many kinds have something left.
+    async fn pass(
+        &self,
+        namespace: &Namespace,
+        pods: &[&Served],
+        others: &[&Served],
+        undiscovered: Vec<String>,
+    ) -> Result<usize, Failure> {
         let mut failures = Vec::new();
-        let mut remaining = self.empty(&key.name, &pods, &mut failures).await;
+        let name = namespace.metadata.name.as_deref().unwrap_or_default();
+        let content = Content { client: &self.client, namespace: name };
+        let mut remaining = content.empty(pods, &mut failures).await;
         if remaining.is_empty() {
-            remaining = self.empty(&key.name, &others, &mut failures).await;
+            remaining = content.empty(others, &mut failures).await;
         }
         // What the servers of these have of the namespace cannot be told.
-        remaining.undiscovered = found.stale.iter().cloned().collect();
-        let reported = self.report(&namespace, &remaining).await;
+        remaining.undiscovered = undiscovered;
+        let reported = self.report(namespace, &remaining).await;
         failures.extend(reported.err());
         match failures.len() {
-            0 if remaining.is_empty() => self.finalize(&namespace).await,
-            0 => Ok(Outcome::After(RECHECK_AFTER)),
+            0 => Ok(remaining.objects.len().saturating_add(remaining.undiscovered.len())),
             count => Err(Failure::Several(count, Box::new(failures.swap_remove(0)))),
         }
-    }
-
-    /// Deletes all objects of some kinds; answers with what is left. A failure of one kind does not stop the others.
-    async fn empty(&self, namespace: &str, kinds: &[&Served], failures: &mut Vec<Failure>) -> Remaining {
-        let mut remaining = Remaining::default();
-        for kind in kinds {
-            match self.empty_of(namespace, kind).await {
-                Ok(left) if left.is_empty() => {}
-                Ok(left) => {
-                    remaining.objects.insert(kind.name(), left.len());
-                    for finalizer in left.into_iter().flatten() {
-                        let count = remaining.finalizers.entry(finalizer).or_default();
-                        *count = count.saturating_add(1);
-                    }
-                }
-                Err(failure) => {
-                    remaining.failures.push(format!("{}: {failure}", kind.name()));
-                    failures.push(failure);
-                }
-            }
-        }
-        remaining
-    }
-
-    /// Deletes all of one kind; answers with the finalizers of each that is left.
-    async fn empty_of(&self, namespace: &str, kind: &Served) -> Result<Vec<Vec<String>>, Failure> {
-        if self.left(namespace, kind).await?.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.delete_all(namespace, kind).await?;
-        self.left(namespace, kind).await
-    }
-
-    async fn left(&self, namespace: &str, kind: &Served) -> Result<Vec<Vec<String>>, Failure> {
-        let list = kind.api(&self.client, namespace).list_metadata(&ListParams::default()).await;
-        let objects = list.map_err(Failure::request("list a namespace's content"))?.items.into_iter();
-        Ok(objects.map(|object| object.metadata.finalizers.unwrap_or_default()).collect())
-    }
-
-    async fn delete_all(&self, namespace: &str, kind: &Served) -> Result<(), Failure> {
-        let api = kind.api(&self.client, namespace);
-        let params = DeleteParams::background();
-        if kind.collection {
-            let deleted = api.delete_collection(&params, &ListParams::default()).await;
-            return deleted.map(drop).map_err(Failure::request("delete a namespace's content"));
-        }
-        let list = api.list_metadata(&ListParams::default()).await;
-        for object in list.map_err(Failure::request("list a namespace's content"))?.items {
-            match api.delete(object.metadata.name.as_deref().unwrap_or_default(), &params).await {
-                Ok(_) => {}
-                Err(error) if api_code(&error) == Some(404) => {}
-                Err(error) => return Err(Failure::request("delete a namespace's content")(error)),
-            }
-        }
-        Ok(())
     }
 
     async fn finalize(&self, namespace: &Namespace) -> Result<Outcome, Failure> {

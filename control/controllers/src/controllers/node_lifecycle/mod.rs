@@ -1,16 +1,17 @@
 //! Node lifecycle: a node that stops renewing its Lease becomes Unknown, its taints follow, and its pods are not ready.
 //!
 //! Taints that keep new pods away come at once; those that evict pods come at the pace that [`disruption`] permits.
-//! Silence is measured by this process's own clock, from when the last heartbeat arrived; the node's clock is not
-//! trusted.
+//! Silence is measured by this process's own clock, from when the last heartbeat arrived ([`heartbeats`]); the node's
+//! clock is not trusted.
 
 mod disruption;
 mod health;
+mod heartbeats;
 mod taints;
 
 pub use self::health::{Readiness, readiness};
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use fairlead_client::Api;
 use k8s_openapi::{
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 use self::{
     disruption::{Disruption, Eviction, Transition},
     health::{condition, unknown_conditions},
+    heartbeats::{Heartbeats, Silence},
     taints::NoExecute,
 };
 use super::Context;
@@ -39,10 +41,15 @@ use crate::{
         EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code,
         reference,
     },
-    objects::{informers::on_node, pod_state::is_ready},
+    objects::{
+        informers::{LEASE_NAMESPACE, on_node},
+        pod_state::is_ready,
+    },
 };
 
 const COMPONENT: &str = "node-controller";
+/// Lease that the controller renews while no node renews one: it shows whether heartbeats can be written.
+const OWN_LEASE: &str = "fairlead-node-lifecycle";
 
 struct Controller {
     client: Client,
@@ -50,9 +57,10 @@ struct Controller {
     pods: Arc<Informer<Pod>>,
     recorder: Recorder,
     grace: Duration,
-    /// When the last heartbeat of each node arrived.
-    heard: Mutex<HashMap<Key, Instant>>,
+    heartbeats: Mutex<Heartbeats>,
     disruption: Mutex<Disruption>,
+    /// Nodes that ceased to be ready, and whose pods are not marked yet.
+    ceased: Mutex<HashSet<Key>>,
 }
 
 /// Starts the controller.
@@ -64,21 +72,29 @@ pub fn start(context: &Context, tasks: &Tasks) {
         pods: informers.pods.clone(),
         recorder: context.recorder.clone(),
         grace: context.config.node_monitor_grace_period,
-        heard: Mutex::default(),
+        heartbeats: Mutex::new(Heartbeats::new(context.config.node_monitor_grace_period, Instant::now())),
         disruption: Mutex::default(),
+        ceased: Mutex::default(),
     };
-    Startup::new(COMPONENT, controller)
+    let startup = Startup::new(COMPONENT, controller)
         .on(&informers.nodes, Controller::node_changed)
         .on(&informers.leases, Controller::lease_changed)
-        .reads(&informers.pods)
-        .start(tasks, 16, Controller::reconcile);
+        .reads(&informers.pods);
+    startup.queue().add(own_key());
+    startup.start(tasks, 16, Controller::reconcile);
+}
+
+/// Key in the queue for the controller's own heartbeat. No node can have this name.
+fn own_key() -> Key {
+    Key::default()
 }
 
 impl Controller {
     fn node_changed(&self, change: &ObjectChange<Node>, queue: &WorkQueue<Key>) {
         let now = Instant::now();
         let Some(new) = &change.new else {
-            self.heard.lock().remove(&change.key);
+            self.heartbeats.lock().forget(&change.key);
+            self.ceased.lock().remove(&change.key);
             let transition = self.disruption.lock().forget(&change.key, now);
             self.pace_changed(transition, queue);
             return;
@@ -86,7 +102,12 @@ impl Controller {
         let heartbeat = |node: &Node| condition(node, "Ready").and_then(|c| c.last_heartbeat_time.clone());
         let old = change.old.as_deref();
         if old.is_none_or(|old| heartbeat(old) != heartbeat(new)) {
-            self.heard.lock().insert(change.key.clone(), now);
+            self.heartbeats.lock().arrived(Some(&change.key), now);
+        }
+        match (old.map(readiness), readiness(new)) {
+            (_, Readiness::Ready) => drop(self.ceased.lock().remove(&change.key)),
+            (Some(Readiness::Ready), _) => drop(self.ceased.lock().insert(change.key.clone())),
+            _ => {}
         }
         if old.is_none_or(|old| old.spec != new.spec || conditions_differ(old, new)) {
             queue.add(change.key.clone());
@@ -98,8 +119,7 @@ impl Controller {
     /// Whether the pods of a lost node may be evicted depends on the other nodes.
     fn pace_changed(&self, transition: Transition, queue: &WorkQueue<Key>) {
         if transition == Transition::Recovered {
-            let now = Instant::now();
-            self.heard.lock().values_mut().for_each(|heard| *heard = now);
+            self.heartbeats.lock().restart(Instant::now());
         }
         if transition != Transition::None {
             let lost = self.nodes.all().into_iter().filter(|node| readiness(node) != Readiness::Ready);
@@ -108,31 +128,85 @@ impl Controller {
     }
 
     fn lease_changed(&self, change: &ObjectChange<Lease>, queue: &WorkQueue<Key>) {
+        if change.new.is_none() {
+            return;
+        }
         let node = Key::cluster(&change.key.name);
-        // A Lease may exist without its Node: after the Node was deleted, or before it was created.
-        if change.new.is_some() && self.nodes.get(&node).is_some() {
-            self.heard.lock().insert(node.clone(), Instant::now());
+        // A Lease may exist without its Node: after the Node was deleted, before it was created, or as the controller's
+        // own.
+        let is_node = self.nodes.get(&node).is_some();
+        self.heartbeats.lock().arrived(is_node.then_some(&node), Instant::now());
+        if is_node {
             queue.add_after(node, self.grace);
         }
     }
 
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
-        let Some(node) = self.nodes.get(&key) else { return Ok(Outcome::Done) };
-        let silent = self.heard.lock().entry(key.clone()).or_insert_with(Instant::now).elapsed();
-        let left = self.grace.checked_sub(silent).filter(|left| !left.is_zero());
-        if left.is_none() && self.mark_unknown(&node).await? {
-            // The event of what was written enqueues the node again, counted as lost.
-            return Ok(Outcome::Done);
+        if key == own_key() {
+            return Ok(self.send_own_heartbeat().await);
         }
+        let Some(node) = self.nodes.get(&key) else { return Ok(Outcome::Done) };
+        let silence = self.heartbeats.lock().silence(&key, Instant::now());
+        let left = match silence {
+            // The event of what is written enqueues the node again, counted as lost.
+            Silence::Lost if self.mark_unknown(&node).await? => return Ok(Outcome::Done),
+            Silence::Lost => None,
+            Silence::Left(left) | Silence::NothingArrives(left) => Some(left),
+        };
         let (no_execute, ask_again) = self.request_eviction(&node);
         if let Some(taints) = taints::desired(&node, no_execute, Timestamp::now()) {
             self.set_taints(&node, &taints).await?;
         }
-        // The agent of a node that reports NotReady reports on its pods itself.
-        if readiness(&node) == Readiness::Unknown {
-            self.mark_pods_not_ready(&key).await?;
-        }
+        self.tell_pods(&key, &node).await?;
         Ok(left.into_iter().chain(ask_again).min().map_or(Outcome::Done, Outcome::After))
+    }
+
+    /// Renews the controller's own Lease where nothing else shows that heartbeats arrive. Its event counts as one.
+    async fn send_own_heartbeat(&self) -> Outcome {
+        let (left, interval) = {
+            let heartbeats = self.heartbeats.lock();
+            (heartbeats.until_own(Instant::now()), heartbeats.own_interval())
+        };
+        if let Some(left) = left {
+            return Outcome::After(left);
+        }
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": OWN_LEASE},
+            "spec": {"holderIdentity": COMPONENT, "renewTime": format!("{:.6}", Timestamp::now())}});
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), LEASE_NAMESPACE);
+        let (params, lease) = (PatchParams::apply(COMPONENT).force(), Patch::Apply(lease));
+        match tokio::time::timeout(interval, api.patch(OWN_LEASE, &params, &lease)).await {
+            Ok(Ok(_)) => {}
+            // No node is declared lost meanwhile, and the next attempt is near.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "heartbeats cannot be written: the silence of nodes does not count")
+            }
+            Err(_) => tracing::warn!("a heartbeat is not written in time: the silence of nodes does not count"),
+        }
+        Outcome::After(interval)
+    }
+
+    /// The pods of a node that ceased to be ready are not ready, so that Services stop sending to them. An agent that
+    /// reports on its pods again may say otherwise, unless the node is lost.
+    async fn tell_pods(&self, key: &Key, node: &Node) -> Result<(), Failure> {
+        let readiness = readiness(node);
+        if readiness == Readiness::Ready {
+            return Ok(());
+        }
+        let has_ceased = self.ceased.lock().remove(key);
+        if !has_ceased && readiness == Readiness::NotReady {
+            return Ok(());
+        }
+        if let Err(failure) = self.mark_pods_not_ready(key).await {
+            if has_ceased {
+                self.ceased.lock().insert(key.clone());
+            }
+            return Err(failure);
+        }
+        if has_ceased {
+            let message = format!("Node {key} status is now: NodeNotReady");
+            self.recorder.record(COMPONENT, reference(node), EventType::Normal, "NodeNotReady", message);
+        }
+        Ok(())
     }
 
     /// Whether the pods of the node may be evicted now, and when to ask again if not.
@@ -160,20 +234,14 @@ impl Controller {
             return Ok(false);
         }
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        let was_ready = readiness(node) == Readiness::Ready;
         let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
             "status": {"conditions": conditions}});
         let api: Api<Node> = Api::all(self.client.clone());
         match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
-            Ok(_) => {}
-            Err(error) if api_code(&error) == Some(404) => return Ok(false),
-            Err(error) => return Err(Failure::request("mark a silent node")(error)),
+            Ok(_) => Ok(true),
+            Err(error) if api_code(&error) == Some(404) => Ok(false),
+            Err(error) => Err(Failure::request("mark a silent node")(error)),
         }
-        if was_ready {
-            let message = format!("Node {name} status is now: NodeNotReady");
-            self.recorder.record(COMPONENT, reference(node), EventType::Normal, "NodeNotReady", message);
-        }
-        Ok(true)
     }
 
     async fn set_taints(&self, node: &Node, taints: &[k8s_openapi::api::core::v1::Taint]) -> Result<(), Failure> {
@@ -188,7 +256,6 @@ impl Controller {
         }
     }
 
-    /// Services stop sending to pods of a lost node.
     async fn mark_pods_not_ready(&self, node: &Key) -> Result<(), Failure> {
         for pod in self.pods.indexed(&on_node(&node.name)) {
             if !is_ready(&pod) {
@@ -209,7 +276,7 @@ impl Controller {
                     );
                 }
                 Err(error) if matches!(api_code(&error), Some(404 | 409)) => {}
-                Err(error) => return Err(Failure::request("mark a pod of a lost node")(error)),
+                Err(error) => return Err(Failure::request("mark a pod of a node that is not ready")(error)),
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use k8s_openapi::{
 use kube::{Client, api::PostParams};
 
 use crate::{
-    engine::{Failure, Key, api_code, reference},
+    engine::{Failure, Key, reference, unless_gone},
     objects::{owners::controller_reference, replication_controller::with_status},
 };
 
@@ -97,9 +97,6 @@ impl Family {
                 api.replace_status(&key.name, &parameters, &with_status(set, status)).await.map(drop)
             }
         };
-        match written {
-            Err(error) if api_code(&error) == Some(404) => Ok(()),
-            written => written.map_err(Failure::request("update the status of a set")),
-        }
+        unless_gone(written, "update the status of a set").map(drop)
     }
 }

@@ -5,7 +5,7 @@
 
 pub(super) mod delete_order;
 mod family;
-pub(super) mod plan;
+mod plan;
 mod requests;
 mod status;
 
@@ -16,20 +16,21 @@ use k8s_openapi::{
     api::{apps::v1::ReplicaSet, core::v1::Pod},
     jiff::Timestamp,
 };
-use kube::{Client, core::Selector};
+use kube::Client;
 use tokio::time::Instant;
 
-use self::{family::Family, plan::ReplicaSetPlan};
+use self::family::Family;
 use super::{
     Context,
     expectations::{self, Expectations},
+    pod_owners::{SelectingOwner, pod_changed},
 };
 use crate::{
-    engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
+    engine::{Failure, Informer, Key, Outcome, Recorder, Startup, Tasks},
     objects::{
-        informers::{on_node, orphans_for, owned_by, selectors_for},
+        informers::{on_node, orphans_for, owned_by},
         owners::controller_of,
-        pod_state::{counts_differently, is_active, is_terminating},
+        pod_state::is_active,
     },
 };
 
@@ -61,7 +62,9 @@ fn start_one(family: Family, sets: &Arc<Informer<ReplicaSet>>, context: &Context
         recorder: context.recorder.clone(),
     };
     Startup::new(family.component(), controller)
-        .on(&informers.pods, Controller::pod_changed)
+        .on(&informers.pods, |this, change, queue| {
+            pod_changed(&this.expectations, &this.sets, this.family.kind(), change, queue);
+        })
         .on(sets, |this, change, queue| {
             if change.new.is_none() {
                 this.expectations.forget(&change.key);
@@ -72,73 +75,27 @@ fn start_one(family: Family, sets: &Arc<Informer<ReplicaSet>>, context: &Context
 }
 
 impl Controller {
-    /// Updates the expectations with what was seen, and enqueues the sets that count the pod.
-    fn pod_changed(&self, change: &ObjectChange<Pod>, queue: &WorkQueue<Key>) {
-        let pod = change.latest();
-        self.expectations.observe(change, |pod| self.owner_of(pod));
-        if let (Some(old), Some(new)) = (&change.old, &change.new)
-            && !counts_differently(old, new)
-        {
-            return;
-        }
-        for version in [&change.old, &change.new].into_iter().flatten() {
-            if let Some(set) = self.owner_of(version) {
-                queue.add(set);
-            }
-        }
-        if !change.new.as_deref().is_none_or(is_terminating) && controller_of(&pod.metadata).is_none() {
-            self.enqueue_adopters(pod, queue);
-        }
-    }
-
-    fn owner_of(&self, pod: &Pod) -> Option<Key> {
-        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == self.family.kind())?;
-        Some(Key::new(pod.metadata.namespace.clone().unwrap_or_default(), owner.name.clone()))
-    }
-
-    fn enqueue_adopters(&self, pod: &Pod, queue: &WorkQueue<Key>) {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        for set in selectors_for(&self.sets, namespace, pod.metadata.labels.iter().flatten()) {
-            if selector(&set).is_some_and(|s| plan::selects(&s, pod)) {
-                queue.add(Key::of(&*set));
-            }
-        }
-    }
-
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(set) = self.sets.get(&key) else { return Ok(Outcome::Done) };
-        let Some(selector) = selector(&set) else {
+        let Some(selector) = set.selector() else {
             return Err(Failure::Malformed { what: "selector", message: format!("of {} {key}", self.family.kind()) });
         };
         let now = Timestamp::now();
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
-        let mut candidates = self.pods.indexed(&owned_by(uid));
-        candidates.extend(orphans_for(&self.pods, &key.namespace, set.spec.as_ref().map(|s| &s.selector)));
-        let caught_up = self.expectations.met(&key, Instant::now());
+        let (caught_up, candidates) = self.expectations.met_before(&key, Instant::now(), || {
+            let mut candidates = self.pods.indexed(&owned_by(uid));
+            candidates.extend(orphans_for(&self.pods, &key.namespace, set.label_selector()));
+            candidates
+        });
         let plan = plan::plan(&set, &selector, &candidates, caught_up, now, |pod| self.siblings_on_node(&set, pod));
-        let failure = self.carry_out(&key, &set, &plan).await.err();
+        let failure = self.requests(&key, &set).carry_out(&plan).await.err();
         let (status, timer) = status::desired(&set, &plan, failure.as_ref(), now);
+        let mut result = Ok(());
         if set.status.as_ref() != Some(&status) {
-            self.family.write_status(&self.client, &set, status).await?;
+            result = self.family.write_status(&self.client, &set, status).await;
         }
-        match (failure, timer) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(delay)) => Ok(Outcome::After(delay)),
-            (None, None) if !caught_up => Ok(Outcome::After(expectations::TIMEOUT)),
-            (None, None) => Ok(Outcome::Done),
-        }
-    }
-
-    async fn carry_out(&self, key: &Key, set: &ReplicaSet, plan: &ReplicaSetPlan) -> Result<(), Failure> {
-        let requests = self.requests(key, set);
-        requests.claim(plan).await?;
-        if plan.create > 0 {
-            requests.create(plan.create).await?;
-        }
-        if !plan.delete.is_empty() {
-            requests.delete(&plan.delete).await?;
-        }
-        Ok(())
+        let stale = (!caught_up).then_some(expectations::TIMEOUT);
+        Outcome::of(failure.map_or(result, Err), timer.into_iter().chain(stale).min())
     }
 
     fn requests<'a>(&'a self, key: &'a Key, set: &'a ReplicaSet) -> requests::ReplicaSetRequests<'a> {
@@ -168,10 +125,4 @@ impl Controller {
             .filter(|pod| controller_of(&pod.metadata).is_some_and(|o| uids.contains(&o.uid.as_str())))
             .count()
     }
-}
-
-/// The set's selector; `None` if it is not one, or selects everything.
-fn selector(set: &ReplicaSet) -> Option<Selector> {
-    let selector: Selector = set.spec.as_ref()?.selector.clone().try_into().ok()?;
-    (!selector.selects_all()).then_some(selector)
 }

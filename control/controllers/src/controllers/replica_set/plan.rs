@@ -7,12 +7,15 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
     jiff::Timestamp,
 };
-use kube::core::{Selector, SelectorExt};
+use kube::core::Selector;
 
 use super::delete_order;
-use crate::objects::{
-    owners::{Claim, claim},
-    pod_state::{is_active, node_name},
+use crate::{
+    controllers::pod_owners::selects,
+    objects::{
+        owners::{Claim, claim},
+        pod_state::{is_active, node_name},
+    },
 };
 
 /// What one pass does.
@@ -49,7 +52,7 @@ pub fn plan(
     let mut plan = ReplicaSetPlan::default();
     for pod in candidates {
         let active = is_active(pod);
-        match claim(&pod.metadata, uid, selects(selector, pod), terminating) {
+        match claim(&pod.metadata, uid, selects(selector, &pod.metadata), terminating) {
             Claim::Keep if active => plan.active.push(pod.clone()),
             Claim::Keep if pod.metadata.deletion_timestamp.is_some() => plan.terminating += 1,
             Claim::Adopt if active => {
@@ -89,14 +92,6 @@ fn scale(plan: &mut ReplicaSetPlan, wanted: usize, now: Timestamp, crowd: impl F
         .collect();
     ranked.sort();
     plan.delete = ranked.into_iter().take(have - wanted).map(|ranked| ranked.pod.clone()).collect();
-}
-
-/// Whether `selector` selects `pod`.
-pub fn selects(selector: &Selector, pod: &Pod) -> bool {
-    match &pod.metadata.labels {
-        Some(labels) => selector.matches(labels),
-        None => selector.matches(&Default::default()),
-    }
 }
 
 /// How many pods the set asks for.

@@ -1,7 +1,5 @@
 //! The requests of one pass over a ReplicaSet.
 
-use std::sync::Arc;
-
 use fairlead_client::Api;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
 use kube::{
@@ -16,7 +14,7 @@ use super::{
     plan::{ReplicaSetPlan, desired},
 };
 use crate::{
-    engine::{Failure, Informer, Recorder, api_code},
+    engine::{Failure, Informer, Recorder, unless_gone},
     objects::owners::{adoption, release},
 };
 
@@ -32,7 +30,7 @@ pub struct ReplicaSetRequests<'a> {
     pub family: Family,
     /// Reads the set again.
     pub client: &'a Client,
-    /// The shared cache of sets: asked before an adoption, whether the set is still the same.
+    /// The shared cache of sets.
     pub view: &'a Informer<ReplicaSet>,
     /// Creations and deletions that the cache has not shown yet.
     pub expectations: &'a Expectations,
@@ -42,7 +40,7 @@ pub struct ReplicaSetRequests<'a> {
 
 impl ReplicaSetRequests<'_> {
     /// Adopts and releases. The set is read again before it adopts: a deleted set must not.
-    pub async fn claim(&self, plan: &ReplicaSetPlan) -> Result<(), Failure> {
+    async fn claim(&self, plan: &ReplicaSetPlan) -> Result<(), Failure> {
         if !plan.adopt.is_empty() {
             let live = self.family.live(self.client, self.key).await?;
             let same = live.is_some_and(|live| live.uid == self.set.metadata.uid && live.deletion_timestamp.is_none());
@@ -62,43 +60,27 @@ impl ReplicaSetRequests<'_> {
 
     async fn patch(&self, pod: &Pod, patch: serde_json::Value, operation: &'static str) -> Result<(), Failure> {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        match self.pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if api_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(Failure::request(operation)(error)),
-        }
+        let answer = self.pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        unless_gone(answer, operation).map(drop)
     }
 
-    /// Whether the set is still as this pass was decided on. One that was scaled or deleted meanwhile is decided on
-    /// anew.
-    fn is_current(&self) -> bool {
-        self.view.get(self.key).is_some_and(|now| {
-            now.metadata.uid == self.set.metadata.uid
-                && now.metadata.deletion_timestamp == self.set.metadata.deletion_timestamp
-                && now.spec.as_ref().map(|s| s.replicas) == self.set.spec.as_ref().map(|s| s.replicas)
-        })
-    }
-
-    /// Creates `count` pods of the set's template.
-    pub async fn create(&self, count: usize) -> Result<(), Failure> {
-        let pod = desired(self.set, self.family.owner_reference(self.set));
-        self.of_pods(&|| self.is_current()).create(&vec![&pod; count]).await
-    }
-
-    /// Deletes all of `pods`, each only if it is still the one that was chosen.
-    pub async fn delete(&self, pods: &[Arc<Pod>]) -> Result<(), Failure> {
-        self.of_pods(&|| self.is_current()).delete(pods).await
-    }
-
-    fn of_pods<'r>(&'r self, is_current: &'r (dyn Fn() -> bool + Send + Sync)) -> PodRequests<'r> {
-        PodRequests {
+    /// Creates pods of the set's template, and deletes others.
+    pub async fn carry_out(&self, plan: &ReplicaSetPlan) -> Result<(), Failure> {
+        self.claim(plan).await?;
+        let is_current = || self.view.is_current(self.set);
+        let requests = PodRequests {
             key: self.key,
             pods: self.pods.clone(),
             expectations: self.expectations,
             recorder: self.recorder,
             component: self.family.component(),
             about: self.family.object_reference(self.set),
-            is_current,
-        }
+            is_current: &is_current,
+        };
+        let pod = desired(self.set, self.family.owner_reference(self.set));
+        let (_, failure) = requests.create(plan.create, |_| pod.clone()).await;
+        failure.map_or(Ok(()), Err)?;
+        let (_, failure) = requests.delete(&plan.delete).await;
+        failure.map_or(Ok(()), Err)
     }
 }

@@ -2,21 +2,15 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{
-    api::{
-        apps::v1::StatefulSet,
-        core::v1::{Pod, PodTemplateSpec},
-    },
-    jiff::Timestamp,
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{Pod, PodTemplateSpec},
 };
 use serde_json::{Value, json};
 
 use super::identity::{self, Revision};
-
-/// The moment of all tests.
-pub fn now() -> Timestamp {
-    "2026-01-01T00:10:00Z".parse().expect("a valid time")
-}
+use crate::controllers::fixtures::merge;
+pub use crate::controllers::fixtures::{now, with};
 
 /// A set `web` with the label `app: web`, changed by `patch`.
 pub fn stateful_set(replicas: i32, patch: Value) -> StatefulSet {
@@ -59,27 +53,4 @@ pub fn healthy(set: &StatefulSet, of: &str, ordinal: i32) -> Arc<Pod> {
 /// `pod`, being deleted.
 pub fn terminating(pod: Arc<Pod>) -> Arc<Pod> {
     with(pod, json!({"metadata": {"deletionTimestamp": "2026-01-01T00:09:00Z"}}))
-}
-
-/// `pod`, changed by a merge patch.
-pub fn with(pod: Arc<Pod>, patch: Value) -> Arc<Pod> {
-    let mut value = serde_json::to_value(&*pod).expect("a pod");
-    merge(&mut value, &patch);
-    Arc::new(serde_json::from_value(value).expect("a valid pod"))
-}
-
-fn merge(into: &mut Value, patch: &Value) {
-    match (into, patch) {
-        (Value::Object(into), Value::Object(patch)) => {
-            for (key, value) in patch {
-                match value {
-                    Value::Null => {
-                        into.shift_remove(key);
-                    }
-                    value => merge(into.entry(key.clone()).or_insert(Value::Null), value),
-                }
-            }
-        }
-        (into, patch) => *into = patch.clone(),
-    }
 }

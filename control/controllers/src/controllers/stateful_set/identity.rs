@@ -70,17 +70,41 @@ pub fn revision_of(pod: &Pod) -> &str {
     label.map(String::as_str).unwrap_or_default()
 }
 
+fn claim_templates(set: &StatefulSet) -> impl Iterator<Item = &PersistentVolumeClaim> {
+    set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten())
+}
+
+fn template_name(template: &PersistentVolumeClaim) -> &str {
+    template.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The names of the claims of the pod with this ordinal, in the order of their templates.
+pub fn claim_names(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item = String> {
+    let own = set.metadata.name.as_deref().unwrap_or_default();
+    claim_templates(set).map(move |template| format!("{}-{own}-{ordinal}", template_name(template)))
+}
+
+/// The claim template and the set that may have given a claim its name: `data-my-web-0` is `data-my` of `web`, or
+/// `data` of `my-web`.
+pub fn makers_of_claim(claim: &str) -> impl Iterator<Item = (&str, &str)> {
+    let parent = parent_and_ordinal(claim).map(|(parent, _)| parent).unwrap_or_default();
+    parent.match_indices('-').filter_map(|(at, _)| Some((parent.get(..at)?, parent.get(at..)?.strip_prefix('-')?)))
+}
+
+/// Whether the set has a claim template of this name.
+pub fn has_claim_template(set: &StatefulSet, name: &str) -> bool {
+    claim_templates(set).any(|template| template_name(template) == name)
+}
+
 /// The claims of the pod with this ordinal, in the order of their templates.
 pub fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
     let Some(spec) = &set.spec else { return Vec::new() };
-    let own = set.metadata.name.as_deref().unwrap_or_default();
-    let claim = |template: &PersistentVolumeClaim| {
-        let name = template.metadata.name.as_deref().unwrap_or_default();
+    let claim = |(template, name): (&PersistentVolumeClaim, String)| {
         let mut labels = template.metadata.labels.clone().unwrap_or_default();
         labels.extend(spec.selector.match_labels.clone().unwrap_or_default());
         PersistentVolumeClaim {
             metadata: ObjectMeta {
-                name: Some(format!("{name}-{own}-{ordinal}")),
+                name: Some(name),
                 namespace: set.metadata.namespace.clone(),
                 labels: Some(labels),
                 ..template.metadata.clone()
@@ -89,7 +113,7 @@ pub fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
             status: None,
         }
     };
-    spec.volume_claim_templates.iter().flatten().map(claim).collect()
+    claim_templates(set).zip(claim_names(set, ordinal)).map(claim).collect()
 }
 
 /// The pod with this ordinal, made of a template of the set.
@@ -146,16 +170,12 @@ pub fn volumes(set: &StatefulSet, ordinal: i32, own: Option<Vec<Volume>>) -> Opt
 }
 
 fn claim_volumes(set: &StatefulSet, ordinal: i32) -> Vec<Volume> {
-    let templates = set.spec.iter().flat_map(|s| s.volume_claim_templates.iter().flatten());
-    let volume = |(template, claim): (&PersistentVolumeClaim, PersistentVolumeClaim)| Volume {
-        name: template.metadata.name.clone().unwrap_or_default(),
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-            claim_name: claim.metadata.name.unwrap_or_default(),
-            read_only: None,
-        }),
+    let volume = |(template, claim_name): (&PersistentVolumeClaim, String)| Volume {
+        name: template_name(template).to_owned(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name, read_only: None }),
         ..Default::default()
     };
-    templates.zip(claims(set, ordinal)).map(volume).collect()
+    claim_templates(set).zip(claim_names(set, ordinal)).map(volume).collect()
 }
 
 #[cfg(test)]
@@ -186,11 +206,22 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_names_its_template_and_its_set() {
+        let makers = |claim: &'static str| makers_of_claim(claim).collect::<Vec<_>>();
+        assert_eq!(makers("data-my-web-0"), [("data", "my-web"), ("data-my", "web")]);
+        assert_eq!(makers("data-web-12"), [("data", "web")]);
+        for other in ["data-web", "web-0", "data", ""] {
+            assert_eq!(makers(other), [], "{other}");
+        }
+    }
+
+    #[test]
     fn a_pod_has_its_name_its_labels_and_its_claims() {
         let set = stateful_set(
             1,
             json!({"spec": {"serviceName": "svc", "volumeClaimTemplates": [
-                {"metadata": {"name": "data", "labels": {"tier": "db"}}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}}),
+                {"metadata": {"name": "data", "labels": {"tier": "db"}},
+                    "spec": {"accessModes": ["ReadWriteOnce"]}}]}}),
         );
         let mut template = template("one");
         let own = json!([{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]);

@@ -51,10 +51,12 @@ impl World {
         Some(format!("new-{}", self.uids))
     }
 
-    fn create_claims(&mut self, set: &StatefulSet, claims: &[PersistentVolumeClaim]) -> Option<()> {
-        for claim in claims {
+    fn create_claims(&mut self, set: &StatefulSet, ordinal: i32, names: &[String]) -> Option<()> {
+        for mut claim in identity::claims(set, ordinal) {
+            if !claim.metadata.name.as_ref().is_some_and(|name| names.contains(name)) {
+                continue;
+            }
             self.request()?;
-            let mut claim = claim.clone();
             claim.metadata.owner_references = retention::owner_of_new(set).map(|owner| vec![owner]);
             let name = claim.metadata.name.clone().expect("a name");
             assert!(self.claims.insert(name, claim).is_none(), "a claim was made twice");
@@ -64,16 +66,16 @@ impl World {
 
     fn take(&mut self, set: &StatefulSet, step: &Step) -> Option<()> {
         match step {
-            Step::Create { pod, claims } => {
-                self.create_claims(set, claims)?;
+            Step::Create { ordinal, revision, claims } => {
+                self.create_claims(set, *ordinal, claims)?;
                 self.request()?;
-                let mut pod = Pod::clone(pod);
+                let mut pod = identity::pod(set, revision, *ordinal);
                 pod.metadata.uid = self.uid();
                 let pod = with(Arc::new(pod), json!({"status": {"phase": "Pending"}}));
                 let name = pod.metadata.name.clone().expect("a name");
                 assert!(self.pods.insert(name, pod).is_none(), "a pod was made twice");
             }
-            Step::CreateClaims { claims, .. } => self.create_claims(set, claims)?,
+            Step::CreateClaims { ordinal, claims } => self.create_claims(set, *ordinal, claims)?,
             Step::AwaitDeletion { .. } => {}
             Step::Own { claim, owners, .. } => {
                 self.request()?;

@@ -28,17 +28,13 @@ use k8s_openapi::{
         apps::v1::{ControllerRevision, StatefulSet},
         core::v1::{PersistentVolumeClaim, Pod},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
-use kube::{
-    Client, Resource,
-    core::{Selector, SelectorExt},
-};
+use kube::Client;
 use tokio::time::Instant;
 
 use self::{
-    identity::{Revision, is_member, revision_of},
+    identity::{Revision, has_claim_template, is_member, makers_of_claim, revision_of},
     plan::SetView,
     requests::StatefulSetRequests,
 };
@@ -46,18 +42,13 @@ use super::{
     Context,
     claiming::Claimer,
     expectations::{self, Expectations},
-    history::{self, template_of},
+    history::{self, revision_changed, template_of},
+    pod_owners::{SelectingOwner, pod_changed, selects},
 };
-use crate::{
-    engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
-    objects::{
-        informers::{orphans_for, owned_by, selectors_for},
-        owners::controller_of,
-        pod_state::counts_differently,
-    },
-};
+use crate::engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue};
 
 const COMPONENT: &str = "statefulset-controller";
+const KIND: &str = "StatefulSet";
 const CONCURRENCY: usize = 8;
 
 struct Controller {
@@ -83,16 +74,10 @@ pub fn start(context: &Context, tasks: &Tasks) {
         recorder: context.recorder.clone(),
     };
     Startup::new(COMPONENT, controller)
-        .on(&informers.pods, Controller::pod_changed)
-        .on(&informers.revisions, |this, change, queue| {
-            // One that a set's own pass made, or somebody with its name: the next change of the set reads it.
-            if change.old.is_none() && controller_of(&change.latest().metadata).is_some() {
-                return;
-            }
-            for version in [&change.old, &change.new].into_iter().flatten() {
-                this.enqueue_owner(&version.metadata, queue);
-            }
+        .on(&informers.pods, |this, change, queue| {
+            pod_changed(&this.expectations, &this.sets, KIND, change, queue);
         })
+        .on(&informers.revisions, |this, change, queue| revision_changed(&this.sets, KIND, change, queue))
         .on(&informers.claims, Controller::claim_changed)
         .on(&informers.stateful_sets, |this, change, queue| {
             if change.new.is_none() {
@@ -104,39 +89,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
 }
 
 impl Controller {
-    /// Updates the expectations with what was seen, and enqueues the sets that count the pod.
-    fn pod_changed(&self, change: &ObjectChange<Pod>, queue: &WorkQueue<Key>) {
-        self.expectations.observe(change, |pod| owner_of(&pod.metadata));
-        if let (Some(old), Some(new)) = (&change.old, &change.new)
-            && !counts_differently(old, new)
-        {
-            return;
-        }
-        for version in [&change.old, &change.new].into_iter().flatten() {
-            self.enqueue_owner(&version.metadata, queue);
-        }
-    }
-
-    /// Enqueues the set that owns the object, or those that may adopt it.
-    fn enqueue_owner(&self, meta: &ObjectMeta, queue: &WorkQueue<Key>) {
-        if let Some(set) = owner_of(meta) {
-            return queue.add(set);
-        }
-        if controller_of(meta).is_none() && meta.deletion_timestamp.is_none() {
-            self.enqueue_selecting(meta, queue);
-        }
-    }
-
-    fn enqueue_selecting(&self, meta: &ObjectMeta, queue: &WorkQueue<Key>) {
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
-        for set in selectors_for(&self.sets, namespace, meta.labels.iter().flatten()) {
-            if selector(&set).is_some_and(|selector| selects(&selector, meta)) {
-                queue.add(Key::of(&*set));
-            }
-        }
-    }
-
-    /// Claims bear the labels of the set's selector. A pod may wait until one is gone, and owners may be missing.
+    /// A pod may wait until a claim is gone, and owners may be missing.
     fn claim_changed(&self, change: &ObjectChange<PersistentVolumeClaim>, queue: &WorkQueue<Key>) {
         let matters = |claim: &Option<Arc<PersistentVolumeClaim>>| {
             claim
@@ -144,23 +97,28 @@ impl Controller {
                 .map(|claim| (claim.metadata.owner_references.clone(), claim.metadata.deletion_timestamp.clone()))
         };
         if matters(&change.old) != matters(&change.new) {
-            self.enqueue_selecting(&change.latest().metadata, queue);
+            sets_of_claim(&self.sets, &change.key).into_iter().for_each(|set| queue.add(set));
         }
     }
 
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(set) = self.sets.get(&key) else { return Ok(Outcome::Done) };
-        let Some(selector) = selector(&set) else {
+        let Some(selector) = set.selector() else {
             return Err(Failure::Malformed { what: "selector", message: format!("of StatefulSet {key}") });
         };
         if !self.expectations.met(&key, Instant::now()) {
             return Ok(Outcome::After(expectations::TIMEOUT));
         }
         let requests = self.requests(&key, &set);
-        let (revisions, pods) = self.claim(&set, &selector, &requests).await?;
+        let mut claimer = Claimer::new(&*set, requests.sets.clone());
+        let revisions = claimer
+            .claim(&self.revisions, &requests.revisions, |revision| selects(&selector, &revision.metadata))
+            .await?;
+        let selected = |pod: &Pod| selects(&selector, &pod.metadata) && is_member(&set, pod);
+        let pods = claimer.claim(&self.pods, &requests.pods, selected).await?;
         let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
         let history = history::plan(&template, &revisions);
-        let created = requests.update_revision(&history).await?;
+        let created = requests.update_revision(&history, &template).await?;
         let update = Revision { name: created.revision.metadata.name.clone().unwrap_or_default(), template };
         let current = current_revision(&set, &revisions).unwrap_or_else(|| update.clone());
         let claims = |name: &str| self.claims.get(&Key::new(&key.namespace, name));
@@ -176,39 +134,17 @@ impl Controller {
         if let Some((pod, why)) = &plan.waits_for {
             tracing::debug!(pod, why, "the set waits");
         }
-        let failure = requests.carry_out(&plan.steps, view.is_parallel()).await.err();
-        let replaced = if failure.is_none() { plan.replaced } else { 0 };
+        let mut done = requests.carry_out(&plan.steps, view.is_parallel()).await;
+        let replaced = if done.is_ok() { plan.replaced } else { 0 };
         let (status, timer) = status::desired(&view, created.collisions, replaced);
         if !set.status.as_ref().is_some_and(|old| status::says_the_same(old, &status)) {
-            requests.report(status).await?;
+            let reported = requests.report(status).await;
+            done = done.and(reported);
         }
-        if let Some(failure) = failure {
-            return Err(failure);
+        if done.is_ok() {
+            done = requests.forget(&obsolete(&set, &history, [&current.name, &update.name], &pods)).await;
         }
-        requests.forget(&obsolete(&set, &history, [&current.name, &update.name], &pods)).await?;
-        Ok(timer.map_or(Outcome::Done, |delay| Outcome::After(delay.max(Duration::from_millis(1)))))
-    }
-
-    /// The set's revisions and pods, after adopting and releasing.
-    async fn claim(
-        &self,
-        set: &StatefulSet,
-        selector: &Selector,
-        requests: &StatefulSetRequests<'_>,
-    ) -> Result<(Vec<Arc<ControllerRevision>>, Vec<Arc<Pod>>), Failure> {
-        let uid = owned_by(set.metadata.uid.as_deref().unwrap_or_default());
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let asked = set.spec.as_ref().map(|s| &s.selector);
-        let mut claimer = Claimer::new(set, requests.sets.clone());
-        let mut revisions = self.revisions.indexed(&uid);
-        revisions.extend(orphans_for(&self.revisions, namespace, asked));
-        let revisions =
-            claimer.claim(&requests.revisions, revisions, |revision| selects(selector, revision.meta())).await?;
-        let mut pods = self.pods.indexed(&uid);
-        pods.extend(orphans_for(&self.pods, namespace, asked));
-        let selected = |pod: &Pod| selects(selector, pod.meta()) && is_member(set, pod);
-        let pods = claimer.claim(&requests.pods, pods, selected).await?;
-        Ok((revisions, pods))
+        Outcome::of(done, timer.map(|delay| delay.max(Duration::from_millis(1))))
     }
 
     fn requests<'a>(&'a self, key: &'a Key, set: &'a StatefulSet) -> StatefulSetRequests<'a> {
@@ -251,17 +187,40 @@ fn obsolete(
     history::oldest(&all, excess, is_live)
 }
 
-fn owner_of(meta: &ObjectMeta) -> Option<Key> {
-    let owner = controller_of(meta).filter(|owner| owner.kind == "StatefulSet")?;
-    Some(Key::new(meta.namespace.clone().unwrap_or_default(), owner.name.clone()))
+/// The sets that make a claim of this name. Its labels do not tell: what a selector asks for by expressions is not on
+/// it.
+fn sets_of_claim(sets: &Informer<StatefulSet>, claim: &Key) -> Vec<Key> {
+    let makers = makers_of_claim(&claim.name).map(|(template, set)| (template, Key::new(&claim.namespace, set)));
+    let found = makers.filter(|(template, set)| sets.get(set).is_some_and(|set| has_claim_template(&set, template)));
+    found.map(|(_, set)| set).collect()
 }
 
-/// The set's selector; `None` if it is not one, or selects everything.
-fn selector(set: &StatefulSet) -> Option<Selector> {
-    let selector: Selector = set.spec.as_ref()?.selector.clone().try_into().ok()?;
-    (!selector.selects_all()).then_some(selector)
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn selects(selector: &Selector, meta: &ObjectMeta) -> bool {
-    meta.labels.as_ref().is_some_and(|labels| selector.matches(labels))
+    use super::*;
+    use crate::controllers::fixtures::list;
+
+    #[tokio::test]
+    async fn a_claim_is_known_by_its_name_whatever_the_selector() {
+        let sets = Informer::new(None);
+        let set = |name: &str, template: &str| -> StatefulSet {
+            serde_json::from_value(json!({"metadata": {"namespace": "default", "name": name, "uid": name}, "spec": {
+                "selector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]},
+                "volumeClaimTemplates": [{"metadata": {"name": template}}]}}))
+            .expect("a valid set")
+        };
+        list(&sets, [set("web", "data"), set("my-web", "data"), set("db", "log")]).await;
+        let of = |namespace: &str, claim: &str| -> Vec<String> {
+            sets_of_claim(&sets, &Key::new(namespace, claim)).into_iter().map(|set| set.name).collect()
+        };
+        assert_eq!(
+            (of("default", "data-web-0"), of("default", "data-my-web-12")),
+            (vec!["web".into()], vec!["my-web".into()])
+        );
+        for (namespace, claim) in [("default", "data-db-0"), ("other", "data-web-0"), ("default", "data-web")] {
+            assert_eq!(of(namespace, claim), [""; 0], "{namespace} {claim}");
+        }
+    }
 }

@@ -43,20 +43,23 @@ pub struct SetView<'a> {
 
 /// One thing to do.
 #[derive(Debug, PartialEq)]
-pub enum Step {
-    /// Makes a pod, after those of its claims that are missing.
+pub enum Step<'a> {
+    /// Makes a pod, after those of its claims that are missing. They are named here, and made one by one when their
+    /// turn comes: there may be hundreds.
     Create {
-        /// The pod.
-        pod: Box<Pod>,
-        /// Claims to be made before.
-        claims: Vec<PersistentVolumeClaim>,
+        /// The pod's ordinal.
+        ordinal: i32,
+        /// The revision that it runs.
+        revision: &'a Revision,
+        /// Names of the claims to be made before.
+        claims: Vec<String>,
     },
     /// Makes claims of a pod that waits for them.
     CreateClaims {
-        /// Name of the pod.
-        pod: String,
-        /// The claims.
-        claims: Vec<PersistentVolumeClaim>,
+        /// The pod's ordinal.
+        ordinal: i32,
+        /// Their names.
+        claims: Vec<String>,
     },
     /// Nothing can be done before the claim is gone.
     AwaitDeletion {
@@ -87,9 +90,9 @@ pub enum Step {
 
 /// What one pass does.
 #[derive(Debug, Default)]
-pub struct SetPlan {
+pub struct SetPlan<'a> {
     /// In the order in which they are done.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Step<'a>>,
     /// How many pods of the current revision go so that others of the new one come.
     pub replaced: i32,
     /// The pod that the rest of the work waits for, and what it lacks.
@@ -146,7 +149,7 @@ impl<'a> SetView<'a> {
 }
 
 /// Decides for a set.
-pub fn plan(view: &SetView<'_>) -> SetPlan {
+pub fn plan<'a>(view: &SetView<'a>) -> SetPlan<'a> {
     let mut plan = SetPlan::default();
     if view.set.metadata.deletion_timestamp.is_some() {
         return plan;
@@ -188,9 +191,9 @@ fn first_unavailable(view: &SetView<'_>) -> Option<i32> {
     first.or_else(|| others.find(|(_, pod)| view.is_unavailable(Some(pod))).map(|(ordinal, _)| *ordinal))
 }
 
-impl SetPlan {
+impl<'a> SetPlan<'a> {
     /// A wanted pod that is there.
-    fn existing(&mut self, view: &SetView<'_>, ordinal: i32, pod: &Arc<Pod>) -> Progress {
+    fn existing(&mut self, view: &SetView<'a>, ordinal: i32, pod: &Arc<Pod>) -> Progress {
         let ordered = !view.is_parallel();
         if matches!(phase(pod), "Failed" | "Succeeded") {
             // Its successor comes when it is gone.
@@ -202,10 +205,7 @@ impl SetPlan {
         if phase(pod) == "Pending" {
             match missing_claims(view, ordinal) {
                 Ok(claims) if claims.is_empty() => {}
-                Ok(claims) => {
-                    let pod = pod.metadata.name.clone().unwrap_or_default();
-                    self.steps.push(Step::CreateClaims { pod, claims });
-                }
+                Ok(claims) => self.steps.push(Step::CreateClaims { ordinal, claims }),
                 Err(step) => {
                     self.steps.push(step);
                     return self.stop(pod, "a claim of it is being deleted");
@@ -229,25 +229,21 @@ impl SetPlan {
     }
 
     /// A wanted pod that is not there.
-    fn missing(&mut self, view: &SetView<'_>, ordinal: i32) -> Progress {
+    fn missing(&mut self, view: &SetView<'a>, ordinal: i32) -> Progress {
         let name = identity::pod_name(view.set, ordinal);
-        let claims = identity::claims(view.set, ordinal);
-        let found = claims.iter().filter_map(|claim| (view.claims)(claim.metadata.name.as_deref()?));
-        if found.into_iter().any(|claim| retention::goes_with_former_pod(&claim, view.set, &name)) {
+        let mut found = identity::claim_names(view.set, ordinal).filter_map(|claim| (view.claims)(&claim));
+        if found.any(|claim| retention::goes_with_former_pod(&claim, view.set, &name)) {
             self.waits_for.get_or_insert((name, "its claims go with its predecessor"));
             return Progress::Stop;
         }
         match missing_claims(view, ordinal) {
-            Ok(claims) => {
-                let pod = identity::pod(view.set, view.revision_for(ordinal), ordinal);
-                self.steps.push(Step::Create { pod: Box::new(pod), claims });
-            }
+            Ok(claims) => self.steps.push(Step::Create { ordinal, revision: view.revision_for(ordinal), claims }),
             Err(step) => self.steps.push(step),
         }
         Progress::Stop
     }
 
-    fn correct(&mut self, view: &SetView<'_>, ordinal: i32, pod: &Arc<Pod>) -> Progress {
+    fn correct(&mut self, view: &SetView<'a>, ordinal: i32, pod: &Arc<Pod>) -> Progress {
         let mut patch =
             json!({"metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}});
         let (identity, storage) = (identity::identity_matches(pod), identity::storage_matches(view.set, pod, ordinal));
@@ -260,10 +256,7 @@ impl SetPlan {
         if !storage {
             match missing_claims(view, ordinal) {
                 Ok(claims) if claims.is_empty() => {}
-                Ok(claims) => {
-                    let pod = pod.metadata.name.clone().unwrap_or_default();
-                    self.steps.push(Step::CreateClaims { pod, claims });
-                }
+                Ok(claims) => self.steps.push(Step::CreateClaims { ordinal, claims }),
                 Err(step) => {
                     self.steps.push(step);
                     return Progress::Stop;
@@ -276,10 +269,9 @@ impl SetPlan {
         Progress::On
     }
 
-    fn own_claims(&mut self, view: &SetView<'_>, pod: &Arc<Pod>) {
+    fn own_claims(&mut self, view: &SetView<'a>, pod: &Arc<Pod>) {
         let Some(ordinal) = identity::ordinal(pod) else { return };
-        for claim in identity::claims(view.set, ordinal) {
-            let Some(claim) = (view.claims)(claim.metadata.name.as_deref().unwrap_or_default()) else { continue };
+        for claim in identity::claim_names(view.set, ordinal).filter_map(|claim| (view.claims)(&claim)) {
             if let Some(owners) = retention::owners_to_write(&claim, view.set, pod) {
                 let conflict = retention::has_conflict(&claim, view.set, pod);
                 self.steps.push(Step::Own { claim, owners, conflict });
@@ -288,7 +280,7 @@ impl SetPlan {
     }
 
     /// A pod beyond those that are wanted.
-    fn remove(&mut self, view: &SetView<'_>, pod: &Arc<Pod>, unhealthy: Option<i32>) -> Progress {
+    fn remove(&mut self, view: &SetView<'a>, pod: &Arc<Pod>, unhealthy: Option<i32>) -> Progress {
         if is_terminating(pod) {
             return self.stop(pod, "it is terminating");
         }
@@ -311,15 +303,14 @@ impl SetPlan {
     }
 }
 
-/// The claims of a pod that are to be made; or the step that says why that must wait.
-fn missing_claims(view: &SetView<'_>, ordinal: i32) -> Result<Vec<PersistentVolumeClaim>, Step> {
+/// The names of a pod's claims that are to be made; or the step that says why that must wait.
+fn missing_claims<'a>(view: &SetView<'a>, ordinal: i32) -> Result<Vec<String>, Step<'a>> {
     let mut missing = Vec::new();
-    for claim in identity::claims(view.set, ordinal) {
-        match (view.claims)(claim.metadata.name.as_deref().unwrap_or_default()) {
+    for claim in identity::claim_names(view.set, ordinal) {
+        match (view.claims)(&claim) {
             None => missing.push(claim),
             Some(found) if found.metadata.deletion_timestamp.is_some() => {
-                let pod = identity::pod_name(view.set, ordinal);
-                return Err(Step::AwaitDeletion { pod, claim: claim.metadata.name.unwrap_or_default() });
+                return Err(Step::AwaitDeletion { pod: identity::pod_name(view.set, ordinal), claim });
             }
             Some(_) => {}
         }

@@ -7,7 +7,7 @@ use fairlead_client::{Api, Object};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
-    core::v1::{PersistentVolumeClaim, Pod},
+    core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec},
 };
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
@@ -15,19 +15,19 @@ use serde_json::{Value, json};
 use super::{
     super::{
         expectations::Expectations,
-        history::{Created, Current, History, HistoryPlan, NewRevision},
-        pod_requests::{refusal, several},
+        history::{Created, History, HistoryPlan},
+        pod_requests::{IN_FLIGHT, refusal, several},
     },
     COMPONENT,
+    identity::{self, Revision},
     plan::Step,
     retention,
 };
 use crate::engine::{
     EventType, Failure, Informer, Key, Recorder, api_code, is_gone_or_taken, is_namespace_terminating, reference,
+    unless_gone,
 };
 
-/// Most requests of one set at a time.
-const IN_FLIGHT: usize = 64;
 /// Label of revisions with the hash that ends their names. Source: `ControllerRevisionHashLabel`.
 const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 
@@ -54,25 +54,10 @@ pub struct StatefulSetRequests<'a> {
 }
 
 impl StatefulSetRequests<'_> {
-    /// The revision of the present template, made or renumbered where the history lacks it.
-    pub async fn update_revision(&self, plan: &HistoryPlan) -> Result<Created, Failure> {
+    /// The revision of the present `template`, made or renumbered where the history lacks it.
+    pub async fn update_revision(&self, plan: &HistoryPlan, template: &PodTemplateSpec) -> Result<Created, Failure> {
         let collisions = self.set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
-        match &plan.current {
-            Current::Newest(revision) => Ok(Created { revision: revision.clone(), collisions }),
-            Current::Renumber(revision, number) => {
-                Ok(Created { revision: self.history().renumber(revision, *number).await?, collisions })
-            }
-            Current::Missing(number) => {
-                let template = self.set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
-                let new = NewRevision {
-                    template: &template,
-                    annotations: self.set.metadata.annotations.as_ref(),
-                    label: REVISION_HASH,
-                    number: *number,
-                };
-                self.history().create(&new, collisions).await
-            }
-        }
+        self.history().current(plan, template, REVISION_HASH, collisions).await
     }
 
     /// Deletes revisions.
@@ -85,7 +70,7 @@ impl StatefulSetRequests<'_> {
     }
 
     /// Takes `steps` one after the other, or in batches of 1, 2, 4… at once.
-    pub async fn carry_out(&self, steps: &[Step], at_once: bool) -> Result<(), Failure> {
+    pub async fn carry_out(&self, steps: &[Step<'_>], at_once: bool) -> Result<(), Failure> {
         let creations = steps.iter().filter(|step| matches!(step, Step::Create { .. })).count();
         let deletions = steps.iter().filter_map(|step| match step {
             Step::Delete(pod) => pod.metadata.uid.clone(),
@@ -93,7 +78,7 @@ impl StatefulSetRequests<'_> {
         });
         self.expectations.expect(self.key, creations, deletions);
         let (mut rest, mut batch) = (steps, 1_usize);
-        while !rest.is_empty() && self.is_current() {
+        while !rest.is_empty() && self.view.is_current(self.set) {
             let (now, later) = rest.split_at(batch.min(rest.len()));
             rest = later;
             let failures: Vec<Failure> = stream::iter(0..now.len())
@@ -113,7 +98,7 @@ impl StatefulSetRequests<'_> {
     }
 
     /// Takes back the expectations of steps that were not taken.
-    fn unexpect(&self, steps: &[Step]) {
+    fn unexpect(&self, steps: &[Step<'_>]) {
         for step in steps {
             match step {
                 Step::Create { .. } => self.expectations.created(self.key),
@@ -125,26 +110,16 @@ impl StatefulSetRequests<'_> {
         }
     }
 
-    /// Whether the set is still as this pass was decided on. One that was changed or deleted meanwhile is decided on
-    /// anew.
-    fn is_current(&self) -> bool {
-        self.view.get(self.key).is_some_and(|now| {
-            now.metadata.uid == self.set.metadata.uid
-                && now.metadata.deletion_timestamp == self.set.metadata.deletion_timestamp
-                && now.metadata.generation == self.set.metadata.generation
-        })
-    }
-
-    async fn take(&self, step: &Step) -> Result<(), Failure> {
+    async fn take(&self, step: &Step<'_>) -> Result<(), Failure> {
         match step {
-            Step::Create { pod, claims } => {
-                let created = self.create(pod, claims).await;
+            Step::Create { ordinal, revision, claims } => {
+                let created = self.create(*ordinal, revision, claims).await;
                 if created.is_err() {
                     self.expectations.created(self.key);
                 }
                 created
             }
-            Step::CreateClaims { pod, claims } => self.create_claims(pod, claims).await,
+            Step::CreateClaims { ordinal, claims } => self.create_claims(*ordinal, claims).await,
             Step::AwaitDeletion { pod, claim } => {
                 let why = format!("pvc {claim} is being deleted");
                 self.failed("Create", "FailedCreate", pod, &why);
@@ -156,10 +131,11 @@ impl StatefulSetRequests<'_> {
         }
     }
 
-    async fn create(&self, pod: &Pod, claims: &[PersistentVolumeClaim]) -> Result<(), Failure> {
+    async fn create(&self, ordinal: i32, revision: &Revision, claims: &[String]) -> Result<(), Failure> {
+        self.create_claims(ordinal, claims).await?;
+        let pod = identity::pod(self.set, revision, ordinal);
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        self.create_claims(name, claims).await?;
-        match self.pods.create(&PostParams::default(), pod).await {
+        match self.pods.create(&PostParams::default(), &pod).await {
             Ok(_) => {
                 self.succeeded("Create", "SuccessfulCreate", name);
                 Ok(())
@@ -178,11 +154,18 @@ impl StatefulSetRequests<'_> {
         }
     }
 
-    async fn create_claims(&self, pod: &str, claims: &[PersistentVolumeClaim]) -> Result<(), Failure> {
-        for claim in claims {
-            let name = claim.metadata.name.as_deref().unwrap_or_default();
+    /// Makes those of the pod's claims that are among `names`.
+    async fn create_claims(&self, ordinal: i32, names: &[String]) -> Result<(), Failure> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let pod = &identity::pod_name(self.set, ordinal);
+        for mut claim in identity::claims(self.set, ordinal) {
+            let name = claim.metadata.name.clone().unwrap_or_default();
+            if !names.contains(&name) {
+                continue;
+            }
             let about = format!("Claim {name} Pod {pod} in StatefulSet {}", self.key.name);
-            let mut claim = claim.clone();
             claim.metadata.owner_references = retention::owner_of_new(self.set).map(|owner| vec![owner]);
             match self.claims.create(&PostParams::default(), &claim).await {
                 Ok(_) => self.record(EventType::Normal, "SuccessfulCreate", format!("Create {about} success")),
@@ -250,11 +233,8 @@ impl StatefulSetRequests<'_> {
     /// Writes the status; a set that is gone needs none.
     pub async fn report(&self, status: StatefulSetStatus) -> Result<(), Failure> {
         let updated = StatefulSet { status: Some(status), ..self.set.clone() };
-        match self.sets.replace_status(&self.key.name, &PostParams::default(), &updated).await {
-            Ok(_) => Ok(()),
-            Err(error) if api_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(Failure::request("update the status of a StatefulSet")(error)),
-        }
+        let answer = self.sets.replace_status(&self.key.name, &PostParams::default(), &updated).await;
+        unless_gone(answer, "update the status of a StatefulSet").map(drop)
     }
 
     fn succeeded(&self, verb: &str, reason: &'static str, pod: &str) {
@@ -274,9 +254,5 @@ impl StatefulSetRequests<'_> {
 
 /// Patches an object, if it is still there.
 async fn patched<K: Object>(api: &Api<K>, name: &str, patch: Value, operation: &'static str) -> Result<(), Failure> {
-    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => Ok(()),
-        Err(error) if api_code(&error) == Some(404) => Ok(()),
-        Err(error) => Err(Failure::request(operation)(error)),
-    }
+    unless_gone(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await, operation).map(drop)
 }

@@ -13,7 +13,7 @@ use crate::objects::{
 };
 
 /// Adds the step to `plan`, once all wanted pods are there and no others are.
-pub fn step(view: &SetView<'_>, plan: &mut SetPlan) {
+pub fn step(view: &SetView<'_>, plan: &mut SetPlan<'_>) {
     let strategy = view.set.spec.as_ref().and_then(|s| s.update_strategy.as_ref());
     if strategy.and_then(|s| s.type_.as_deref()) == Some("OnDelete") {
         return;
@@ -33,7 +33,7 @@ fn updated(view: &SetView<'_>, rolling: Option<&RollingUpdateStatefulSetStrategy
 }
 
 /// From the last to the first; each waits until those behind it are available.
-fn one_by_one(view: &SetView<'_>, rolling: Option<&RollingUpdateStatefulSetStrategy>, plan: &mut SetPlan) {
+fn one_by_one(view: &SetView<'_>, rolling: Option<&RollingUpdateStatefulSetStrategy>, plan: &mut SetPlan<'_>) {
     for ordinal in updated(view, rolling).rev() {
         let Some(pod) = view.pods.get(&ordinal) else { return };
         if revision_of(pod) != view.update.name && !is_terminating(pod) {
@@ -54,7 +54,7 @@ fn several(
     view: &SetView<'_>,
     rolling: Option<&RollingUpdateStatefulSetStrategy>,
     most: &IntOrString,
-    plan: &mut SetPlan,
+    plan: &mut SetPlan<'_>,
 ) {
     let most = resolve(most, identity::replicas(view.set), Rounding::Down).max(1);
     let unavailable = view.wanted().filter(|ordinal| view.is_unavailable(view.pods.get(ordinal))).count();

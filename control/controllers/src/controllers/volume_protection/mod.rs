@@ -21,7 +21,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::Context;
-use crate::engine::{Failure, Outcome, Tasks, api_code};
+use crate::engine::{Failure, Outcome, Tasks, unless_gone};
 
 /// Starts the controllers.
 pub fn start(context: &Context, tasks: &Tasks) {
@@ -72,11 +72,8 @@ async fn carry_out<K: Object>(
     let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid,
         "finalizers": finalizers_after(meta, finalizer, step)}});
     let name = meta.name.as_deref().unwrap_or_default();
-    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => Ok(Outcome::Done),
-        Err(error) if api_code(&error) == Some(404) => Ok(Outcome::Done),
-        Err(error) => Err(Failure::request("change the finalizers that protect what is in use")(error)),
-    }
+    let answer = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    unless_gone(answer, "change the finalizers that protect what is in use").map(|_| Outcome::Done)
 }
 
 #[cfg(test)]

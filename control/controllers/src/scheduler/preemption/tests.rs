@@ -56,7 +56,7 @@ fn decided(
     state_of: &dyn Fn(&Needs) -> RunningState,
 ) -> Result<(String, Vec<String>), String> {
     let facts = Facts { budgets: &Box::new(budgets), state_of };
-    let preemption = decide(cluster, Candidate { uid: "preemptor", needs }, &facts);
+    let preemption = decide(cluster, Candidate { uid: "preemptor", needs, siblings: None }, &facts);
     let preemption = preemption.map_err(|refusal| refusal.reason().to_owned())?;
     Ok((preemption.node, preemption.victims.into_iter().map(|victim| victim.key.name).collect()))
 }
@@ -163,11 +163,11 @@ fn room_that_was_made_is_kept_until_the_victims_are_gone() {
     );
     cluster.remove_pod("victim");
     let late = |priority| pod("late", priority, "1", json!({}));
-    let refused = cluster.choose(Candidate { uid: "late", needs: &late(10) }).unwrap_err();
+    let refused = cluster.choose(Candidate { uid: "late", needs: &late(10), siblings: None }).unwrap_err();
     assert_eq!(refused.message(), "0/2 nodes are available: 2 Insufficient cpu.");
-    assert_eq!(cluster.choose(Candidate { uid: "late", needs: &late(11) }).as_deref(), Ok("a"));
+    assert_eq!(cluster.choose(Candidate { uid: "late", needs: &late(11), siblings: None }).as_deref(), Ok("a"));
     assert_eq!(cluster.nominated().outranked("a", 11), [("preemptor".to_owned(), Key::new("default", "preemptor"))]);
-    assert_eq!(cluster.choose(Candidate { uid: "preemptor", needs: &wants }).as_deref(), Ok("a"));
+    assert_eq!(cluster.choose(Candidate { uid: "preemptor", needs: &wants, siblings: None }).as_deref(), Ok("a"));
     cluster.nominated_mut().remove("preemptor");
-    assert_eq!(cluster.choose(Candidate { uid: "late", needs: &late(0) }).as_deref(), Ok("a"));
+    assert_eq!(cluster.choose(Candidate { uid: "late", needs: &late(0), siblings: None }).as_deref(), Ok("a"));
 }

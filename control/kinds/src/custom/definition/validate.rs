@@ -3,6 +3,8 @@
 //! Kubernetes keeps what all versions have in common once, at the top of the spec; errors show those paths
 //! (`spec.validation`, `spec.subresources`), and so do these.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::{conditions, validate_conversion::conversion, validate_versions};
@@ -119,14 +121,16 @@ fn stored_versions(definition: &Value) -> Vec<FieldError> {
     }
     let versions = definition["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut errors = Vec::new();
+    let known: HashSet<&Value> = versions.iter().map(|version| &version["name"]).collect();
+    let were_stored: HashSet<&Value> = list.iter().collect();
     for version in versions.iter().filter(|version| version["storage"] == true) {
         let name = version["name"].as_str().unwrap_or_default();
-        if !list.contains(&version["name"]) {
+        if !were_stored.contains(&version["name"]) {
             errors.push(FieldError::invalid(path, stored, format!("must have the storage version {name}")));
         }
     }
     for (index, name) in list.iter().enumerate() {
-        if versions.iter().all(|version| version["name"] != *name) {
+        if !known.contains(name) {
             let shown = name.as_str().unwrap_or_default();
             let why = format!(
                 "missing from spec.versions; {shown} was previously a storage version, and must remain in \
@@ -150,9 +154,9 @@ fn is_of_status(new: &Value, old: &Value) -> bool {
     let stored = |object: &Value| object["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
     let (now, before) = (stored(new), stored(old));
     let versions = new["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let is_storage =
-        |name: &Value| versions.iter().any(|version| version["storage"] == true && version["name"] == *name);
-    let is_extended = now.strip_prefix(&*before).is_some_and(|added| added.iter().all(is_storage));
+    let storage: HashSet<&Value> =
+        versions.iter().filter(|version| version["storage"] == true).map(|version| &version["name"]).collect();
+    let is_extended = now.strip_prefix(&*before).is_some_and(|added| added.iter().all(|name| storage.contains(name)));
     rest(new) != rest(old) || !is_extended
 }
 

@@ -1,6 +1,8 @@
 //! Why the versions of a definition may not stand, with the paths of `apiextensions-apiserver`: what all versions have
 //! in common is named at the top of the spec.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Value, json};
 
 use super::validate_schema;
@@ -14,6 +16,8 @@ pub fn versions(spec: &Value, old: Option<&Value>) -> (Vec<FieldError>, Vec<Fiel
     let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let common = |field: &str| versions.windows(2).all(|pair| pair[0][field] == pair[1][field]);
     let old_versions = || old.and_then(|old| old["versions"].as_array()).into_iter().flatten();
+    let old_schemas: HashMap<&Value, &Value> =
+        old_versions().map(|version| (&version["name"], &version["schema"])).collect();
     let mut parts = Parts {
         schema: common("schema"),
         subresources: common("subresources"),
@@ -31,12 +35,12 @@ pub fn versions(spec: &Value, old: Option<&Value>) -> (Vec<FieldError>, Vec<Fiel
         let path = format!("spec.versions[{index}]");
         errors.extend(name(format!("{path}.name"), version));
         errors.extend(deprecation(&path, version));
-        let is_unchanged =
-            old_versions().any(|old| old["name"] == version["name"] && old["schema"] == version["schema"]);
+        let is_unchanged = old_schemas.get(&version["name"]).is_some_and(|schema| **schema == version["schema"]);
         errors.extend(parts.of_version(index, version, is_unchanged));
     }
     let all = &spec["versions"];
-    let unique = versions.iter().enumerate().all(|(at, v)| versions[..at].iter().all(|w| w["name"] != v["name"]));
+    let mut names = HashSet::new();
+    let unique = versions.iter().all(|version| names.insert(&version["name"]));
     if !unique {
         errors.push(FieldError::invalid("spec.versions", all, "must contain unique version names"));
     }
@@ -176,7 +180,7 @@ const MAX_SELECTABLE: usize = 8;
 
 fn selectable_fields(path: &str, fields: &Value, schema: &Structural) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for (index, field) in fields.as_array().into_iter().flatten().enumerate() {
         let at = format!("{path}[{index}].jsonPath");
         let text = &field["jsonPath"];
@@ -203,10 +207,8 @@ fn selectable_fields(path: &str, fields: &Value, schema: &Structural) -> Vec<Fie
             formats are allowed.";
             errors.push(invalid(why.to_owned()));
         }
-        if seen.contains(&shown) {
+        if !seen.insert(shown) {
             errors.push(FieldError::duplicate(&at, text));
-        } else {
-            seen.push(shown);
         }
     }
     if seen.len() > MAX_SELECTABLE {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::{Activation, Compiled, Json, OldItems, Rule, Rules, Structural, Value, json};
 use crate::{
     cel::{EvalError, Program},
-    kinds::FieldError,
+    kinds::{FieldError, error_budget, field},
     warnings,
 };
 
@@ -86,7 +86,7 @@ impl Rules {
                 list.iter().enumerate().all(|(at, item)| {
                     let old = before.find(item);
                     let ratchet = ratchet.index(&ratcheted, item);
-                    items.node(&format!("{path}[{at}]"), item, old, ratchet, budget, errors)
+                    items.node(&field::item(path, at), item, old, ratchet, budget, errors)
                 })
             }
             Json::Object(map) => {
@@ -94,9 +94,9 @@ impl Rules {
                 let old = old.filter(|_| self.schema.map_type.as_deref() != Some("atomic"));
                 map.iter().all(|(key, value)| {
                     let (rules, path) = match (self.properties.get(key), &self.values) {
-                        (Some(rules), _) => (rules, child(path, key)),
+                        (Some(rules), _) => (rules, error_budget::cut(child(path, key))),
                         (None, Some(values)) if !self.schema.properties.contains_key(key) => {
-                            (&**values, format!("{path}[{key}]"))
+                            (&**values, error_budget::cut(format!("{path}[{key}]")))
                         }
                         _ => return true,
                     };

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::{custom::structural::Structural, kinds::FieldError};
+use crate::{
+    custom::structural::Structural,
+    kinds::{FieldError, error_budget, field},
+};
 
 /// Every value that stands twice where it may not.
 pub fn check(path: &str, schema: &Structural, value: &Value) -> Vec<FieldError> {
@@ -32,7 +35,7 @@ fn walk(path: &str, schema: &Structural, value: &Value, errors: &mut Vec<FieldEr
             }
             if let Some(items) = schema.items.as_deref() {
                 for (at, item) in list.iter().enumerate() {
-                    walk(&format!("{path}[{at}]"), items, item, errors);
+                    walk(&field::item(path, at), items, item, errors);
                 }
             }
         }
@@ -41,8 +44,8 @@ fn walk(path: &str, schema: &Structural, value: &Value, errors: &mut Vec<FieldEr
                 let Some(of_key) = schema.of_key(key) else { continue };
                 let path = match (schema.properties.contains_key(key), path.is_empty()) {
                     (true, true) => key.clone(),
-                    (true, false) => format!("{path}.{key}"),
-                    (false, _) => format!("{path}[{key}]"),
+                    (true, false) => field::child(path, key),
+                    (false, _) => error_budget::cut(format!("{path}[{key}]")),
                 };
                 walk(&path, of_key, value, errors);
             }

@@ -5,10 +5,12 @@
 //! - [`list_types`]: lists that are sets or maps name nothing twice.
 //! - [`formats`]: what texts of a format look like.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::structural::{Additional, Structural};
-use crate::kinds::{FieldError, FieldErrorReason};
+use crate::kinds::{FieldError, FieldErrorReason, error_budget, field};
 
 pub mod correlate;
 pub mod embedded;
@@ -25,7 +27,13 @@ pub fn object(schema: &Structural, value: &Value, old: Option<&Value>) -> Vec<Fi
 
 /// The same of a value at `path`.
 pub fn value_at(path: &str, schema: &Structural, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    validate(path, schema, value, Correlation::new(old)).errors
+    let mut errors = validate(path, schema, value, Correlation::new(old)).errors;
+    // Each message is told once: several alternatives may have the same.
+    let mut told = HashSet::new();
+    errors.retain(|error| {
+        error.reason == FieldErrorReason::Untold || told.insert((error.path.clone(), error.message.clone()))
+    });
+    errors
 }
 
 /// What came of checking one value.
@@ -38,16 +46,13 @@ struct Found {
 }
 
 impl Found {
-    /// Each message is told once.
     fn add(&mut self, error: FieldError) {
-        if !self.errors.contains(&error) {
-            self.errors.push(error);
-        }
+        self.errors.push(error);
     }
 
     fn merge(&mut self, other: Found) {
         self.passed = self.passed.saturating_add(other.passed);
-        other.errors.into_iter().for_each(|error| self.add(error));
+        self.errors.extend(other.errors);
     }
 }
 
@@ -67,8 +72,9 @@ fn invalid(path: &str, value: &Value, why: impl AsRef<str>) -> FieldError {
 
 /// The type of a value is not what the schema says: `found` is what it is.
 fn wrong_type(path: &str, expected: &str, found: &str) -> FieldError {
-    let message = format!("Invalid value: {found:?}: {} must be of type {expected}: {found:?}", named(path));
-    FieldError { path: shown(path).to_owned(), reason: FieldErrorReason::TypeInvalid, message }
+    error_budget::reason(shown(path), FieldErrorReason::TypeInvalid, || {
+        format!("Invalid value: {found:?}: {} must be of type {expected}: {found:?}", named(path))
+    })
 }
 
 fn validate(path: &str, schema: &Structural, value: &Value, correlation: Correlation<'_>) -> Found {
@@ -194,7 +200,7 @@ fn items(path: &str, schema: &Structural, list: &[Value], correlation: Correlati
         let before = correlation.items(schema);
         for (index, item) in list.iter().enumerate() {
             let old = before.correlate(item);
-            found.merge(validate(&format!("{path}[{index}]"), items, item, old));
+            found.merge(validate(&field::item(path, index), items, item, old));
         }
     }
     let size = list.len() as i64;
@@ -226,12 +232,12 @@ fn fields(
     for (key, value) in map {
         if let (Additional::Of(values), false) = (&schema.additional, schema.properties.contains_key(key)) {
             let old = correlation.key(schema, key, path.is_empty());
-            found.merge(validate(&format!("{path}.{key}"), values, value, old));
+            found.merge(validate(&field::child(path, key), values, value, old));
         }
     }
     for (name, property) in &schema.properties {
         if let Some(value) = map.get(name) {
-            let path_of_field = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let path_of_field = if path.is_empty() { name.clone() } else { field::child(path, name) };
             let old = correlation.key(schema, name, path.is_empty());
             found.merge(validate(&path_of_field, property, value, old));
         }

@@ -1,6 +1,6 @@
 //! Affinity: near which nodes and which pods a pod is to run, and over what it spreads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -161,16 +161,20 @@ fn label_keys(path: &str, term: &Value) -> Vec<FieldError> {
     }
     // The server itself adds one expression for each key: only a key that is there once more was said by the client.
     let mut seen: BTreeSet<&str> = entries(&selector["matchLabels"]).map(|(key, _)| key.as_str()).collect();
+    let mut first_at: HashMap<&str, usize> = HashMap::new();
+    for (at, key) in items(taken).enumerate() {
+        first_at.entry(as_text(key)).or_insert(at);
+    }
     for expression in items(&selector["matchExpressions"]) {
         let key = text(expression, "key");
-        let at = items(taken).position(|taken| as_text(taken) == key);
-        if let Some(at) = at.filter(|_| seen.contains(key)) {
+        if let Some(&at) = first_at.get(key).filter(|_| seen.contains(key)) {
             let why = "exists in both matchLabelKeys and labelSelector";
             errors.push(FieldError::invalid(item(path, at), &json!(key), why));
         }
         seen.insert(key);
     }
-    for (i, key) in items(taken).enumerate().filter(|(_, key)| items(excluded).any(|other| other == *key)) {
+    let excluded: HashSet<&str> = items(excluded).map(as_text).collect();
+    for (i, key) in items(taken).enumerate().filter(|(_, key)| excluded.contains(as_text(key))) {
         let why = "exists in both matchLabelKeys and mismatchLabelKeys";
         errors.push(FieldError::invalid(format!("{path}.matchLabelKeys[{i}]"), key, why));
     }
@@ -180,6 +184,8 @@ fn label_keys(path: &str, term: &Value) -> Vec<FieldError> {
 /// Reasons against the constraints by which pods spread over nodes.
 pub fn topology_spread(path: &str, constraints: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let of = |constraint: &Value| ["topologyKey", "whenUnsatisfiable"].map(|field| text(constraint, field).to_owned());
+    let last_at: HashMap<[String; 2], usize> = items(constraints).map(of).zip(0..).collect();
     for (i, constraint) in items(constraints).enumerate() {
         let path = item(path, i);
         let read = |field: &str| text(constraint, field);
@@ -195,9 +201,7 @@ pub fn topology_spread(path: &str, constraints: &Value) -> Vec<FieldError> {
             let value = &constraint["whenUnsatisfiable"];
             errors.push(FieldError::not_supported(child(&path, "whenUnsatisfiable"), value, &actions));
         }
-        let same =
-            |other: &&Value| ["topologyKey", "whenUnsatisfiable"].iter().all(|field| text(other, field) == read(field));
-        if items(constraints).skip(i + 1).any(|other| same(&other)) {
+        if last_at.get(&of(constraint)).is_some_and(|at| *at > i) {
             let value = json!(format!("{{{}, {}}}", read("topologyKey"), read("whenUnsatisfiable")));
             errors.push(FieldError::duplicate(format!("{path}.{{topologyKey, whenUnsatisfiable}}"), &value));
         }

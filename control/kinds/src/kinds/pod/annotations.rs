@@ -1,6 +1,8 @@
 //! Annotations of pods that mean something to Kubernetes: those of static pods, of deletion cost, and the ones from
 //! before there were fields for seccomp and AppArmor.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::{each_container, security};
@@ -31,6 +33,7 @@ pub fn validate(path: &str, annotations: &Value, spec: &Value) -> Vec<FieldError
     if let Some(cost) = annotations[DELETION_COST].as_str().filter(|cost| !is_cost(cost)) {
         errors.push(FieldError::invalid(format!("{path}[{DELETION_COST}]"), &json!(cost), "must be a 32bit integer"));
     }
+    let containers: HashSet<&str> = each_container(spec).map(|(_, container)| text(container, "name")).collect();
     for (key, value) in entries(annotations) {
         let profile = value.as_str().unwrap_or_default();
         if key == SECCOMP_POD || key.starts_with(SECCOMP_CONTAINER) {
@@ -38,7 +41,7 @@ pub fn validate(path: &str, annotations: &Value, spec: &Value) -> Vec<FieldError
         }
         if let Some(container) = key.strip_prefix(APP_ARMOR) {
             let path = format!("{path}[{key}]");
-            if !each_container(spec).any(|(_, c)| text(c, "name") == container) {
+            if !containers.contains(container) {
                 errors.push(FieldError::invalid(&path, &json!(container), "container not found"));
             }
             let known = matches!(profile, "" | UNCONFINED | RUNTIME_DEFAULT) || profile.starts_with(LOCALHOST);

@@ -225,6 +225,8 @@ pub fn sources(path: &str, list: &Value) -> Vec<FieldError> {
 /// Reasons against the files of a container's environment: they are in volumes that are empty at first.
 pub fn file_volumes(path: &str, container: &Value, volumes: &Value) -> Vec<FieldError> {
     let known: BTreeSet<&str> = items(volumes).map(|volume| text(volume, "name")).collect();
+    let empty: BTreeSet<&str> =
+        items(volumes).filter(|volume| !volume["emptyDir"].is_null()).map(|volume| text(volume, "name")).collect();
     let mut errors = Vec::new();
     for (i, variable) in items(&container["env"]).enumerate() {
         let reference = &variable["valueFrom"]["fileKeyRef"];
@@ -233,10 +235,9 @@ pub fn file_volumes(path: &str, container: &Value, volumes: &Value) -> Vec<Field
         }
         let path = format!("{path}.env[{i}].valueFrom.fileKeyRef.volumeName");
         let name = text(reference, "volumeName");
-        let empty = |volume: &&Value| text(volume, "name") == name && !volume["emptyDir"].is_null();
         if !known.contains(name) {
             errors.push(FieldError::not_found(path, &json!(name)));
-        } else if !items(volumes).any(|volume| empty(&volume)) {
+        } else if !empty.contains(name) {
             let why = "referenced volume must be of type emptyDir";
             errors.push(FieldError::invalid(path, &json!(name), why));
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{annotations::MIRROR, validation};
 use crate::kinds::{
     FieldError, prepare,
-    reading::{items, same, text},
+    reading::{first_by_name, items, same, text},
 };
 
 /// `old` with the ephemeral containers of `new`.
@@ -32,10 +32,10 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
         return vec![FieldError::forbidden("", "static pods do not support ephemeral containers")];
     }
     let mut errors = validation::pod_spec(new);
+    let now = first_by_name(items(&new["spec"]["ephemeralContainers"]));
     for before in items(&old["spec"]["ephemeralContainers"]) {
         let name = text(before, "name");
-        let now = items(&new["spec"]["ephemeralContainers"]).find(|container| text(container, "name") == name);
-        let what = match now {
+        let what = match now.get(name).copied() {
             None => "removed",
             Some(now) if !same(now, before) => "changed",
             Some(_) => continue,

@@ -1,6 +1,6 @@
 //! Where the volumes of a pod are in its containers: as directories, or as devices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::{Value, json};
 
@@ -21,10 +21,16 @@ pub fn validate(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<Fie
     errors
 }
 
+/// The texts that the items of a list have in a field.
+fn texts<'a>(list: &'a Value, field: &str) -> HashSet<&'a str> {
+    items(list).map(|item| text(item, field)).collect()
+}
+
 fn mounts(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen = BTreeSet::new();
-    let devices = || items(&container["volumeDevices"]);
+    let of_devices = |field| texts(&container["volumeDevices"], field);
+    let (device_names, device_paths) = (of_devices("name"), of_devices("devicePath"));
     for (i, mount) in items(&container["volumeMounts"]).enumerate() {
         let at = item(path, i);
         let (name, target) = (text(mount, "name"), text(mount, "mountPath"));
@@ -40,11 +46,11 @@ fn mounts(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<FieldErro
         if !seen.insert(target) {
             errors.push(FieldError::invalid(child(&at, "mountPath"), &json!(target), "must be unique"));
         }
-        if devices().any(|device| text(device, "name") == name) {
+        if device_names.contains(name) {
             let why = "must not already exist in volumeDevices";
             errors.push(FieldError::invalid(child(&at, "name"), &json!(name), why));
         }
-        if devices().any(|device| text(device, "devicePath") == target) {
+        if device_paths.contains(target) {
             let why = "must not already exist as a path in volumeDevices";
             errors.push(FieldError::invalid(child(&at, "mountPath"), &json!(target), why));
         }
@@ -97,7 +103,8 @@ fn recursive_read_only(path: &str, mount: &Value) -> Vec<FieldError> {
 fn devices(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
-    let mounts = || items(&container["volumeMounts"]);
+    let of_mounts = |field| texts(&container["volumeMounts"], field);
+    let (mount_names, mount_paths) = (of_mounts("name"), of_mounts("mountPath"));
     for (i, device) in items(&container["volumeDevices"]).enumerate() {
         let path = item(path, i);
         let (name, target) = (text(device, "name"), text(device, "devicePath"));
@@ -127,10 +134,10 @@ fn devices(path: &str, container: &Value, volumes: &Volumes<'_>) -> Vec<FieldErr
         } else {
             paths.insert(target);
         }
-        if mounts().any(|mount| text(mount, "name") == name) {
+        if mount_names.contains(name) {
             errors.push(of_name("must not already exist in volumeMounts"));
         }
-        if mounts().any(|mount| text(mount, "mountPath") == target) {
+        if mount_paths.contains(target) {
             errors.push(of_path("must not already exist as a path in volumeMounts"));
         }
     }

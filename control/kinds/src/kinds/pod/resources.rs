@@ -1,11 +1,11 @@
 //! What containers and pods ask of a node: requests, limits and claims.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
 use crate::kinds::{
-    FieldError,
+    FieldError, FieldErrorReason, error_budget,
     field::{child, item},
     names,
     quantity::Quantity,
@@ -85,6 +85,7 @@ fn request_beside_limit(path: &str, name: &str, request: Quantity, limit: &Value
 fn claim_names(path: &str, claims: &Value, pod_claims: Option<&BTreeSet<&str>>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut seen: BTreeSet<String> = BTreeSet::new();
+    let known = pod_claims.map(|claims| claims.iter().copied().collect::<Vec<_>>().join(", ")).unwrap_or_default();
     for (i, claim) in items(claims).enumerate() {
         let path = item(path, i);
         let (name, request) = (text(claim, "name"), text(claim, "request"));
@@ -102,21 +103,27 @@ fn claim_names(path: &str, claims: &Value, pod_claims: Option<&BTreeSet<&str>>) 
             let part = format!("{name}/");
             if seen.contains(&key) {
                 errors.push(FieldError::duplicate(&path, &json!(key)));
-            } else if request.is_empty() && seen.iter().any(|other| other.starts_with(&part)) {
+            } else if request.is_empty()
+                && seen.range(part.clone()..).next().is_some_and(|other| other.starts_with(&part))
+            {
                 errors.push(FieldError::duplicate(&path, &json!(name)));
             }
             seen.insert(key);
         }
-        let known = pod_claims.map(|claims| claims.iter().copied().collect::<Vec<_>>()).unwrap_or_default();
-        if !known.contains(&name) {
-            let mut error = FieldError::not_found(path, &json!(name));
-            error.message += ": must be one of the names in pod.spec.resourceClaims";
-            error.message +=
-                &if known.is_empty() { " which is empty".to_owned() } else { format!(": {}", known.join(", ")) };
-            errors.push(error);
+        if !pod_claims.is_some_and(|claims| claims.contains(name)) {
+            errors.push(unknown_claim(path, name, &known));
         }
     }
     errors
+}
+
+/// `known` are the names of the pod's claims, in one text.
+fn unknown_claim(path: String, name: &str, known: &str) -> FieldError {
+    error_budget::reason(path, FieldErrorReason::NotFound, || {
+        let known = if known.is_empty() { " which is empty".to_owned() } else { format!(": {known}") };
+        let names = "must be one of the names in pod.spec.resourceClaims";
+        format!("{}: {names}{known}", FieldError::not_found("", &json!(name)).message)
+    })
 }
 
 /// What all containers together may need must fit in what the pod says.
@@ -153,28 +160,36 @@ fn consistency(path: &str, spec: &Value) -> Vec<FieldError> {
 ///
 /// Source: `AggregateContainerRequests` of component-helpers.
 pub fn aggregate(spec: &Value, list: &str) -> Vec<(String, Quantity)> {
+    #[derive(Clone, Copy)]
+    struct Needed {
+        apps: Quantity,
+        sidecars: Quantity,
+        init: Quantity,
+    }
+    const NOTHING: Needed = Needed { apps: Quantity::ZERO, sidecars: Quantity::ZERO, init: Quantity::ZERO };
     let mut names: Vec<&String> = Vec::new();
-    for container in items(&spec["containers"]).chain(items(&spec["initContainers"])) {
-        for (name, _) in entries(&container["resources"][list]) {
-            if !names.contains(&name) {
+    let mut needed: HashMap<&String, Needed> = HashMap::new();
+    let containers = items(&spec["containers"]).map(|container| (container, false));
+    // A container changes nothing of what it does not name: each is looked at once, and not for every name.
+    for (container, is_init) in containers.chain(items(&spec["initContainers"]).map(|container| (container, true))) {
+        for (name, amount) in entries(&container["resources"][list]) {
+            let amount = Quantity::of(amount).unwrap_or(Quantity::ZERO);
+            let all = needed.entry(name).or_insert_with(|| {
                 names.push(name);
+                NOTHING
+            });
+            match is_init {
+                false => all.apps = all.apps.saturating_add(amount),
+                true if container["restartPolicy"] == "Always" => {
+                    all.sidecars = all.sidecars.saturating_add(amount);
+                    all.init = all.init.max(all.sidecars);
+                }
+                true => all.init = all.init.max(all.sidecars.saturating_add(amount)),
             }
         }
     }
-    let of =
-        |container: &Value, name: &str| Quantity::of(&container["resources"][list][name]).unwrap_or(Quantity::ZERO);
     let most = |name: &String| {
-        let apps =
-            items(&spec["containers"]).fold(Quantity::ZERO, |sum, container| sum.saturating_add(of(container, name)));
-        let (mut sidecars, mut init) = (Quantity::ZERO, Quantity::ZERO);
-        for container in items(&spec["initContainers"]) {
-            if container["restartPolicy"] == "Always" {
-                sidecars = sidecars.saturating_add(of(container, name));
-                init = init.max(sidecars);
-            } else {
-                init = init.max(sidecars.saturating_add(of(container, name)));
-            }
-        }
+        let Needed { apps, sidecars, init } = needed.get(name).copied().unwrap_or(NOTHING);
         (name.clone(), apps.saturating_add(sidecars).max(init))
     };
     names.into_iter().map(most).collect()

@@ -1,13 +1,16 @@
 //! What a node or the scheduler may report of a pod.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
+};
 
 use serde_json::{Value, json};
 
 use super::security::id;
 use crate::kinds::{
     FieldError, ip, names,
-    reading::{as_text, items, number, text},
+    reading::{as_text, first_by_name, items, number, text},
 };
 
 /// Keeps, in the status of `new`, what a reporter that does not know of it leaves out.
@@ -27,11 +30,14 @@ pub fn prepare(new: &mut Value, old: &Value) {
     if number(now, "observedGeneration") == 0 && !was["observedGeneration"].is_null() {
         now["observedGeneration"] = was["observedGeneration"].clone();
     }
-    let mut before: Vec<&Value> = items(&was["conditions"]).collect();
+    let mut before: HashMap<&Value, VecDeque<&Value>> = HashMap::new();
+    for condition in items(&was["conditions"]) {
+        before.entry(&condition["type"]).or_default().push_back(condition);
+    }
     for condition in now.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
         // A type that is there twice takes the generations in their order.
-        let at = before.iter().position(|known| known["type"] == condition["type"]);
-        let known = at.map(|at| before.remove(at)["observedGeneration"].clone()).unwrap_or_default();
+        let known = before.get_mut(&condition["type"]).and_then(VecDeque::pop_front);
+        let known = known.map(|known| known["observedGeneration"].clone()).unwrap_or_default();
         if number(condition, "observedGeneration") == 0 && !known.is_null() {
             condition["observedGeneration"] = known;
         }
@@ -106,14 +112,16 @@ fn nominated_node(new: &Value, old: &Value) -> Vec<FieldError> {
 /// Reasons against containers that ended for good and run again.
 fn restarts(statuses: &str, containers: &str, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let by_name = |list| first_by_name(items(list));
+    let (now, of_spec) = (by_name(&new["status"][statuses]), by_name(&old["spec"][containers]));
     for (i, before) in items(&old["status"][statuses]).enumerate() {
         let ended = &before["state"]["terminated"];
         if ended.is_null() {
             continue;
         }
-        let runs = items(&new["status"][statuses]).find(|status| status["name"] == before["name"]);
+        let runs = now.get(text(before, "name"));
         let runs = runs.is_some_and(|status| status["state"]["terminated"].is_null());
-        let container = items(&old["spec"][containers]).find(|container| container["name"] == before["name"]);
+        let container = of_spec.get(text(before, "name"));
         let may = container.is_some_and(|container| restarts_after(container, &old["spec"], number(ended, "exitCode")));
         if runs && !may {
             let why = "may not be transitioned to non-terminated state";
@@ -146,10 +154,11 @@ fn restarts_after(container: &Value, spec: &Value, code: i64) -> bool {
 
 fn claim_statuses(status: &Value, spec: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let known: BTreeSet<&str> = items(&spec["resourceClaims"]).map(|claim| text(claim, "name")).collect();
     for (i, claim) in items(&status["resourceClaimStatuses"]).enumerate() {
         let (path, name) = (format!("status.resourceClaimStatuses[{i}].name"), json!(text(claim, "name")));
-        if !items(&spec["resourceClaims"]).any(|known| known["name"] == name) {
+        if !known.contains(text(claim, "name")) {
             let why = "must match the name of an entry in `spec.resourceClaims`";
             errors.push(FieldError::invalid(&path, &name, why));
         }

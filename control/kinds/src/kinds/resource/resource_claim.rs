@@ -1,5 +1,7 @@
 //! ResourceClaim: devices that a pod needs, which were allocated to it, and who uses them.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -93,7 +95,7 @@ fn status(claim: &Value, old: &Value) -> Vec<FieldError> {
     if !users.is_empty() && allocation.is_null() {
         errors.push(FieldError::forbidden(USERS, "may not be specified when `allocated` is not set"));
     } else if claim["metadata"]["deletionTimestamp"].is_string() {
-        let old_users = items(old, "reservedFor");
+        let old_users: HashSet<&Value> = items(old, "reservedFor").iter().collect();
         if users.iter().any(|user| !old_users.contains(user)) {
             let why = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
             errors.push(FieldError::forbidden(USERS, why));

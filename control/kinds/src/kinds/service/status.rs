@@ -1,5 +1,7 @@
 //! What the status of a Service may say: the addresses at which a load balancer serves it.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::kinds::{FieldError, ip, names, pod::defaults::fill};
@@ -32,12 +34,12 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
         return (!entries.is_empty()).then(|| FieldError::forbidden(PATH, why)).into_iter().collect();
     }
     let mut errors = Vec::new();
+    let before: HashSet<&Value> = ingress(old).iter().map(|before| &before["ip"]).collect();
     for (i, entry) in entries.iter().enumerate() {
         let at = |field: &str| format!("{PATH}[{i}].{field}");
         let text = |field: &str| entry[field].as_str().unwrap_or_default();
         let (address, hostname) = (text("ip"), text("hostname"));
-        let was_there = || ingress(old).iter().any(|before| before["ip"] == entry["ip"]);
-        if !address.is_empty() && !was_there() {
+        if !address.is_empty() && !before.contains(&entry["ip"]) {
             errors.extend(ip::validate(at("ip"), &entry["ip"]));
         }
         match entry["ipMode"].as_str() {

@@ -4,7 +4,7 @@
 //! leaves fields behind that the new type may not have. Source: `patchAllocatedValues` and `dropTypeDependentFields` of
 //! Kubernetes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -60,10 +60,12 @@ fn keep_node_ports(spec: &mut Map<String, Value>, old: &Value) {
     let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
     let Some(ports) = ports else { return };
     let mut taken: BTreeSet<i64> = ports.iter().map(number).filter(|n| *n != 0).collect();
+    let mut before: HashMap<[&Value; 2], &Value> = HashMap::new();
+    for port in old["ports"].as_array().into_iter().flatten().filter(|port| number(port) != 0) {
+        before.entry([&port["port"], &port["protocol"]]).or_insert(port);
+    }
     for port in ports.iter_mut().filter(|p| number(p) == 0 && p.is_object()) {
-        let mut before = old["ports"].as_array().into_iter().flatten();
-        let same = before.find(|b| b["port"] == port["port"] && b["protocol"] == port["protocol"] && number(b) != 0);
-        if let Some(same) = same
+        if let Some(same) = before.get(&[&port["port"], &port["protocol"]])
             && taken.insert(number(same))
         {
             port["nodePort"] = same["nodePort"].clone();

@@ -1,11 +1,11 @@
 //! CSINode: which CSI drivers run on a node, and by which names they know it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
 use super::GROUP;
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, names};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, reading::text};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -50,8 +50,12 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
         errors.extend(topology_keys(&path, &driver["topologyKeys"]));
     }
+    let mut by_name: HashMap<&str, Vec<&Value>> = HashMap::new();
+    for driver in drivers(new) {
+        by_name.entry(text(driver, "name")).or_default().push(driver);
+    }
     for driver in old.map(drivers).into_iter().flatten() {
-        for other in drivers(new).iter().filter(|other| other["name"] == driver["name"]) {
+        for other in by_name.get(text(driver, "name")).into_iter().flatten() {
             if ["nodeID", "topologyKeys"].into_iter().any(|field| other[field] != driver[field]) {
                 let shown = json!({"Name": other["name"], "NodeID": other["nodeID"],
                     "TopologyKeys": other["topologyKeys"], "Allocatable": null});

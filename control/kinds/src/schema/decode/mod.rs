@@ -144,12 +144,19 @@ impl<'t> Reader<'_, 't> {
             let (value, _) = self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
             match value {
                 Some(value) if !self.is_lenient() && self.is_left_out(field, &value) => {
-                    out.shift_remove(&key);
-                    nulls.push(name);
+                    // Taken out at the end, once: a field may be there as often as the text has room for it.
+                    if let Some(before) = out.get_mut(&key) {
+                        *before = Value::Null;
+                    }
+                    note(&mut nulls, name);
                 }
                 Some(value) => drop(out.insert(key, value)),
-                None if nulls.contains(&&**name) => {}
-                None => nulls.push(name),
+                None => note(&mut nulls, name),
+            }
+        }
+        for name in nulls {
+            if out.get(name).is_some_and(Value::is_null) {
+                out.shift_remove(name);
             }
         }
         for field in object.required_times() {
@@ -319,5 +326,12 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     fn visit_unit<E: Error>(self) -> Result<Option<Value>, E> {
         let is_any = matches!(self.r#type(), Type::Any) && self.alternative().is_none();
         Ok((self.is_lenient() || is_any).then_some(Value::Null))
+    }
+}
+
+/// Adds a name that is not there.
+fn note<'a>(names: &mut Vec<&'a str>, name: &'a str) {
+    if !names.contains(&name) {
+        names.push(name);
     }
 }

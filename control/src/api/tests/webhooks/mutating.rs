@@ -1,13 +1,14 @@
 //! What mutating webhooks make of an object.
 
 use axum::body::Body;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::{MAPS, PODS, deployment, hook, hooks, patch, rule};
 use crate::{
     api::tests::custom_resources::{definition, version, widget},
-    api::tests::{config_map, pod},
+    api::tests::{Server, config_map, pod},
 };
 
 #[tokio::test]
@@ -203,4 +204,28 @@ async fn a_webhook_changes_nothing_of_a_custom_resource_that_its_status_does_not
     }
     let seen = &webhook.bodies("/mutate")[0]["request"]["object"];
     assert_eq!((&seen["spec"]["size"], &seen["metadata"]["labels"]), (&json!(1), &Value::Null), "{seen}");
+}
+
+#[tokio::test]
+async fn a_webhook_does_not_say_who_asks_for_a_certificate() {
+    let forged = json!([{"op": "replace", "path": "/spec/groups", "value": ["system:masters"]},
+        {"op": "replace", "path": "/spec/username", "value": "admin"},
+        {"op": "add", "path": "/metadata/labels", "value": {"seen": "1"}}]);
+    let (server, webhook) = hooks(move |_, _| patch(forged.clone())).await;
+    let group = "certificates.k8s.io";
+    let rules = json!([rule(json!(["CREATE"]), group, "v1", json!(["certificatesigningrequests"]))]);
+    server.configured("Mutating", "m", vec![hook(&webhook, "/m", json!({"rules": rules}))]).await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    let request = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": {"name": "r"}, "spec": {"request": BASE64_STANDARD.encode(pem), "usages": ["client auth"],
+            "signerName": "example.com/signer"}});
+    let made = server.post("/apis/certificates.k8s.io/v1/certificatesigningrequests", request.clone()).await;
+    assert_eq!((made.code, &made.json["metadata"]["labels"]["seen"]), (201, &json!("1")), "{}", made.text);
+    let plain = Server::start().await;
+    let wanted = plain.post("/apis/certificates.k8s.io/v1/certificatesigningrequests", request).await.json;
+    for field in ["username", "groups"] {
+        assert_eq!(made.json["spec"][field], wanted["spec"][field], "{field}");
+    }
+    assert_ne!(made.json["spec"]["username"], "admin");
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::pods::resize::Requests;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+const HERE: ThisNode<'_> = ThisNode { name: "n1", node: None };
 
 fn file(directory: &tempfile::TempDir) -> LastKnown<KeptAllocations> {
     LastKnown::new(directory.path(), "allocations", KeptAllocations::VERSION).reading_from(KeptAllocations::OLDEST)
@@ -25,7 +26,7 @@ fn pod(uid: &str, cpu: &str) -> Arc<Pod> {
 async fn what_is_stored_is_what_the_next_agent_starts_from() {
     let directory = tempfile::tempdir().unwrap();
     let before = load(&directory);
-    before.put("a", &pod("a", "300m"), NOW).unwrap();
+    before.put("a", &pod("a", "300m"), HERE, NOW).unwrap();
     before.record_actuated("a", "id", Amounts { cpu_request: Some(300), ..Amounts::default() });
     before.record_restart("a", "stopped");
     before.store().await.unwrap();
@@ -50,7 +51,7 @@ fn a_file_of_the_version_before_is_read() {
 #[test]
 fn nothing_is_kept_of_containers_and_pods_that_are_no_more() {
     let allocations = load(&tempfile::tempdir().unwrap());
-    allocations.put("a", &pod("a", "300m"), NOW).unwrap();
+    allocations.put("a", &pod("a", "300m"), HERE, NOW).unwrap();
     for id in ["old", "new"] {
         allocations.record_actuated("a", id, Amounts::default());
     }
@@ -65,7 +66,7 @@ fn nothing_is_kept_of_containers_and_pods_that_are_no_more() {
 #[test]
 fn a_pod_that_was_released_does_not_come_back_by_an_update() {
     let allocations = load(&tempfile::tempdir().unwrap());
-    allocations.put("a", &pod("a", "300m"), NOW).unwrap();
+    allocations.put("a", &pod("a", "300m"), HERE, NOW).unwrap();
     assert!(allocations.update("a", &pod("a", "200m"), NOW).is_some());
     allocations.release("a", NOW);
     assert_eq!(allocations.update("a", &pod("a", "200m"), NOW), None);
@@ -76,9 +77,9 @@ fn a_pod_that_was_released_does_not_come_back_by_an_update() {
 fn others_are_told_only_when_one_of_them_gets_more() {
     let allocations = load(&tempfile::tempdir().unwrap());
     for (uid, cpu) in [("a", "400m"), ("b", "300m"), ("c", "300m")] {
-        allocations.put(uid, &pod(uid, cpu), NOW).unwrap();
+        allocations.put(uid, &pod(uid, cpu), HERE, NOW).unwrap();
     }
-    allocations.put("a", &pod("a", "900m"), NOW).unwrap();
+    allocations.put("a", &pod("a", "900m"), HERE, NOW).unwrap();
     let changes = allocations.changes();
     allocations.release("b", NOW);
     assert!(!changes.has_changed().unwrap());

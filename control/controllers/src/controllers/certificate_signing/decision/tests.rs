@@ -179,6 +179,16 @@ fn a_node_that_says_it_is_the_control_service_gets_no_certificate_for_it() {
 }
 
 #[test]
+fn a_node_that_repeats_the_boot_id_of_the_control_host_is_not_believed() {
+    let names: &[&str] = &["alpha", "192.0.2.100"];
+    let stolen = Arc::new(claiming("n1", "b0", names));
+    let asks = |nodes: &[Arc<Node>]| super::decide(&csr(&Asked { names, ..SERVE }), Some(&stolen), nodes, &control());
+    let host = |boot_id: &str| Arc::new(claiming("host", boot_id, &["192.0.2.101"]));
+    assert!(matches!(asks(&[stolen.clone(), host("b0")]), SigningDecision::Deny(_)));
+    assert!(matches!(asks(&[stolen.clone(), host("b2")]), SigningDecision::Sign(_)));
+}
+
+#[test]
 fn a_node_that_says_it_is_another_node_gets_no_certificate_for_it() {
     let nodes =
         |claims: [&[&str]; 2]| [Arc::new(claiming("n1", "b1", claims[0])), Arc::new(claiming("n2", "b2", claims[1]))];

@@ -15,11 +15,11 @@ fn decide(set: &StatefulSet, pods: &[Arc<Pod>], claims: &[PersistentVolumeClaim]
         .steps
         .iter()
         .map(|step| match step {
-            Step::Create { pod, claims } => {
+            Step::Create { ordinal, revision, claims } => {
                 let made = if claims.is_empty() { String::new() } else { format!(" {} claims", claims.len()) };
-                format!("+{}({}){made}", name(pod), identity::revision_of(pod))
+                format!("+web-{ordinal}({}){made}", revision.name)
             }
-            Step::CreateClaims { pod, claims } => format!("{} claims {pod}", claims.len()),
+            Step::CreateClaims { ordinal, claims } => format!("{} claims web-{ordinal}", claims.len()),
             Step::AwaitDeletion { claim, .. } => format!("await {claim}"),
             Step::Own { claim, owners, .. } => {
                 format!("own {} {}", claim.metadata.name.as_deref().unwrap_or_default(), owners.len())

@@ -9,23 +9,20 @@ use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, t
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 /// Tasks that are kept running until [`Supervisor::shutdown`]. Cloning shares them.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Supervisor {
+    /// Asks tasks to end.
     stop: CancellationToken,
+    /// Drops tasks that did not end in time.
+    abort: CancellationToken,
     tracker: TaskTracker,
-    tasks: Arc<Mutex<BTreeMap<&'static str, TaskRecord>>>,
+    tasks: Arc<Mutex<Vec<TaskStatus>>>,
     first_delay: Duration,
-}
-
-#[derive(Clone, Debug, Default)]
-struct TaskRecord {
-    restarts: u64,
-    failure: Option<String>,
 }
 
 type Task = dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send;
@@ -48,14 +45,15 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Restarts after 500 ms at first, at most 30 s.
+    /// Restarts after 100 ms at first, at most 30 s.
     pub fn new() -> Self {
-        Self::with_first_delay(Duration::from_millis(500))
+        Self::with_first_delay(Duration::from_millis(100))
     }
 
     /// As [`Supervisor::new`], with another delay before the first restart.
     pub fn with_first_delay(first_delay: Duration) -> Self {
-        Self { stop: CancellationToken::new(), tracker: TaskTracker::new(), tasks: Arc::default(), first_delay }
+        let [stop, abort] = [CancellationToken::new(), CancellationToken::new()];
+        Self { stop, abort, tracker: TaskTracker::new(), tasks: Arc::default(), first_delay }
     }
 
     /// Cancelled by [`Supervisor::shutdown`].
@@ -63,7 +61,8 @@ impl Supervisor {
         &self.stop
     }
 
-    /// Runs `task`, and again whenever it panics or returns before the stop token is cancelled.
+    /// Runs `task`, and again whenever it panics or returns before the stop token is cancelled. After a shutdown
+    /// nothing is started.
     pub fn spawn<T>(&self, name: &'static str, task: impl Fn(CancellationToken) -> T + Send + 'static)
     where
         T: Future<Output = ()> + Send + 'static,
@@ -71,52 +70,37 @@ impl Supervisor {
         self.spawn_boxed(name, Box::new(move |stop| task(stop).boxed()));
     }
 
-    /// Boxed: compiled once, not once a task.
+    /// Boxed: compiled once, not once per task.
     fn spawn_boxed(&self, name: &'static str, task: Box<Task>) {
-        let health = self.track(name);
-        self.tracker.spawn(async move {
-            let mut delays = health.delays();
-            loop {
-                let started = Instant::now();
-                let span = tracing::info_span!("task", name);
-                let ended = tokio::spawn(task(health.stop().clone()).instrument(span)).await;
-                let reason = match ended {
-                    Ok(()) => "it ended early".to_owned(),
-                    Err(error) => {
-                        error.try_into_panic().map_or_else(|e| e.to_string(), |panic| describe_panic(&*panic))
-                    }
-                };
-                if health.stop().is_cancelled() {
-                    return;
-                }
-                if started.elapsed() >= STABLE_AFTER {
-                    delays = health.delays();
-                }
-                let delay = delays.next().unwrap_or(LAST_DELAY);
-                health.failed(reason, delay);
-                tokio::select! {
-                    () = health.stop().cancelled() => return,
-                    () = tokio::time::sleep(delay) => health.restarted(),
-                }
+        let (health, abort) = (self.track(name), self.abort.clone());
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let run = async move {
+            if abort.run_until_cancelled(health.keep_running(task)).await.is_none() {
+                tracing::warn!("the task did not end in time and was dropped");
             }
-        });
+        };
+        self.tracker.spawn(run.instrument(tracing::info_span!("task", name)));
     }
 
     /// Adds a task that runs elsewhere, such as a thread, and reports through the handle.
     pub fn track(&self, name: &'static str) -> TaskHealth {
-        self.tasks.lock().entry(name).or_default();
-        TaskHealth { supervisor: self.clone(), name }
+        let mut tasks = self.tasks.lock();
+        let index = tasks.len();
+        tasks.push(TaskStatus { name, restarts: 0, failure: None });
+        TaskHealth { supervisor: self.clone(), name, index }
     }
 
-    /// All tasks, by name.
+    /// All tasks, by name: of several that share one, the sum of their restarts and one of their failures.
     pub fn tasks(&self) -> Vec<TaskStatus> {
-        let tasks = self.tasks.lock();
-        let status = |(name, record): (&&'static str, &TaskRecord)| TaskStatus {
-            name,
-            restarts: record.restarts,
-            failure: record.failure.clone(),
-        };
-        tasks.iter().map(status).collect()
+        let mut by_name: BTreeMap<&'static str, TaskStatus> = BTreeMap::new();
+        for task in self.tasks.lock().iter() {
+            let sum = by_name.entry(task.name).or_insert(TaskStatus { name: task.name, restarts: 0, failure: None });
+            sum.restarts = sum.restarts.saturating_add(task.restarts);
+            sum.failure = sum.failure.take().or_else(|| task.failure.clone());
+        }
+        by_name.into_values().collect()
     }
 
     /// Cancels the stop token and waits until every spawned task has returned.
@@ -125,27 +109,36 @@ impl Supervisor {
         self.tracker.close();
         self.tracker.wait().await;
     }
+
+    /// The same, but tasks that have not returned within `limit` are dropped.
+    pub async fn shutdown_within(&self, limit: Duration) {
+        if timeout(limit, self.shutdown()).await.is_err() {
+            self.abort.cancel();
+            self.tracker.wait().await;
+        }
+    }
 }
 
 /// Reports how one task fares.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TaskHealth {
     supervisor: Supervisor,
     name: &'static str,
+    index: usize,
 }
 
 impl TaskHealth {
     /// The task is not running because of `reason`, and is started again in `delay`.
     pub fn failed(&self, reason: String, delay: Duration) {
         tracing::error!(task = self.name, reason, ?delay, "a task is not running, starting it again");
-        self.update(|record| record.failure = Some(reason));
+        self.update(|task| task.failure = Some(reason));
     }
 
     /// The task runs again.
     pub fn restarted(&self) {
-        self.update(|record| {
-            record.restarts = record.restarts.saturating_add(1);
-            record.failure = None;
+        self.update(|task| {
+            task.restarts = task.restarts.saturating_add(1);
+            task.failure = None;
         });
     }
 
@@ -155,12 +148,37 @@ impl TaskHealth {
         ExponentialBuilder::default().with_min_delay(first).with_max_delay(LAST_DELAY).without_max_times().build()
     }
 
-    fn stop(&self) -> &CancellationToken {
-        &self.supervisor.stop
+    async fn keep_running(self, task: Box<Task>) {
+        let (stop, mut delays) = (&self.supervisor.stop, self.delays());
+        // One that was spawned before the shutdown runs, to do what it does at its end.
+        loop {
+            let started = Instant::now();
+            // Making the task may panic, too.
+            let made = std::panic::catch_unwind(AssertUnwindSafe(|| task(stop.child_token())));
+            let ended = match made {
+                Ok(running) => AssertUnwindSafe(running).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
+            if stop.is_cancelled() {
+                return;
+            }
+            let reason = ended.map_or_else(|panic| describe_panic(&*panic), |()| "it ended early".to_owned());
+            if started.elapsed() >= STABLE_AFTER {
+                delays = self.delays();
+            }
+            let delay = delays.next().unwrap_or(LAST_DELAY);
+            self.failed(reason, delay);
+            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                return;
+            }
+            self.restarted();
+        }
     }
 
-    fn update(&self, change: impl FnOnce(&mut TaskRecord)) {
-        change(self.supervisor.tasks.lock().entry(self.name).or_default());
+    fn update(&self, change: impl FnOnce(&mut TaskStatus)) {
+        if let Some(task) = self.supervisor.tasks.lock().get_mut(self.index) {
+            change(task);
+        }
     }
 }
 
@@ -247,6 +265,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_task_that_cannot_even_be_made_is_tried_again() {
+        let supervisor = supervisor();
+        let (made, mut is_made) = watch::channel(0);
+        supervisor.spawn("worker", move |stop| {
+            made.send_modify(|count| *count += 1);
+            assert!(*made.borrow() == 2, "a bug");
+            async move { stop.cancelled().await }
+        });
+        is_made.wait_for(|made| *made == 2).await.unwrap();
+        supervisor.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_task_that_runs_again_does_not_hide_that_another_of_its_name_does_not() {
+        let supervisor = supervisor();
+        let [one, other] = [supervisor.track("worker"), supervisor.track("worker")];
+        for task in [&one, &other] {
+            task.failed("it panicked".into(), Duration::ZERO);
+        }
+        one.restarted();
+        let failure = Some("it panicked".to_owned());
+        assert_eq!(supervisor.tasks(), [TaskStatus { name: "worker", restarts: 1, failure }]);
+        other.restarted();
+        assert_eq!(supervisor.tasks(), [TaskStatus { name: "worker", restarts: 2, failure: None }]);
+    }
+
+    #[test]
+    fn the_wait_doubles_up_to_a_bound() {
+        let delays = Supervisor::new().track("worker").delays();
+        let waits: Vec<_> = delays.take(10).map(|delay| delay.as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000]);
+    }
+
+    #[tokio::test]
     async fn a_task_that_is_not_running_says_why_until_it_runs_again() {
         let supervisor = Supervisor::with_first_delay(Duration::from_secs(3600));
         let (panicked, mut has_panicked) = watch::channel(false);
@@ -292,5 +344,18 @@ mod tests {
         supervisor.shutdown().await;
         assert_eq!(*has_ended.borrow(), 1);
         assert_eq!(supervisor.tasks()[0].restarts, 0);
+    }
+
+    #[tokio::test]
+    async fn tasks_that_do_not_end_in_time_are_dropped_and_none_is_started_after_a_shutdown() {
+        let supervisor = supervisor();
+        supervisor.spawn("good", |stop| async move { stop.cancelled().await });
+        supervisor.spawn("deaf", |_| std::future::pending());
+        supervisor.spawn("fails", |_| async { panic!("now") });
+        supervisor.shutdown_within(Duration::from_millis(20)).await;
+        supervisor.spawn("late", |_| async { panic!("it must not start") });
+        supervisor.shutdown().await;
+        let late = supervisor.tasks().into_iter().find(|task| task.name == "late");
+        assert_eq!(late, Some(TaskStatus { name: "late", restarts: 0, failure: None }));
     }
 }

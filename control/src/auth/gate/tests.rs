@@ -1,0 +1,189 @@
+//! Requests through the gate: what has a seat and for how long, and what ends when a credential is withdrawn.
+
+use futures::StreamExt;
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::{
+    api::open_store,
+    auth::bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
+    encode,
+    kinds::Registry,
+    metrics::Metrics,
+    request::Verb,
+    store::{Change, Expect, Key, Store, Write},
+};
+
+/// Answers everything by switching protocols.
+struct Switching(UpgradedAnswer);
+
+#[async_trait::async_trait]
+impl Handler for Switching {
+    fn is_long_running(&self, _: &RequestInfo) -> bool {
+        false
+    }
+
+    async fn answer(&self, _: RequestInfo, request: Request<Body>) -> Response<Body> {
+        assert!(request.headers().contains_key(AUDIT_ID), "a server behind this one logs the same id");
+        let mut response = Response::default();
+        response.extensions_mut().insert(self.0.clone());
+        response
+    }
+}
+
+/// A gate before `handler`, and the token of somebody whom it lets through as long as the token is not withdrawn.
+struct Guarded {
+    gate: Gate,
+    token: BootstrapToken,
+    store: Arc<dyn Store>,
+    withdraw: Write,
+    _dir: tempfile::TempDir,
+}
+
+impl Guarded {
+    async fn start(handler: impl Handler) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
+        let token = BootstrapToken::random();
+        let secret = token.to_secret(expiration(Timestamp::now(), Duration::from_secs(100_000)));
+        let key = Key { resource: "secrets".into(), name: format!("{NAMESPACE}/{}", token.secret_name()).into() };
+        let kind = Registry::default().snapshot().by_path("", "v1", "secrets").unwrap();
+        let draft = encode::draft(&kind, &serde_json::to_value(&secret).unwrap());
+        let write = Write { key: key.clone(), expect: Expect::Absent, change: Change::Put(draft) };
+        let stored = store.write_one(write).await.unwrap();
+        let metrics = Metrics::default().requests().clone();
+        let authorizer = Authorizer::new(store.clone());
+        let gate = Gate::new(Arc::new(handler), authorizer, metrics, CancellationToken::new())
+            .asking_again_every(Duration::from_millis(1));
+        let withdraw = Write { key, expect: Expect::At(stored.revision), change: Change::Delete };
+        Self { gate, token, store, withdraw, _dir: dir }
+    }
+
+    fn request(&self) -> http::request::Builder {
+        let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+        Request::post(requests).header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+    }
+}
+
+/// Answers everything with one line and no end.
+struct Endless;
+
+#[async_trait::async_trait]
+impl Handler for Endless {
+    fn is_long_running(&self, _: &RequestInfo) -> bool {
+        true
+    }
+
+    async fn answer(&self, _: RequestInfo, _: Request<Body>) -> Response<Body> {
+        let first = futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"one"))]);
+        Response::new(Body::from_stream(first.chain(futures::stream::pending())))
+    }
+}
+
+/// Says that it was asked, and waits to be let go on.
+struct Slow {
+    asked: Notify,
+    released: Notify,
+}
+
+#[async_trait::async_trait]
+impl Handler for Slow {
+    fn is_long_running(&self, info: &RequestInfo) -> bool {
+        info.verb == Verb::Watch
+    }
+
+    async fn answer(&self, info: RequestInfo, _: Request<Body>) -> Response<Body> {
+        if info.verb != Verb::Watch {
+            self.asked.notify_one();
+            self.released.notified().await;
+        }
+        Response::new(Body::empty())
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_told_to_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
+    let slow = Arc::new(Slow { asked: Notify::new(), released: Notify::new() });
+    let metrics = Metrics::default().requests().clone();
+    let authorizer = Authorizer::new(store);
+    let gate = Gate::new(slow.clone(), authorizer, metrics, CancellationToken::new()).limited_to(InFlight::new(1, 1));
+    let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+    let held = CertificateIdentity { identity: node, not_after: i64::MAX };
+    let certificate: Arc<ConnectionCertificate> = Arc::new(Some(Ok(held)));
+    let ask = |path: &str| {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        gate.clone().answer(request, certificate.clone())
+    };
+    let first = tokio::spawn(ask("/api/v1/nodes"));
+    slow.asked.notified().await;
+    let refused = ask("/api/v1/secrets").await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &HeaderValue::from_static("1")));
+    let text = refused.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "Too many requests, please try again later.\n");
+    assert_eq!(ask("/api/v1/nodes?watch=1").await.status(), 200, "a watch needs no seat");
+    slow.released.notify_one();
+    assert_eq!(first.await.unwrap().status(), 200);
+    assert_eq!(ask("/api/v1/secrets").await.status(), 403, "there is a seat again, but no right");
+}
+
+/// Answers everything with a long text.
+struct Long;
+
+#[async_trait::async_trait]
+impl Handler for Long {
+    fn is_long_running(&self, _: &RequestInfo) -> bool {
+        false
+    }
+
+    async fn answer(&self, _: RequestInfo, _: Request<Body>) -> Response<Body> {
+        Response::new(Body::from(vec![b'x'; 4 * held_body::PIECE]))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_keeps_its_seat_until_it_is_sent() {
+    let guarded = Guarded::start(Long).await;
+    let gate = guarded.gate.clone().limited_to(InFlight::new(1, 1));
+    let ask = |upgrade: bool| {
+        let request = guarded.request();
+        let request = if upgrade { request.header(header::UPGRADE, "x") } else { request };
+        gate.clone().answer(request.body(Body::empty()).unwrap(), Arc::new(None))
+    };
+    for upgrade in [false, true] {
+        let first = ask(upgrade).await;
+        assert_eq!(first.status(), 200);
+        assert_eq!(ask(false).await.status(), 429, "the first is not sent yet");
+        assert_eq!(first.into_body().collect().await.unwrap().to_bytes().len(), 4 * held_body::PIECE);
+    }
+    assert_eq!(ask(false).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_users_credential_is_withdrawn_and_not_before() {
+    let guarded = Guarded::start(Endless).await;
+    let request = guarded.request().body(Body::empty()).unwrap();
+    let mut body = guarded.gate.clone().answer(request, Arc::new(None)).await.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+
+    let early = tokio::time::timeout(Duration::from_millis(50), body.frame()).await;
+    assert!(early.is_err(), "a watch that is still allowed goes on");
+    guarded.store.write_one(guarded.withdraw).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
+    assert!(end.expect("it ends in time").is_none());
+}
+
+#[tokio::test]
+async fn a_connection_that_switched_protocols_is_cut_when_its_credential_is_withdrawn() {
+    let cut = CancellationToken::new();
+    let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
+    let request = guarded.request().header(header::UPGRADE, "websocket").body(Body::empty()).unwrap();
+    guarded.gate.clone().answer(request, Arc::new(None)).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), cut.cancelled()).await;
+    assert!(early.is_err(), "one that is still allowed goes on");
+    guarded.store.write_one(guarded.withdraw).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
+}

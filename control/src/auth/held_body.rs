@@ -1,0 +1,161 @@
+//! The body of an answer that has an end: it keeps the request's seat until it is sent, and is cut off in time.
+//!
+//! A client that opens no window never has the server poll the body, so the time is not kept by polling: a timer takes
+//! the content away. What is handed over goes in pieces that hold nothing else alive, since the connection keeps a
+//! piece for as long as the client does not take it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::{Body, Bytes};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+use super::{in_flight::Seat, shares::Share};
+
+/// Longest piece that is handed over at a time, bytes: a frame of HTTP/2 as clients take it by default.
+pub const PIECE: usize = 16 << 10;
+
+/// How long an answer may take to be sent. Source: `--request-timeout`.
+pub const LONGEST: Duration = Duration::from_secs(60);
+
+/// A body with what it holds.
+pub struct HeldBody {
+    /// `None` once it is sent or its time is over.
+    content: Arc<Mutex<Option<Content>>>,
+    timer: AbortHandle,
+}
+
+struct Content {
+    body: Body,
+    /// What the body gave and was not handed over.
+    rest: Bytes,
+    _seat: Option<Arc<Seat>>,
+    _memory: Option<Share>,
+}
+
+impl HeldBody {
+    /// `body`, which holds `seat` and `memory` until it is sent, at most for so long.
+    pub fn new(body: Body, seat: Option<Arc<Seat>>, memory: Option<Share>, longest: Duration) -> Self {
+        let content = Content { body, rest: Bytes::new(), _seat: seat, _memory: memory };
+        let content = Arc::new(Mutex::new(Some(content)));
+        let timer = tokio::spawn(cut_off(Arc::downgrade(&content), longest)).abort_handle();
+        Self { content, timer }
+    }
+}
+
+async fn cut_off(content: Weak<Mutex<Option<Content>>>, longest: Duration) {
+    tokio::time::sleep(longest).await;
+    if let Some(content) = content.upgrade() {
+        let cut = content.lock().take();
+        drop(cut);
+    }
+}
+
+impl Drop for HeldBody {
+    fn drop(&mut self) {
+        self.timer.abort();
+    }
+}
+
+impl Content {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if data.len() > PIECE => self.rest = data,
+                    Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                other => return other,
+            }
+        }
+        // Copied: a slice would keep the whole alive.
+        let piece = Bytes::copy_from_slice(&self.rest.split_to(self.rest.len().min(PIECE)));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut content = self.content.lock();
+        match content.as_mut() {
+            Some(content) => content.poll(cx),
+            None => Poll::Ready(Some(Err(axum::Error::new(io::Error::from(io::ErrorKind::TimedOut))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.lock().as_ref().is_some_and(|content| content.rest.is_empty() && content.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let content = self.content.lock();
+        let Some(content) = content.as_ref() else { return SizeHint::default() };
+        let (inner, rest) = (content.body.size_hint(), u64::try_from(content.rest.len()).unwrap_or(u64::MAX));
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(rest));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::{auth::in_flight::InFlight, identity::Identity, request::tests::info};
+
+    fn seat(limits: &InFlight) -> Option<Arc<Seat>> {
+        let user = Identity::authenticated("joe".into(), Vec::new());
+        limits.enter(&user, &info("GET", "/openapi/v2")).ok().map(Arc::new)
+    }
+
+    #[tokio::test]
+    async fn a_body_keeps_its_seat_until_it_is_sent_and_goes_in_pieces() {
+        let limits = InFlight::new(1, 1);
+        let text: Bytes = (0..PIECE * 2 + 5).map(|n| n as u8).collect();
+        let mut body = HeldBody::new(Body::from(text.clone()), seat(&limits), None, LONGEST);
+        assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
+        let mut sent = Vec::new();
+        while sent.len() < text.len() {
+            assert!(seat(&limits).is_none() && !body.is_end_stream());
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert!(piece.len() <= PIECE);
+            sent.extend_from_slice(&piece);
+            assert_eq!(body.size_hint().exact(), Some((text.len() - sent.len()) as u64));
+        }
+        assert!(sent == text && body.is_end_stream() && body.frame().await.is_none());
+        drop(body);
+        assert!(seat(&limits).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_polls_gives_everything_back_in_time() {
+        let limits = InFlight::new(1, 1);
+        let text = Bytes::from(vec![0; PIECE * 2]);
+        let mut body = HeldBody::new(Body::from(text.clone()), seat(&limits), None, Duration::from_millis(200));
+        body.frame().await.unwrap().unwrap();
+        assert!(seat(&limits).is_none() && !text.is_unique());
+        let given_back = async {
+            while !text.is_unique() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), given_back).await.expect("it is cut off in time");
+        assert!(seat(&limits).is_some());
+        assert!(body.frame().await.unwrap().is_err(), "it is seen to be broken off");
+    }
+}
