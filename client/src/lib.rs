@@ -3,7 +3,8 @@
 //! The code that decodes a Pod is long, and a generic client compiles it anew in each crate, once per way it is called.
 //! Here each kind is decoded and encoded by functions of its own that are compiled once ([`Json`]); requests
 //! ([`Api`]) and watches ([`Events`]) carry JSON text and meet the type only at their edge. What is asked and when is
-//! kube's: its client sends the requests, its watcher lists, watches, resumes and lists again.
+//! kube's: its client sends the requests, its watcher lists, watches, resumes and lists again. [`recorder`] writes
+//! Events for all of them.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -13,6 +14,7 @@ mod events;
 mod kinds;
 mod object;
 mod raw;
+pub mod recorder;
 #[cfg(test)]
 mod scripted;
 

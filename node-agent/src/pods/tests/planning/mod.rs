@@ -70,7 +70,7 @@ impl Driven {
     }
 
     fn image_got(&mut self, container: &str) -> Vec<String> {
-        let image = Image { id: "docker://sha256:1".into(), user: ImageUser::Uid(0) };
+        let image = Image { id: "docker://sha256:1".into(), user: ImageUser::Uid(0), local_id: "sha256:1".into() };
         self.apply(Outcome::ImageGot { container: container.into(), result: Ok(image) })
     }
 
