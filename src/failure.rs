@@ -4,28 +4,12 @@
 use std::process::ExitCode;
 
 use crate::cluster::ApiError;
+pub use crate::hint::ErrorWithHint;
 
 /// The verb has printed its errors itself, one per object; only the exit code is left.
 #[derive(Debug, thiserror::Error)]
 #[error("errors were reported above")]
 pub struct AlreadyReported;
-
-/// An error together with what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct ErrorWithHint {
-    /// What went wrong.
-    pub message: String,
-    /// One or more lines in the imperative.
-    pub hint: String,
-}
-
-impl ErrorWithHint {
-    /// An error with this message and hint.
-    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into() }
-    }
-}
 
 /// A command in a container ended with an exit code that is not 0, which is this program's, too.
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,7 @@
 mod cli;
 mod cluster;
 mod failure;
+mod hint;
 mod manifest;
 mod merge;
 mod output;

@@ -19,11 +19,15 @@ pub mod api;
 pub mod auth;
 mod bootstrap;
 pub mod config;
+mod deadline;
 mod definitions;
+mod document;
 mod encode;
 pub mod features;
 mod health;
 mod metrics;
+pub mod patch;
+mod proxy_headers;
 pub mod request;
 mod server;
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use ipnetwork::Ipv4Network;
 
 pub use crate::{
-    pods::{ImageGcPolicy, InvalidImageGcPolicy},
-    register::eviction::EvictionThresholds,
+    eviction_thresholds::EvictionThresholds,
+    image_gc_policy::{ImageGcPolicy, InvalidImageGcPolicy},
 };
 
 /// Configuration of one node agent. The names are the same in flags, in `--config` files and here.

@@ -11,8 +11,10 @@
 mod agent;
 pub mod config;
 mod deadline;
+mod eviction_thresholds;
 mod health;
 mod https;
+mod image_gc_policy;
 mod inspect;
 mod last_known;
 mod network;

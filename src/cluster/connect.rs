@@ -6,7 +6,7 @@ use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::{Cluster, path::check_name};
-use crate::failure::ErrorWithHint;
+use crate::hint::ErrorWithHint;
 
 /// Flags that every client verb has.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub struct ConnectArgs {
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
     /// Where a cluster on this machine keeps its state
-    #[arg(long, value_name = "DIR", env = "FAIRLEAD_DATA_DIR", default_value = crate::role::DEFAULT_DATA_DIR)]
+    #[arg(long, value_name = "DIR", env = "FAIRLEAD_DATA_DIR", default_value = super::DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
 }
 

@@ -23,3 +23,6 @@ pub use resource::{ResourceType, Resources};
 pub use selection::{select, select_one};
 pub use stream::Socket;
 pub use watch::{Representation, Scope, Watch, WatchChange, until};
+
+/// Where all state is kept unless `--data-dir` says otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/fairlead";

@@ -13,7 +13,7 @@ use kube::client::Body;
 use serde_json::Value;
 
 use super::{ApiError, Representation, Resources, frame::send_for_tables};
-use crate::failure::ErrorWithHint;
+use crate::hint::ErrorWithHint;
 
 /// `Accept` for the server's Table form, with plain JSON as the fallback.
 pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Cluster;
-use crate::failure::ErrorWithHint;
+use crate::hint::ErrorWithHint;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
 

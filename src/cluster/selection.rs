@@ -3,7 +3,7 @@
 use anyhow::{bail, ensure};
 
 use super::{ResourceType, Resources, path::check_name};
-use crate::failure::ErrorWithHint;
+use crate::hint::ErrorWithHint;
 
 /// One resource type, and the names asked for; none means all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Tests that client and server agree: the server makes of each three-way patch what was applied, and keeps what others
 //! have set.
 
-use fairlead_control::{api::patch, kinds::Kinds};
+use fairlead_control::{kinds::Kinds, patch};
 use serde_json::{Value, json};
 
 use super::{Schema, three_way};

@@ -10,6 +10,3 @@ pub mod token;
 pub mod up;
 
 pub use settings::{LogFormat, parse_duration};
-
-/// Where all state is kept unless `--data-dir` says otherwise.
-pub const DEFAULT_DATA_DIR: &str = "/var/lib/fairlead";

@@ -17,7 +17,7 @@ use ipnetwork::Ipv4Network;
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
     /// Holds all state
-    #[arg(long, value_name = "DIR", env = "FAIRLEAD_DATA_DIR", default_value = super::DEFAULT_DATA_DIR)]
+    #[arg(long, value_name = "DIR", env = "FAIRLEAD_DATA_DIR", default_value = crate::cluster::DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
     /// How the log on standard error is written: lines for people, or one JSON object per line
     #[arg(long, value_name = "FORMAT", default_value = "text")]

@@ -10,15 +10,19 @@ use crate::{api_load, kit::Result};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-/// Bytes of the answer to a GET, read to its end.
+/// Bytes of the answer to a GET, read to its end and not kept: what a client does with them is its own work.
 pub async fn get(client: &Client, path: &str, accept: &str) -> Result<usize> {
     let request = http::Request::get(path).header("Accept", accept).body(Body::empty())?;
-    let (head, body) = client.send(request).await?.into_parts();
-    let bytes = body.collect().await?.to_bytes();
+    let (head, mut body) = client.send(request).await?.into_parts();
     if !head.status.is_success() {
+        let bytes = body.collect().await?.to_bytes();
         return Err(format!("GET {path}: {} {}", head.status, String::from_utf8_lossy(&bytes)).into());
     }
-    Ok(bytes.len())
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        length += frame?.data_ref().map_or(0, |data| data.len());
+    }
+    Ok(length)
 }
 
 /// The name of pod `index` of a set.
@@ -34,11 +38,11 @@ fn pod(set: &str, index: usize) -> Value {
     pod
 }
 
-/// Makes the service account that pods have unless they name another.
+/// Makes the service account that pods have unless they name another, where no controller has made it yet.
 pub async fn default_service_account(client: &Client) -> Result {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    let path = "/api/v1/namespaces/default/serviceaccounts";
-    write(client, "POST", path, "application/json", &account).await.map(drop)
+    let path = "/api/v1/namespaces/default/serviceaccounts/default?fieldManager=bench";
+    write(client, "PATCH", path, "application/apply-patch+yaml", &account).await.map(drop)
 }
 
 /// Creates per second, by as many writers as there are clients.

@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `conformance`,
-//! `clients`, `differential`, `setup`, `schema`. One module per task.
+//! `clients`, `differential`, `peers`, `setup`, `schema`. One module per task.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -10,6 +10,7 @@ mod command;
 mod conformance;
 mod differential;
 mod package;
+mod peers;
 mod progress;
 mod schema;
 mod setup;
@@ -39,6 +40,7 @@ enum Task {
     Conformance(conformance::Conformance),
     Clients(clients::Clients),
     Differential(differential::Differential),
+    Peers(peers::Peers),
     Tidy(tidy::Tidy),
     Package(package::Package),
     Schema(schema::Schema),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Task::Conformance(task) => task.run(),
         Task::Clients(task) => task.run(),
         Task::Differential(task) => task.run(),
+        Task::Peers(task) => task.run(),
         Task::Tidy(task) => task.run(),
         Task::Package(task) => task.run(),
         Task::Schema(task) => task.run(),

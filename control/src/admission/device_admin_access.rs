@@ -3,16 +3,17 @@
 
 use serde_json::Value;
 
-use super::{Request, namespace};
+use super::namespace;
 use crate::{
     kinds::FieldError,
+    request::WriteRequest,
     status::{Status, Subject},
 };
 
 const LABEL: &str = "resource.kubernetes.io/admin-access";
 
 /// Refuses a claim, or a template of claims, that asks for what its namespace does not allow.
-pub fn refuse(request: &Request<'_>, object: &Value) -> Result<(), Status> {
+pub fn refuse(request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
     let spec = match (&*request.kind.group, &*request.kind.kind) {
         ("resource.k8s.io", "ResourceClaim") => &object["spec"],
         ("resource.k8s.io", "ResourceClaimTemplate") => &object["spec"]["spec"],
@@ -44,7 +45,7 @@ fn allocated(claim: &Value) -> Option<String> {
     Some(format!("status.allocation.devices.results[{at}].adminAccess"))
 }
 
-fn is_allowed(request: &Request<'_>) -> bool {
+fn is_allowed(request: &WriteRequest<'_>) -> bool {
     let found = request.namespace.and_then(|name| request.snapshot.get(namespace::RESOURCE, name));
     found.is_some_and(|found| found.header().label(LABEL) == Some("true"))
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
-    Request,
     amounts::{self, Amounts},
     pod_resources::{self, Reckoning},
 };
@@ -18,6 +17,7 @@ use crate::{
         reading::{items, text},
     },
     request::Verb,
+    request::WriteRequest,
 };
 
 /// Where LimitRanges are stored.
@@ -51,7 +51,7 @@ pub fn read(range: &Value) -> Vec<Limit> {
 }
 
 /// Whether limits concern a write at all. Containers do not change when a pod is updated, but for its resize.
-pub fn concerns(request: &Request<'_>) -> bool {
+pub fn concerns(request: &WriteRequest<'_>) -> bool {
     let terminating = request.old.is_some_and(|old| old["metadata"]["deletionTimestamp"].is_string());
     let is_written = matches!(request.operation, Verb::Create | Verb::Update);
     let limited = match (&*request.kind.group, &*request.kind.plural, request.subresource) {

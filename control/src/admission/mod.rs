@@ -33,7 +33,6 @@
 //! | `decoded` | what mutators made of an object, as if a client had sent it |
 //! | `reinvocation` | which mutators are asked once more |
 //! | `per_revision` | keeps them compiled |
-//! | `deadline` | how long a request may take |
 //!
 //! What a node may write is decided by [`crate::auth::node_restriction`].
 
@@ -49,11 +48,11 @@ use self::{
 };
 use crate::{
     auth::node_restriction::{self, NodeWrite},
-    identity::Identity,
-    kinds::{Kind, Registry},
+    kinds::Registry,
     metrics::{AdmissionMetrics, Scrape},
     request::Verb,
-    status::{Status, Subject},
+    request::WriteRequest,
+    status::Status,
     store::{Snapshot, Store, Write},
     webhook::Dial,
 };
@@ -64,7 +63,6 @@ pub mod attributes;
 mod certificate_request;
 mod certificate_subject;
 mod claim_resize;
-pub mod deadline;
 mod decoded;
 mod default_class;
 mod default_tolerations;
@@ -110,28 +108,6 @@ struct Configured {
     metrics: AdmissionMetrics,
 }
 
-/// One write to be admitted.
-#[derive(Clone, Copy)]
-pub struct Request<'a> {
-    /// [`Verb::Create`], [`Verb::Update`] or [`Verb::Delete`]. A deletion is asked about when it begins; the update
-    /// that takes the last finalizer away is an update.
-    pub operation: Verb,
-    /// A stored kind.
-    pub kind: &'a Kind,
-    /// Of the object; `None` for cluster-scoped kinds.
-    pub namespace: Option<&'a str>,
-    /// Of the object.
-    pub name: &'a str,
-    /// Path segment.
-    pub subresource: Option<&'a str>,
-    /// The stored object, on update and delete.
-    pub old: Option<&'a Value>,
-    /// Who asks.
-    pub identity: &'a Identity,
-    /// What the write was made from.
-    pub snapshot: &'a Snapshot,
-}
-
 impl Admission {
     /// With the kinds that are served. In `store`, plugins wait for what is about to be made; over `network`, webhooks
     /// are called.
@@ -146,7 +122,7 @@ impl Admission {
 
     /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take
     /// them.
-    pub async fn mutate(&self, request: &Request<'_>, object: &mut Value) -> Result<(), Status> {
+    pub async fn mutate(&self, request: &WriteRequest<'_>, object: &mut Value) -> Result<(), Status> {
         if let (Verb::Create, Some(namespace)) = (request.operation, request.namespace) {
             let state = namespace::state(request.snapshot.get(namespace::RESOURCE, namespace).map(|found| &**found));
             namespace::takes_new_objects(request.subject(), namespace, state)?;
@@ -155,7 +131,7 @@ impl Admission {
     }
 
     /// Refuses what may not be stored. On [`Verb::Delete`], `object` is the stored one.
-    pub async fn validate(&self, request: &Request<'_>, object: &Value) -> Result<(), Status> {
+    pub async fn validate(&self, request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
         if request.operation == Verb::Delete {
             namespace::may_be_deleted(request)?;
         } else {
@@ -225,7 +201,7 @@ impl Admission {
 impl Admission {
     /// The writes that charge a write to the quotas of its namespace: they belong into its transaction. Refuses what
     /// the quotas do not allow. After all else has admitted it.
-    pub fn charge(&self, request: &Request<'_>, object: &Value) -> Result<Vec<Write>, Status> {
+    pub fn charge(&self, request: &WriteRequest<'_>, object: &Value) -> Result<Vec<Write>, Status> {
         if !quota::concerns(request) {
             return Ok(Vec::new());
         }
@@ -239,12 +215,5 @@ impl Admission {
     /// What webhooks, policies and quotas did.
     pub fn tell(&self, scrape: &mut Scrape<'_>) -> fmt::Result {
         self.inner.metrics.tell(scrape)
-    }
-}
-
-impl<'a> Request<'a> {
-    /// What a refusal is about.
-    pub fn subject(&self) -> Subject<'a> {
-        Subject { group: &self.kind.group, resource: &self.kind.plural, name: self.name }
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::Request;
 use crate::{
+    request::WriteRequest,
     status::{Status, Subject},
     store::{Key, Object},
 };
@@ -64,7 +64,7 @@ pub fn takes_new_objects(subject: Subject, namespace: &str, state: NamespaceStat
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// Refuses the deletion of a namespace that every cluster has.
-pub fn may_be_deleted(request: &Request) -> Result<(), Status> {
+pub fn may_be_deleted(request: &WriteRequest) -> Result<(), Status> {
     if request.kind.group.is_empty() && request.kind.plural == RESOURCE && IMMORTAL.contains(&request.name) {
         return Err(Status::forbidden(request.subject(), "this namespace may not be deleted"));
     }

@@ -9,13 +9,14 @@ use rand::RngExt;
 use serde_json::Value;
 
 use super::{
-    Request, certificate_request, certificate_subject, claim_resize, default_class, default_tolerations, limit_ranger,
+    certificate_request, certificate_subject, claim_resize, default_class, default_tolerations, limit_ranger,
     node_taint, pod_security, priority, readings::Readings, runtime_class, service_account, storage_protection,
     topology_labels,
 };
 use crate::{
     kinds::{Registry, pod::qos, reading::text},
     request::Verb,
+    request::WriteRequest,
     status::Status,
     store::Store,
 };
@@ -57,7 +58,7 @@ impl Plugins {
     /// Fills in what the cluster gives to a new or changed object.
     pub async fn mutate(
         &self,
-        request: &Request<'_>,
+        request: &WriteRequest<'_>,
         around: Surroundings<'_>,
         object: &mut Value,
     ) -> Result<(), Status> {
@@ -117,7 +118,7 @@ impl Plugins {
     /// Refuses what a plugin does not allow. The object is the one to be stored.
     pub async fn validate(
         &self,
-        request: &Request<'_>,
+        request: &WriteRequest<'_>,
         around: Surroundings<'_>,
         object: &Value,
     ) -> Result<(), Status> {
@@ -151,7 +152,7 @@ impl Plugins {
 
     async fn complete_pod(
         &self,
-        request: &Request<'_>,
+        request: &WriteRequest<'_>,
         around: Surroundings<'_>,
         pod: &mut Value,
     ) -> Result<(), Status> {
@@ -181,7 +182,7 @@ impl Plugins {
         Ok(())
     }
 
-    async fn pod_violation(&self, request: &Request<'_>, around: Surroundings<'_>, pod: &Value) -> Option<String> {
+    async fn pod_violation(&self, request: &WriteRequest<'_>, around: Surroundings<'_>, pod: &Value) -> Option<String> {
         let why = match service_account::is_mirror(pod) {
             true => service_account::mirror_violation(pod).map(str::to_owned),
             false => self.secret_violation(request, around, pod, service_account::secret_violation).await,
@@ -197,7 +198,7 @@ impl Plugins {
     /// What `violation` says of a pod and its account, which must exist.
     async fn secret_violation(
         &self,
-        request: &Request<'_>,
+        request: &WriteRequest<'_>,
         around: Surroundings<'_>,
         pod: &Value,
         violation: fn(&Value, &service_account::Account, &str) -> Option<String>,
@@ -212,7 +213,7 @@ impl Plugins {
         }
     }
 
-    fn limits(&self, request: &Request<'_>) -> Vec<Arc<Vec<limit_ranger::Limit>>> {
+    fn limits(&self, request: &WriteRequest<'_>) -> Vec<Arc<Vec<limit_ranger::Limit>>> {
         let Some(namespace) = request.namespace.filter(|_| limit_ranger::concerns(request)) else { return Vec::new() };
         if request.snapshot.count(limit_ranger::RESOURCE) == 0 {
             return Vec::new();
@@ -221,13 +222,13 @@ impl Plugins {
         found.into_iter().map(|(_, range)| range).collect()
     }
 
-    fn set_limits(&self, request: &Request<'_>, pod: &mut Value) {
+    fn set_limits(&self, request: &WriteRequest<'_>, pod: &mut Value) {
         for range in self.limits(request) {
             limit_ranger::set_defaults(pod, &range);
         }
     }
 
-    fn check_limits(&self, request: &Request<'_>, object: &Value) -> Result<(), Status> {
+    fn check_limits(&self, request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
         for range in self.limits(request) {
             let violation = match &*request.kind.kind {
                 "Pod" => limit_ranger::violation_of_pod(object, &range),
@@ -241,7 +242,7 @@ impl Plugins {
     }
 }
 
-fn copy_topology(request: &Request<'_>, pod: &mut Value) {
+fn copy_topology(request: &WriteRequest<'_>, pod: &mut Value) {
     topology_labels::copy(pod, |node, key| request.snapshot.get("nodes", node)?.header().label(key).map(str::to_owned));
 }
 

@@ -18,11 +18,10 @@ use serde_json::{Value, json};
 use super::{
     Aggregator,
     backend::{Backend, Http},
-    headers,
 };
 use crate::{
     identity::Identity,
-    rfc3339,
+    proxy_headers, rfc3339,
     store::Snapshot,
     webhook::{self, Target},
 };
@@ -226,7 +225,7 @@ impl Aggregator {
         let got = |why: &str| failed(format!("Get {url:?}: {why}"));
         let mut request = Request::get(&url).header(header::USER_AGENT, super::USER_AGENT);
         if let Some(headers) = request.headers_mut() {
-            headers::identify(headers, &aggregator()).map_err(|error| failed(error.to_string()))?;
+            proxy_headers::identify(headers, &aggregator()).map_err(|error| failed(error.to_string()))?;
         }
         let request = request.body(axum::body::Body::empty()).map_err(|error| failed(error.to_string()))?;
         match tokio::time::timeout(LONGEST, http.request(request)).await {

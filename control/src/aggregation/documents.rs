@@ -15,10 +15,10 @@ use super::{
     availability::aggregator,
     backend::Backend,
     forward::ForwardError,
-    headers, openapi,
+    openapi,
     published::{Found, RemoteSpec, Version3},
 };
-use crate::{api::Document, identity::Identity, request::accept, webhook};
+use crate::{document::Document, identity::Identity, proxy_headers, request::accept, webhook};
 
 /// How often a server is asked.
 pub const REFRESH: Duration = Duration::from_secs(60);
@@ -203,7 +203,7 @@ async fn get(
         }
         let identity = if path.starts_with("/openapi") { openapi_reader() } else { self::aggregator() };
         let malformed = || ForwardError::Malformed("the request cannot be sent");
-        headers::identify(request.headers_mut().ok_or_else(malformed)?, &identity).map_err(|_| malformed())?;
+        proxy_headers::identify(request.headers_mut().ok_or_else(malformed)?, &identity).map_err(|_| malformed())?;
         let request = request.body(Body::empty()).map_err(|_| malformed())?;
         let failed = |why: String| ForwardError::Unreachable(why);
         let response = backend.http().map_err(Clone::clone)?.request(request).await;

@@ -20,9 +20,10 @@ use http_body::{Body as HttpBody, Frame};
 use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, Sleep};
 
-use super::{Aggregator, backend::Backend, headers};
+use super::{Aggregator, backend::Backend};
 use crate::{
     later::later,
+    proxy_headers,
     request::{PeerAddress, RequestInfo, path::RequestPath},
     status::Status,
     upgrade::{PassedOn, UpgradeError},
@@ -126,7 +127,7 @@ impl Aggregator {
         let passed_on = PassedOn::take(&mut parts)?;
         let peer: Option<SocketAddr> = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
         let to = self.address(backend)?;
-        headers::to_backend(&mut parts.headers, user, peer, &path, &to)
+        proxy_headers::to_backend(&mut parts.headers, user, peer, &path, &to)
             .map_err(|_| ForwardError::Malformed("the user's name cannot be sent on"))?;
         let mut sent = Request::builder().method(parts.method).uri(uri(&to, &path, &info.query.parameters)?);
         if let Some(headers) = sent.headers_mut() {

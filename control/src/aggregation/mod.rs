@@ -35,7 +35,6 @@ mod backend;
 mod documents;
 mod forward;
 mod front_proxy;
-pub(crate) mod headers;
 mod kept_object;
 mod openapi;
 mod published;

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::api::Document;
+use crate::document::Document;
 
 /// A version of a group that another server answers for, as discovery shows it.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{documents::Document, subresource::Subresource};
+use super::subresource::Subresource;
 use crate::{
     aggregation::{self, RemoteVersion},
     custom::kinds::priority as version_order,
+    document::Document,
     kinds::{Kind, Kinds, Storage, group_priority},
     request::accept,
 };

@@ -12,9 +12,9 @@ use super::{
     response, review, subresource, write,
 };
 use crate::{
-    admission::deadline,
     aggregation::{Aggregator, Backend},
     auth::{account_token::TokenIssuer, gate::Handler, in_flight::Seat},
+    deadline,
     health::{
         Endpoint::{Healthy, Live, Ready},
         Health,

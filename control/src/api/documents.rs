@@ -4,32 +4,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha512};
 
 use super::{
     discovery::DiscoveryForm,
     openapi::{OpenApi, v2},
     response,
 };
-use crate::request::accept;
-
-/// The bytes of a document and what they are known by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document {
-    /// As they are sent.
-    pub bytes: Bytes,
-    /// Upper-case hex. It serves as `ETag`, and a URL with it as `?hash=` may be cached for ever.
-    pub hash: String,
-}
-
-impl Document {
-    /// A document of these bytes.
-    pub fn new(bytes: impl Into<Bytes>) -> Self {
-        let bytes = bytes.into();
-        let hash = hex::encode_upper(Sha512::digest(&bytes));
-        Self { bytes, hash }
-    }
-}
+use crate::{document::Document, request::accept};
 
 /// An answer with a JSON document; no body where the client says that it has it.
 pub fn document(document: Document, parts: &Parts) -> Response {

@@ -14,7 +14,6 @@ mod in_process;
 pub mod node_proxy;
 mod object_proxy;
 pub mod openapi;
-pub mod patch;
 mod pretty;
 pub mod protobuf;
 mod read;
@@ -39,8 +38,6 @@ use axum::body::Body;
 use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
-pub use self::documents::Document;
-pub use self::request::MAX_BODY;
 use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Target};
 pub use crate::status::{Status, Subject};
 use crate::{

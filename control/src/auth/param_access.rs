@@ -9,9 +9,9 @@ use super::{
     rbac::ALL,
 };
 use crate::{
-    admission::Request,
     identity::{Identity, MASTERS},
     kinds::{FieldError, Kinds},
+    request::WriteRequest,
     status::{Status, Subject},
 };
 
@@ -20,7 +20,7 @@ const VALIDATING: &str = "validatingadmissionpolicies.admissionregistration.k8s.
 const MUTATING: &str = "mutatingadmissionpolicies.admissionregistration.k8s.io";
 
 /// Refuses a policy or binding whose parameters its writer could not read. All other kinds pass.
-pub fn refuse(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+pub fn refuse(authorizer: &Authorizer, kinds: &Kinds, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
     if request.kind.group != GROUP || request.identity.is_in(MASTERS) {
         return Ok(());
     }
@@ -38,7 +38,7 @@ pub fn refuse(authorizer: &Authorizer, kinds: &Kinds, request: &Request<'_>, new
 fn policy(
     authorizer: &Authorizer,
     kinds: &Kinds,
-    request: &Request<'_>,
+    request: &WriteRequest<'_>,
     new: &Value,
 ) -> Result<Option<FieldError>, Status> {
     let param_kind = &new["spec"]["paramKind"];
@@ -62,7 +62,7 @@ fn policy(
 fn binding(
     authorizer: &Authorizer,
     kinds: &Kinds,
-    request: &Request<'_>,
+    request: &WriteRequest<'_>,
     new: &Value,
     policies: &str,
 ) -> Result<Option<FieldError>, Status> {

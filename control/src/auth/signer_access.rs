@@ -10,12 +10,12 @@ use super::{
     authorizer::{Authorizer, Verdict},
     stored_facts::Unreadable,
 };
-use crate::{admission::Request, identity::MASTERS, status::Status};
+use crate::{identity::MASTERS, request::WriteRequest, status::Status};
 
 const GROUP: &str = "certificates.k8s.io";
 
 /// Refuses an approval, or a certificate, by who may not give it for the request's signer. All other writes pass.
-pub fn refuse(authorizer: &Authorizer, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+pub fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
     let is_request = request.kind.group == GROUP && request.kind.plural == "certificatesigningrequests";
     let Some(old) = request.old.filter(|_| is_request && !request.identity.is_in(MASTERS)) else { return Ok(()) };
     let verb = match request.subresource {
@@ -32,7 +32,7 @@ pub fn refuse(authorizer: &Authorizer, request: &Request<'_>, new: &Value) -> Re
 }
 
 /// By the signer's name, or by `DOMAIN/*`.
-fn may(authorizer: &Authorizer, request: &Request<'_>, verb: &str, signer: &str) -> Result<bool, Unreadable> {
+fn may(authorizer: &Authorizer, request: &WriteRequest<'_>, verb: &str, signer: &str) -> Result<bool, Unreadable> {
     let domain = signer.split_once('/').map_or(String::new(), |(domain, _)| format!("{domain}/*"));
     for name in [signer, &domain] {
         let asked = Resource { verb, group: GROUP, version: "v1", resource: "signers", name, ..Resource::default() };
@@ -69,7 +69,7 @@ mod tests {
         let mut new = old.clone();
         new["status"] = json!({"conditions": [{"type": "Approved", "status": "True"}]});
         let asked = |identity: &Identity, subresource: Option<&'static str>, new: &Value| {
-            let request = Request {
+            let request = WriteRequest {
                 operation: Verb::Update,
                 kind: &kind,
                 namespace: None,

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{converted::Converted, ownership::Conversions};
 use crate::{
-    admission::deadline,
     custom::{WebhookConversion, definition::Definition},
+    deadline,
     kinds::{Kind, Storage},
     status::Status,
     store::{Object, PackedHeader, Store},

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{admission::deadline, status::Status};
+use crate::{deadline, status::Status};
 
 /// Conversions that were made, or are being made. Bounded: the oldest go first.
 #[derive(Default)]

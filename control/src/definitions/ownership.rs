@@ -12,7 +12,7 @@ use super::{
     conversion,
     converted::{Digest, digest},
 };
-use crate::{admission::deadline, api::MAX_BODY, custom::WebhookConversion, kinds::Kind, status::Status};
+use crate::{custom::WebhookConversion, deadline, kinds::Kind, request::MAX_BODY, status::Status};
 
 /// How many states of an object are converted for one account.
 const MAX_CONVERSIONS: usize = 256;

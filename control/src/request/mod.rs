@@ -18,12 +18,14 @@ pub mod content_type;
 pub mod path;
 pub mod query;
 pub mod selector;
+mod write;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{Method, header};
 use tokio::sync::OwnedSemaphorePermit;
 
+pub use self::write::WriteRequest;
 use self::{
     content_type::ContentType,
     path::{RequestPath, ResourcePath},
@@ -33,6 +35,9 @@ use crate::{
     identity::Identity,
     status::{Status, Subject},
 };
+
+/// The largest body taken, as in Kubernetes.
+pub const MAX_BODY: usize = 3 << 20;
 
 /// Where a request comes from: an extension of requests that came over a connection.
 #[derive(Clone, Copy, Debug)]

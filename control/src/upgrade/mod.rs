@@ -9,7 +9,7 @@ use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
-use crate::{aggregation::headers, request::ConnectionPermit};
+use crate::{proxy_headers, request::ConnectionPermit};
 
 /// What a request holds that the answer of the server it is passed on to needs.
 pub struct PassedOn {
@@ -38,7 +38,7 @@ impl PassedOn {
     pub fn take(parts: &mut Parts) -> Result<Self, UpgradeError> {
         let client = parts.extensions.remove::<OnUpgrade>();
         let permit = parts.extensions.remove::<ConnectionPermit>();
-        let protocol = headers::upgrade(&parts.headers);
+        let protocol = proxy_headers::upgrade(&parts.headers);
         match protocol.is_some() && client.is_none() {
             true => Err(UpgradeError::NoConnection),
             false => Ok(Self { protocol, client, permit }),
@@ -60,7 +60,7 @@ impl PassedOn {
         if switches != self.protocol.is_some() && (switches || code.as_u16() < 400) {
             return Err(UpgradeError::Unexpected(code.as_u16()));
         }
-        headers::to_client(answer.headers_mut(), switches);
+        proxy_headers::to_client(answer.headers_mut(), switches);
         *answer.version_mut() = http::Version::default();
         Ok(match self.client {
             Some(client) if switches => {

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::probes::ProbeResults;
 use crate::{
+    eviction_thresholds::EvictionThresholds,
     network::Network,
     proxy::Proxy,
     register::{
         conditions::{PressureHistory, Pressures},
-        eviction::EvictionThresholds,
         measurements::Measured,
         node_object::{NodeDescription, NodeState},
     },

@@ -63,7 +63,6 @@ use std::{
 };
 
 use host_ports::HostPortPublisher;
-pub use image_gc::{ImageGcPolicy, InvalidImageGcPolicy};
 use image_gc::{KeptPulls, PulledImages};
 use kept::{Kept, KeptPods};
 use kube::Client;
@@ -78,6 +77,7 @@ use tokio::sync::watch;
 
 use crate::{
     Teardown,
+    image_gc_policy::ImageGcPolicy,
     last_known::{self, LastKnown, LastKnownError},
     network::PodNetwork,
     runtime::{self, Runtime, deadlines::Deadlines},

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::eviction::{EvictionThresholds, Threshold};
+use crate::eviction_thresholds::{EvictionThresholds, Threshold};
 
 /// What the machine has at one moment. What could not be measured is `None`, and is no pressure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 pub mod assignment;
 pub mod certificate;
 pub mod conditions;
-pub mod eviction;
 pub mod facts;
 pub mod heartbeat;
 pub mod join_token;

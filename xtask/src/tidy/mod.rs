@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: what reviewers should not have to look for.
 
+mod circles;
 mod deny;
 mod dependencies;
 mod layout;
@@ -33,6 +34,7 @@ impl Tidy {
         let sources = Source::all()?;
         let mut problems = layout::unexpected_entries()?;
         problems.extend(sources.iter().flat_map(layout::problems));
+        problems.extend(circles::problems(&sources));
         problems.extend(pages::problems()?);
         for remark in sources.iter().flat_map(layout::remarks) {
             println!("note: {remark}");

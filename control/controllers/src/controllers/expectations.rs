@@ -53,8 +53,8 @@ impl Expectations {
         }
     }
 
-    /// Takes down what a change of a pod shows: that it appeared, or that it is terminating or gone. `owner_of` names the
-    /// set that a pod belongs to.
+    /// Takes down what a change of a pod shows: that it appeared, or that it is terminating or gone. `owner_of` names
+    /// the set that a pod belongs to.
     pub fn observe(&self, change: &ObjectChange<Pod>, owner_of: impl Fn(&Pod) -> Option<Key>) {
         let terminating = change.new.as_deref().is_none_or(is_terminating);
         for pod in [&change.old, &change.new].into_iter().flatten() {

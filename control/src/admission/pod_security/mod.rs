@@ -30,13 +30,13 @@ use self::{
     level::{LevelVersion, Policy},
     registry::Violations,
 };
-use super::Request;
 use crate::{
     kinds::{
         FieldError,
         reading::{items, text},
     },
     request::Verb,
+    request::WriteRequest,
     status::{Status, Subject},
     warnings,
 };
@@ -46,7 +46,7 @@ const IGNORED: [&str; 8] = ["exec", "attach", "binding", "eviction", "log", "por
 
 /// Refuses pods that the level of their namespace forbids. Warns of templates whose pods would be refused, and of pods
 /// that are there where a namespace gets a stricter level.
-pub fn validate(request: &Request<'_>, object: &Value) -> Result<(), Status> {
+pub fn validate(request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
     if !matches!(request.operation, Verb::Create | Verb::Update) {
         return Ok(());
     }
@@ -79,12 +79,12 @@ fn template<'a>(group: &str, plural: &str, object: &'a Value) -> Option<&'a Valu
 }
 
 /// What the labels of the request's namespace mean, with what is wrong with them.
-fn policy(request: &Request<'_>) -> (Policy, Vec<FieldError>) {
+fn policy(request: &WriteRequest<'_>) -> (Policy, Vec<FieldError>) {
     let namespace = request.snapshot.get(super::namespace::RESOURCE, request.namespace.unwrap_or_default());
     namespace.map_or_else(Default::default, |found| Policy::of_labels(&found.header().labels().collect::<Vec<_>>()))
 }
 
-fn validate_pod(request: &Request<'_>, pod: &Value) -> Result<(), Status> {
+fn validate_pod(request: &WriteRequest<'_>, pod: &Value) -> Result<(), Status> {
     let (policy, errors) = policy(request);
     if errors.is_empty() && policy.is_fully_privileged() {
         return Ok(());
@@ -128,7 +128,7 @@ fn tell(
     }
 }
 
-fn warn_of_template(request: &Request<'_>, template: &Value) {
+fn warn_of_template(request: &WriteRequest<'_>, template: &Value) {
     let (policy, errors) = policy(request);
     if errors.is_empty() && policy.warn.is_privileged() && policy.audit.is_privileged() {
         return;
@@ -164,7 +164,7 @@ fn is_significant(new: &Value, old: &Value) -> bool {
 }
 
 /// 422 about labels of a namespace.
-fn invalid_labels(request: &Request<'_>, errors: &[FieldError]) -> Status {
+fn invalid_labels(request: &WriteRequest<'_>, errors: &[FieldError]) -> Status {
     Status::invalid(Subject { group: &request.kind.group, resource: &request.kind.kind, name: request.name }, errors)
 }
 

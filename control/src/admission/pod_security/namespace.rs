@@ -15,8 +15,8 @@ use super::{
     registry,
 };
 use crate::{
-    admission::Request,
     kinds::reading::entries,
+    request::WriteRequest,
     status::Status,
     store::{Object, Snapshot},
     warnings,
@@ -28,7 +28,7 @@ const MOST_PODS: usize = 3000;
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// Refuses labels that mean nothing; warns of pods that a stricter level forbids.
-pub fn validate(request: &Request<'_>, namespace: &Value) -> Result<(), Status> {
+pub fn validate(request: &WriteRequest<'_>, namespace: &Value) -> Result<(), Status> {
     let labels = &namespace["metadata"]["labels"];
     let old_labels = request.old.map(|old| &old["metadata"]["labels"]);
     if old_labels == Some(labels) {

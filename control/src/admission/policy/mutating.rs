@@ -17,12 +17,12 @@ use crate::{
     admission::{
         access,
         attributes::{Attributes, Operation},
-        deadline,
         expression::Input,
         per_revision::Made,
         reinvocation::{Plugin, Reinvocation},
         versions::Versioned,
     },
+    deadline,
     metrics::AdmissionMetrics,
     status::Status,
 };

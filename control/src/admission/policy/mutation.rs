@@ -12,7 +12,6 @@ use crate::{
         decoded,
         expression::{Conditions, Expression, Input},
     },
-    api::patch,
     cel::{
         self, Value as Cel,
         json::{NotJson, to_json, to_json_within},
@@ -23,6 +22,7 @@ use crate::{
         Kind,
         admissionregistration::scope::{apply_configuration, json_patch},
     },
+    patch,
     status::Status,
 };
 

@@ -5,11 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{claims, device_claims, limits::Scope, pods, services};
-use crate::{
-    admission::{Request, amounts::Amounts},
-    kinds::quantity::Quantity,
-    request::Verb,
-};
+use crate::{admission::amounts::Amounts, kinds::quantity::Quantity, request::Verb, request::WriteRequest};
 
 /// How objects of a resource are measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +97,7 @@ impl Evaluator {
     }
 
     /// Whether a write can take more.
-    pub fn handles(&self, request: &Request<'_>, object: &Value) -> bool {
+    pub fn handles(&self, request: &WriteRequest<'_>, object: &Value) -> bool {
         let update = request.operation == Verb::Update;
         let old = request.old.unwrap_or(&Value::Null);
         match (self, request.subresource) {

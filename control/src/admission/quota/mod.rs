@@ -40,14 +40,12 @@ use serde_json::Value;
 
 pub use self::watch::run;
 use self::{charge::Charged, limits::Quota, measure::Evaluator};
-use super::{
-    Request,
-    amounts::{self, Amounts},
-};
+use super::amounts::{self, Amounts};
 use crate::{
     encode,
     kinds::{Kind, Kinds},
     request::Verb,
+    request::WriteRequest,
     status::Status,
     store::{Amendment, Change, Draft, Expect, Key, Object, Write},
 };
@@ -59,7 +57,7 @@ static KIND: LazyLock<Arc<Kind>> =
     LazyLock::new(|| Kinds::built_in().by_path("", "v1", RESOURCE).expect("ResourceQuota is a built-in kind"));
 
 /// Whether a write is one into a namespace that has quotas.
-pub fn concerns(request: &Request<'_>) -> bool {
+pub fn concerns(request: &WriteRequest<'_>) -> bool {
     let is_write = matches!(request.operation, Verb::Create | Verb::Update);
     let Some(namespace) = request.namespace.filter(|_| is_write) else { return false };
     request.snapshot.count(RESOURCE) > 0
@@ -68,7 +66,7 @@ pub fn concerns(request: &Request<'_>) -> bool {
 
 /// The writes that charge a write to the quotas of its namespace. Refuses what they do not allow as they are now; what
 /// others take meanwhile, the committer sees.
-pub fn charge(request: &Request<'_>, object: &Value) -> Result<Vec<Write>, Status> {
+pub fn charge(request: &WriteRequest<'_>, object: &Value) -> Result<Vec<Write>, Status> {
     let Some(namespace) = request.namespace.filter(|_| concerns(request)) else { return Ok(Vec::new()) };
     let prefix = format!("{namespace}/");
     let stored = request.snapshot.list(RESOURCE, &prefix, None);

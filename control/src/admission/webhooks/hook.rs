@@ -18,12 +18,12 @@ use crate::{
     admission::{
         access,
         attributes::{Attributes, Operation},
-        deadline,
         expression::{Conditions, Input},
         rules::{self, Rule},
         selectors::Selectors,
         versions::Versioned,
     },
+    deadline,
     kinds::{Kind, admissionregistration::scope::KnownNames},
     metrics::{AdmissionMetrics, WebhookCall},
     status::Status,

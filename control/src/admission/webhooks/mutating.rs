@@ -17,9 +17,9 @@ use crate::{
         reinvocation::{Plugin, Reinvocation},
         versions::Versioned,
     },
-    api::patch,
     kinds::Kind,
     metrics::AdmissionMetrics,
+    patch,
     status::Status,
 };
 

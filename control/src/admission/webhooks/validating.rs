@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::hook::Hook;
 use crate::{
-    admission::{attributes::Attributes, deadline, versions::Versioned},
+    admission::{attributes::Attributes, versions::Versioned},
+    deadline,
     kinds::Kind,
     metrics::AdmissionMetrics,
     status::Status,

@@ -21,13 +21,13 @@ mod volume_paths;
 
 use serde_json::Value;
 
-use super::Request;
 use crate::{
     kinds::{
         names,
         reading::{items, number, text},
     },
     request::Verb,
+    request::WriteRequest,
     warnings,
 };
 
@@ -35,7 +35,7 @@ use crate::{
 const MOST_COMPARED: usize = 20_000;
 
 /// Warns the client that is being answered.
-pub fn tell(request: &Request<'_>, object: &Value) {
+pub fn tell(request: &WriteRequest<'_>, object: &Value) {
     if request.subresource.is_some() {
         return of_status(request, object).into_iter().for_each(warnings::add);
     }
@@ -47,7 +47,7 @@ pub fn tell(request: &Request<'_>, object: &Value) {
     of(request, object, created).into_iter().for_each(warnings::add);
 }
 
-fn of(request: &Request<'_>, object: &Value, created: bool) -> Vec<String> {
+fn of(request: &WriteRequest<'_>, object: &Value, created: bool) -> Vec<String> {
     let generation = |object: &Value| object["metadata"]["generation"].clone();
     let changed = created || request.old.is_none_or(|old| generation(old) != generation(object));
     let of_template =
@@ -112,7 +112,7 @@ fn of(request: &Request<'_>, object: &Value, created: bool) -> Vec<String> {
 }
 
 /// Addresses that a status reports.
-fn of_status(request: &Request<'_>, object: &Value) -> Vec<String> {
+fn of_status(request: &WriteRequest<'_>, object: &Value) -> Vec<String> {
     let status = &object["status"];
     match (&*request.kind.group, &*request.kind.kind, request.subresource) {
         ("", "Pod", Some("status")) => ["podIPs", "hostIPs"]

@@ -21,12 +21,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    aggregation::headers,
     api::Status,
     auth::{
         client_certificate::identity_of,
         pki::{Authority, Issued},
     },
+    proxy_headers,
 };
 
 /// Of a connection on which nothing was sent for a while: a log may be silent for an hour, and its node gone.
@@ -102,11 +102,11 @@ impl Agents {
 
     /// Sends `request`, whose URI is a path, and returns the answer with its body still coming.
     pub async fn send(&self, to: &AgentAddress, mut request: Request<Body>) -> Result<Response<Body>, AgentError> {
-        headers::drop_hop_by_hop(request.headers_mut());
+        proxy_headers::drop_hop_by_hop(request.headers_mut());
         *request.version_mut() = http::Version::HTTP_11;
         let mut response = self.exchange(to, request).await?.map(Body::new);
         // The caller may speak HTTP/2, which knows none of them.
-        headers::drop_hop_by_hop(response.headers_mut());
+        proxy_headers::drop_hop_by_hop(response.headers_mut());
         *response.version_mut() = http::Version::default();
         Ok(response)
     }

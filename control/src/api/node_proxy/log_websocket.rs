@@ -23,7 +23,7 @@ use tokio_tungstenite::{
 };
 
 use super::stream_limit::CountedStream;
-use crate::{aggregation::headers, request::ConnectionPermit, upgrade::switched};
+use crate::{proxy_headers, request::ConnectionPermit, upgrade::switched};
 
 /// How long a client may take to close its side after the log's end.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ impl Handshake {
     /// Of a request; nothing where it does not ask for a WebSocket.
     pub fn of(request: Request<Body>) -> Result<Option<Self>, HandshakeError> {
         let (mut parts, _) = request.into_parts();
-        let asked = headers::upgrade(&parts.headers);
+        let asked = proxy_headers::upgrade(&parts.headers);
         let is_websocket = asked.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
         let client = if is_websocket { parts.extensions.remove::<OnUpgrade>() } else { None };
         let Some(client) = client else { return Ok(None) };

@@ -29,8 +29,8 @@ use http::{Method, Request, StatusCode, Uri};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::{
-    aggregation::headers,
     api::object_proxy::ObjectProxy,
+    proxy_headers,
     request::{RequestInfo, Verb, path::PodStream},
     status::{Status, Subject},
     store::Store,
@@ -163,7 +163,7 @@ impl NodeProxy {
             .parse::<Uri>()
             .map_err(|e| Status::bad_request(format!("the path cannot be passed on: {e}")))?;
         // The caller's right to the API is not the agent's business, and its credential must not leave this process.
-        headers::drop_credentials(request.headers_mut());
+        proxy_headers::drop_credentials(request.headers_mut());
         self.agents.send(&agent, request).await.map_err(refused)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     refused,
     stream_limit::CountedStream,
 };
-use crate::{aggregation::headers, status::Status, upgrade::PassedOn};
+use crate::{proxy_headers, status::Status, upgrade::PassedOn};
 
 /// What says how the stream is to be spoken, and nothing of who the client is.
 const PASSED_ON: [HeaderName; 5] = [
@@ -34,7 +34,7 @@ pub async fn pass_on(
     let (mut parts, _) = request.into_parts();
     let passed = PassedOn::take(&mut parts).map_err(|_| Status::bad_request(REQUIRED))?;
     let protocol = passed.protocol.clone().ok_or_else(|| Status::bad_request(REQUIRED))?;
-    headers::drop_credentials(&mut parts.headers);
+    proxy_headers::drop_credentials(&mut parts.headers);
     let mut asked = Request::builder()
         .method(parts.method)
         .uri(path)
@@ -71,7 +71,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(name, value.parse().unwrap());
         }
-        headers::drop_credentials(&mut headers);
+        proxy_headers::drop_credentials(&mut headers);
         let kept = passed_on(&headers);
         let mut kept: Vec<_> =
             kept.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();

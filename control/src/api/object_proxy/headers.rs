@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::links::Links;
-use crate::aggregation::headers::{FORWARDED_URI, add_forwarded_for, drop_credentials, drop_hop_by_hop, upgrade};
+use crate::proxy_headers::{FORWARDED_URI, add_forwarded_for, drop_credentials, drop_hop_by_hop, upgrade};
 
 /// Turns the headers that a client sent into those that the server gets. `path` is that of the request, as it was sent.
 pub fn to_server(headers: &mut HeaderMap, peer: Option<SocketAddr>, path: &str) {

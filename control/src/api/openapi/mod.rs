@@ -11,9 +11,10 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{documents::Document, subresource};
+use super::subresource;
 use crate::{
     aggregation::{self, RemoteSpec, Version3},
+    document::Document,
     kinds::{Kind, Kinds},
 };
 

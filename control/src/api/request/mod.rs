@@ -12,12 +12,12 @@ use bytes::Bytes;
 use self::target::Target;
 use super::Status;
 use crate::{
-    admission::deadline,
+    deadline,
     field_management::manager_name,
     identity::Identity,
     kinds::{Kinds, Storage},
     request::{
-        RequestInfo, Verb,
+        MAX_BODY, RequestInfo, Verb,
         accept::{self, Accepted, Endpoint},
     },
 };
@@ -67,9 +67,6 @@ impl Deref for Call {
         &self.info
     }
 }
-
-/// The largest body taken, as in Kubernetes.
-pub const MAX_BODY: usize = 3 << 20;
 
 /// Reads a whole body, which has as long to come as its request may take afterwards: one that never ends must not keep
 /// its seat.

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use super::{Effect, Subresource, SubresourceKind, View};
 use crate::{
     api::{
-        Api, Status, Subject, patch,
+        Api, Status, Subject,
         request::{Call, body, configuration::configuration},
         response, write,
     },
     custom,
     kinds::{FieldError, Kind, field::go_value, reading::text},
+    patch,
     request::content_type::ContentType,
     schema::Schema,
 };

@@ -18,7 +18,7 @@ use super::{
     watches::frames_of,
 };
 use crate::{
-    admission::deadline,
+    deadline,
     webhook::tests::{Answering, TestServer},
 };
 

@@ -5,12 +5,9 @@ use serde_json::{Value, json};
 
 use super::inquiry::{ask, attributes};
 use crate::{
-    admission::{
-        attributes::{Attributes, Form, Operation},
-        deadline,
-    },
+    admission::attributes::{Attributes, Form, Operation},
     api::{Api, Status, node_proxy::forwarded_ports, request::Call, subresource::connection_kind},
-    warnings,
+    deadline, warnings,
 };
 
 /// Asks about a connection: a stream or a proxied request. Answers with what the client is to be warned of.

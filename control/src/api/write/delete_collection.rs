@@ -17,15 +17,13 @@ use super::{
     pipeline::{Committed, Prepared, outcome_of_commit},
 };
 use crate::{
-    admission::{
-        attributes::{Attributes, Operation},
-        deadline,
-    },
+    admission::attributes::{Attributes, Operation},
     api::{
         Api, Status, StorageLocation,
         read::{self, NoState},
         request::Call,
     },
+    deadline,
     store::Object,
 };
 

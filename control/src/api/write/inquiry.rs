@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     admission::{
-        self,
         attributes::{Attributes, Form, Operation},
         reinvocation::Reinvocation,
         versions::Versioned,
@@ -61,7 +60,7 @@ impl<'a> Inquiry<'a> {
         self,
         api: &'a Api,
         call: &'a Call,
-        request: &admission::Request<'a>,
+        request: &crate::request::WriteRequest<'a>,
         old: Option<Stored<'a>>,
         subresource: Option<&'static Subresource>,
     ) -> Result<Option<Begun<'a>>, Status> {
@@ -103,7 +102,7 @@ impl Begun<'_> {
     /// and what both do once more if these changed anything.
     pub async fn mutate(
         &self,
-        request: &admission::Request<'_>,
+        request: &crate::request::WriteRequest<'_>,
         mut new: Value,
         managers: &mut Cow<'_, str>,
     ) -> Result<Value, Status> {

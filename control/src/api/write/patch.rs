@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        Api, Status, Subject, patch,
+        Api, Status, Subject,
         request::{
             Call,
             body::{self, Unreadable},
@@ -20,6 +20,7 @@ use crate::{
     },
     definitions::conversion,
     kinds::{FieldError, Kind, field::go_value},
+    patch,
     request::content_type::ContentType,
 };
 

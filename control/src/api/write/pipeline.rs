@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{WriteOutcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
-    admission::{self, deadline, namespace},
+    admission::namespace,
     allocation::Claimant,
     api::{
         Api, Status, StorageLocation, Subject,
@@ -25,6 +25,7 @@ use crate::{
     },
     auth::{param_access, rbac::escalation, signer_access},
     custom::{Custom, definition},
+    deadline,
     definitions::ownership,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
@@ -159,8 +160,16 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     };
     let stored = old.map(|old| old.value);
     let segment = subresource.map(|subresource| subresource.segment);
-    let request =
-        admission::Request { operation, kind, namespace, name, subresource: segment, old: stored, identity, snapshot };
+    let request = crate::request::WriteRequest {
+        operation,
+        kind,
+        namespace,
+        name,
+        subresource: segment,
+        old: stored,
+        identity,
+        snapshot,
+    };
     let admission = api.admission();
     let (is_apply, is_mark) = (matches!(ownership, Ownership::Decided(_)), matches!(action, Action::Mark(_)));
     let inquiry = inquiry.begin(api, call, &request, old, subresource)?;

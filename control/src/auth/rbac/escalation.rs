@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::{ALL, Policy, RbacDecision, RoleReference, Rule, covers};
 use crate::{
-    admission::Request,
     auth::{
         attributes::{Attributes, Resource},
         authorizer::Authorizer,
@@ -15,12 +14,13 @@ use crate::{
     identity::{Identity, MASTERS},
     kinds::rbac::GROUP,
     request::Verb,
+    request::WriteRequest,
     status::{Status, Subject},
 };
 
 /// Refuses the write of a role or binding that gives more than its writer has. `new` is what is to be stored; all other
 /// kinds pass.
-pub fn refuse(authorizer: &Authorizer, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+pub fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
     if request.kind.group != GROUP || request.identity.is_in(MASTERS) {
         return Ok(());
     }
@@ -38,7 +38,7 @@ pub fn refuse(authorizer: &Authorizer, request: &Request<'_>, new: &Value) -> Re
 /// Most rules that a refusal names.
 const MOST_SHOWN: usize = 200;
 
-fn refuse_role(policy: &Policy, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+fn refuse_role(policy: &Policy, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
     let plural: &str = &request.kind.plural;
     // A new object has no name in its path.
     let name = if request.operation == Verb::Create { "" } else { request.name };
@@ -63,7 +63,7 @@ fn refuse_role(policy: &Policy, request: &Request<'_>, new: &Value) -> Result<()
     Ok(())
 }
 
-fn refuse_binding(policy: &Policy, request: &Request<'_>, new: &Value) -> Result<(), Status> {
+fn refuse_binding(policy: &Policy, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
     let role = RoleReference::of(new);
     let namespace = request.namespace.unwrap_or_default();
     let known = matches!(role.kind.as_str(), "Role" | "ClusterRole");
@@ -81,7 +81,7 @@ fn refuse_binding(policy: &Policy, request: &Request<'_>, new: &Value) -> Result
 }
 
 /// Refuses rules that the requester does not have.
-fn refuse_rules(policy: &Policy, request: &Request<'_>, rules: &[Rule]) -> Result<(), Status> {
+fn refuse_rules(policy: &Policy, request: &WriteRequest<'_>, rules: &[Rule]) -> Result<(), Status> {
     let identity = request.identity;
     let (own, errors) = policy.rules_of(identity, request.namespace.unwrap_or_default());
     let missing = covers(&own, rules).map_err(|error| Status::forbidden(request.subject(), &error.to_string()))?;

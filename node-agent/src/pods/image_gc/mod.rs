@@ -4,24 +4,25 @@
 //! Unlike the kubelet's, the container runtime may not be the agent's alone: a user's own images on a shared Docker
 //! Engine are left alone. Only what pulls for this node's pods brought is removed (`pulled.rs`), never by force.
 //!
-//! - `policy.rs`: the settings
+//! - `crate::image_gc_policy`: the settings
 //! - `plan.rs`: what goes, and in which order (pure)
 //! - `pulled.rs`: which images are the agent's
 
 mod plan;
-mod policy;
 mod pulled;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use plan::{DiskUsage, ImageHistory};
-pub use policy::{ImageGcPolicy, InvalidImageGcPolicy};
 pub use pulled::{KeptPulls, PulledImages};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, recorder::EventType};
-use crate::runtime::{self, LocalImage};
+use crate::{
+    image_gc_policy::ImageGcPolicy,
+    runtime::{self, LocalImage},
+};
 
 /// As the kubelet's `ImageGCPeriod`.
 const COLLECT_EVERY: Duration = Duration::from_secs(300);
@@ -117,7 +118,8 @@ impl Collector {
         self.context.pulled_images.retain(&images);
         let mut unused = self.history.unused(images, now);
         unused.retain(|image| self.context.pulled_images.contains(image));
-        let (old, rest): (Vec<_>, Vec<_>) = unused.into_iter().partition(|one| self.history.is_too_old(one, &policy, self.began, now));
+        let (old, rest): (Vec<_>, Vec<_>) =
+            unused.into_iter().partition(|one| self.history.is_too_old(one, &policy, self.began, now));
         self.remove(old, u64::MAX, "unused for too long").await.map(drop)?;
         let Some(usage) = self.usage().await? else { return Ok(()) };
         let percent = usage.percent().ok_or(CollectError::NoCapacity)?;

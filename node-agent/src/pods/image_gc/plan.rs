@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::ImageGcPolicy;
-use crate::runtime::LocalImage;
+use crate::{image_gc_policy::ImageGcPolicy, runtime::LocalImage};
 
 /// The file system of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,9 +34,10 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{ImageGcPolicy, Pods, PodsConfig};
+use super::{Pods, PodsConfig};
 use crate::{
     Teardown,
+    image_gc_policy::ImageGcPolicy,
     network::{AttachError, PodNetwork},
     runtime::{Runtime, docker::Docker, fake::FakeRuntime},
     world::{HostPorts, World},

@@ -3,9 +3,7 @@
 
 use serde_json::Value;
 
-use crate::kinds::Kind;
-
-use super::Status;
+use crate::{kinds::Kind, status::Status};
 
 mod merge_list;
 mod operations;

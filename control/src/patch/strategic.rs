@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::merge_list::{in_order, merge_list};
 use crate::{
-    api::Status,
     schema::{Merge, Schema, Type, TypeId, Types},
+    status::Status,
 };
 
 type Object = Map<String, Value>;

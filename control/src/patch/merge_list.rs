@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::strategic::{Known, PATCH, clean, merge_value};
-use crate::api::Status;
+use crate::status::Status;
 
 /// `current` with the items of `patch`, which are one with those that have the same value under `key`. An empty key
 /// means primitives, which are their own keys.
@@ -131,7 +131,7 @@ fn id<'v>(key: &str, item: &'v Value) -> Option<&'v Value> {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::{api::patch::strategic, schema::Schema};
+    use crate::{patch::strategic, schema::Schema};
 
     #[test]
     fn an_item_whose_key_is_null_stands_where_the_patch_has_it() {

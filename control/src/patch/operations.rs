@@ -6,7 +6,7 @@ use json_patch::{AddOperation, Patch, PatchErrorKind, PatchOperation, ReplaceOpe
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{api::Status, schema::decode::MAX_LEVELS};
+use crate::{schema::decode::MAX_LEVELS, status::Status};
 
 /// Kubernetes' `maxJSONPatchOperations`: a longer patch is an attack or a mistake.
 const MAX_OPERATIONS: usize = 10_000;
