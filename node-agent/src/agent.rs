@@ -4,7 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::{
@@ -38,7 +38,6 @@ use crate::{
         self, Membership, RegisterError,
         assignment::Assignment,
         facts::MachineFacts,
-        heartbeat,
         measurements::Measured,
         node_object::{NodeDescription, NodeState},
         renewal::Renewal,
@@ -95,17 +94,18 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         agent_port: config.port,
         max_pods: config.max_pods,
         runtime_version: runtime_version(runtime.as_deref(), last_known.as_ref()).await?,
-        state: NodeState::not_running("the node agent is starting"),
+        state: registration::starting(),
     };
-    let (assignment, registered) =
-        registration::assignment(&member.client, &node, last_known, API_ANSWERS_WITHIN).await?;
-    let pod_cidr = assignment.pod_cidr;
-    tracing::info!(%pod_cidr, %node_ip, registered, "this node's pod subnet");
-
     let supervisor = Supervisor::new();
     if let Some(renewal) = member.renewal.take() {
         supervise_renewal(&supervisor, "client-certificate", renewal);
     }
+    let node = watch::Sender::new(node);
+    let patience = registration::Patience::default();
+    let assignment = registration::assignment(&member.client, &node, last_known, patience, &supervisor).await?;
+    let pod_cidr = assignment.pod_cidr;
+    tracing::info!(%pod_cidr, %node_ip, "this node's pod subnet");
+
     let (world, api_watch) = watch_world(&member.client, &kept.world, &supervisor);
     let subnet =
         supervise_assignment(&supervisor, &config.node_name, assignment, kept.assignment.clone(), world.clone());
@@ -122,9 +122,6 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         // Hooks before pods: a container that starts finds its Services.
         served_or_api_away(&proxy, &world, &api_watch).await?;
     }
-    let (node, changes) = watch::channel(node);
-    let client = member.client.clone();
-    supervisor.spawn("heartbeat", move |stop| heartbeat::run(client.clone(), changes.clone(), registered, stop));
     let (publish_probes, probes) = watch::channel(ProbeResults::default());
     let health = Arc::new(health(&supervisor, &proxy, &network, &dns, &probes, &api_watch));
     let (late, pod_connections) = (LateRoutes::default(), PodConnections::new(pod_cidr));
@@ -341,9 +338,6 @@ fn health(
         .tasks_of(network.supervisor())
         .tasks_of(dns.supervisor())
 }
-
-/// How long a node that can start without the API waits for it first.
-const API_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Where the node's DNS server listens, on the gateway of its pod subnet.
 const DNS_PORT: u16 = 53;

@@ -4,7 +4,10 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use ipnetwork::Ipv4Network;
 
-pub use crate::eviction_thresholds::EvictionThresholds;
+pub use crate::{
+    eviction_thresholds::EvictionThresholds,
+    image_gc_policy::{ImageGcPolicy, InvalidImageGcPolicy},
+};
 
 /// Configuration of one node agent. The names are the same in flags, in `--config` files and here.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Below these a resource is short, which the node's conditions then say.
     pub eviction_hard: EvictionThresholds,
+    /// When images that no container uses are removed.
+    pub image_gc: ImageGcPolicy,
 }
 
 /// How the agent reaches the API.
@@ -88,6 +93,7 @@ impl Config {
             max_pods: 110,
             resolv_conf: "/etc/resolv.conf".into(),
             eviction_hard: EvictionThresholds::default(),
+            image_gc: ImageGcPolicy::default(),
         }
     }
 }

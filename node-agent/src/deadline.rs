@@ -1,5 +1,5 @@
-//! Points in time that lie a given wait ahead. Waits that come from Pods may be any number: these saturate where
-//! `+` would panic.
+//! Points in time that lie a given wait ahead, and answers that must come before one. Waits that come from Pods may be
+//! any number: these saturate where `+` would panic.
 
 use std::time::Duration;
 
@@ -21,12 +21,29 @@ pub fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
+/// The answer of the API, or an error where it does not come within `limit`. The connection is not used again then: one
+/// whose other end went away without a word would not answer for minutes.
+pub async fn answered<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    let late = |_| Err(kube::Error::Service(format!("no answer within {limit:?}").into()));
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(late)
+}
+
 /// Thirty years, as tokio's own: timers round up, so a wait must stay clear of what an `Instant` can hold.
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_is_an_error() {
+        let error = answered::<()>(Duration::from_millis(1), std::future::pending()).await.unwrap_err();
+        assert!(crate::error_chain(&error).contains("no answer within 1ms"), "{error}");
+        assert_eq!(answered(Duration::from_secs(60), async { Ok(7) }).await.unwrap(), 7);
+    }
 
     #[test]
     fn no_wait_is_too_long_to_be_counted() {

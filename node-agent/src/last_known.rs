@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::private_file;
+use crate::{deadline::instant_after, private_file};
 
 /// The file that keeps one `T`. Cloning names the same file.
 #[derive(Debug)]
@@ -121,33 +121,72 @@ impl<T: Serialize + DeserializeOwned> LastKnown<T> {
 
     /// Replaces the file. Durable when this returns. Blocks: call it on a blocking thread.
     pub fn store(&self, value: &T) -> Result<(), LastKnownError> {
+        self.write(value).map(drop)
+    }
+
+    /// As [`LastKnown::store`]; returns the file's size in bytes.
+    fn write(&self, value: &T) -> Result<usize, LastKnownError> {
         let path = || self.path.clone();
         let body = serde_json::to_vec(value).map_err(|source| LastKnownError::Encode { path: path(), source })?;
         let mut bytes = format!("{MAGIC} {} {}\n", self.version, hex::encode(Sha256::digest(&body))).into_bytes();
         bytes.extend(body);
-        private_file::write(&self.path, &bytes).map_err(|source| LastKnownError::Write { path: path(), source })
+        private_file::write(&self.path, &bytes).map_err(|source| LastKnownError::Write { path: path(), source })?;
+        Ok(bytes.len())
     }
 }
 
-/// Between a change and its write: changes that come in this time share the write.
-const DEBOUNCE: Duration = Duration::from_secs(2);
+/// How often a file may be written.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Between a change and its write: changes that come in this time share the write.
+    debounce: Duration,
+    /// Bytes that the file may cost each second in the long run.
+    bytes_per_second: u32,
+}
+
+/// Less than 3 GB each day, however large and busy the cluster.
+const PACE: Pace = Pace { debounce: Duration::from_secs(2), bytes_per_second: 32 * 1024 };
 /// After a write, this many times its duration passes before the next: a large cluster that changes all the time costs
 /// 1 % of a core.
 const PAUSE_FACTOR: u32 = 100;
+/// However long and large writes are: what is kept is at most this much older than what is known.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// Stores `value` of every change of `source` until `stop`, debounced; a change that is pending then is still stored.
+impl Pace {
+    /// How long after a write of `bytes` that took `elapsed` the next may begin.
+    fn pause_after(self, bytes: usize, elapsed: Duration) -> Duration {
+        let by_bytes = Duration::try_from_secs_f64(bytes as f64 / f64::from(self.bytes_per_second));
+        elapsed.saturating_mul(PAUSE_FACTOR).max(by_bytes.unwrap_or(LONGEST_PAUSE)).min(LONGEST_PAUSE)
+    }
+}
+
+/// Stores `value` of every change of `source` until `stop`, debounced and paced by what a write costs; a change that is
+/// pending at the stop is still stored.
 ///
 /// `value` returns `None` for states that must not be kept. Returns early when the source ends.
 pub async fn keep<S, T>(
     file: LastKnown<T>,
-    mut source: watch::Receiver<S>,
+    source: watch::Receiver<S>,
     value: fn(&S) -> Option<T>,
     stop: CancellationToken,
 ) where
     S: Send + Sync + Clone + 'static,
     T: Serialize + DeserializeOwned + 'static,
 {
-    let mut wait = DEBOUNCE;
+    keep_paced(file, source, value, PACE, stop).await;
+}
+
+async fn keep_paced<S, T>(
+    file: LastKnown<T>,
+    mut source: watch::Receiver<S>,
+    value: fn(&S) -> Option<T>,
+    pace: Pace,
+    stop: CancellationToken,
+) where
+    S: Send + Sync + Clone + 'static,
+    T: Serialize + DeserializeOwned + 'static,
+{
+    let mut not_before = Instant::now();
     loop {
         tokio::select! {
             // Pending changes are stored before the stop is seen.
@@ -157,27 +196,31 @@ pub async fn keep<S, T>(
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(not_before.max(instant_after(Instant::now(), pace.debounce))) => {}
         }
         let state = source.borrow_and_update().clone();
         let (file, started) = (file.clone(), Instant::now());
-        let stored = tokio::task::spawn_blocking(move || value(&state).map(|value| file.store(&value))).await;
-        match stored {
-            Ok(None | Some(Ok(()))) => {}
+        let stored = tokio::task::spawn_blocking(move || value(&state).map(|value| file.write(&value))).await;
+        let bytes = match stored {
+            Ok(Some(Ok(bytes))) => bytes,
+            Ok(None) => 0,
             Ok(Some(Err(error))) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "what this node knows is not kept on disk");
+                0
             }
-            Err(error) => tracing::error!(%error, "storing what this node knows ended abnormally"),
-        }
-        wait = started.elapsed().saturating_mul(PAUSE_FACTOR).clamp(DEBOUNCE, LONGEST_WAIT);
+            Err(error) => {
+                tracing::error!(%error, "storing what this node knows ended abnormally");
+                0
+            }
+        };
+        not_before = instant_after(Instant::now(), pace.pause_after(bytes, started.elapsed()));
     }
 }
 
-/// However long writes take: what is kept is at most this much older than what is known.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn file(directory: &Path, version: u32) -> LastKnown<Vec<String>> {
@@ -249,5 +292,37 @@ mod tests {
         stop.cancel();
         keep(file.clone(), receiver, |_| None, stop).await;
         assert_eq!(file.load().unwrap(), Some(7));
+    }
+
+    #[test]
+    fn a_pause_grows_with_the_bytes_and_the_time_of_a_write() {
+        assert_eq!(PACE.pause_after(0, Duration::ZERO), Duration::ZERO);
+        assert_eq!(PACE.pause_after(0, Duration::from_millis(100)), Duration::from_secs(10));
+        assert_eq!(PACE.pause_after(10 << 20, Duration::from_millis(100)), Duration::from_secs(320));
+        assert_eq!(PACE.pause_after(1 << 30, Duration::MAX), LONGEST_PAUSE);
+    }
+
+    #[tokio::test]
+    async fn a_large_state_that_changes_all_the_time_is_stored_no_more_often_than_its_size_allows() {
+        static STORES: AtomicU32 = AtomicU32::new(0);
+        let large = |number: &u32| {
+            STORES.fetch_add(1, Ordering::Relaxed);
+            Some(vec![number.to_string(), "x".repeat(1 << 20)])
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let (sender, receiver) = watch::channel(0_u32);
+        let stop = CancellationToken::new();
+        // A mebibyte each 200 ms.
+        let pace = Pace { debounce: Duration::from_millis(1), bytes_per_second: 5 << 20 };
+        let keeping = tokio::spawn(keep_paced(file(directory.path(), 1), receiver, large, pace, stop.clone()));
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) || STORES.load(Ordering::Relaxed) < 2 {
+            sender.send_modify(|number| *number += 1);
+            tokio::task::yield_now().await;
+        }
+        let (stores, elapsed) = (STORES.load(Ordering::Relaxed), began.elapsed());
+        assert!((stores - 1) * Duration::from_millis(200) <= elapsed, "{stores} in {elapsed:?}");
+        stop.cancel();
+        keeping.await.unwrap();
     }
 }

@@ -14,6 +14,7 @@ mod deadline;
 mod eviction_thresholds;
 mod health;
 mod https;
+mod image_gc_policy;
 mod inspect;
 mod last_known;
 mod network;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::ensure;
 use fairlead_control::features::{Features, GateSetting, VersionSetting};
-use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds};
+use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds, ImageGcPolicy};
 use ipnetwork::Ipv4Network;
 
 /// Settings of every role.
@@ -130,6 +130,19 @@ pub struct NodeArgs {
     /// kubelet's]
     #[arg(long, value_name = "SIGNAL<LIMIT,...")]
     pub eviction_hard: Option<EvictionThresholds>,
+    /// Percent of the images' file system in use from which on unused images that were pulled for pods are removed; 100
+    /// keeps them [default: 85]
+    #[arg(long, value_name = "PERCENT")]
+    pub image_gc_high_threshold: Option<u8>,
+    /// Percent down to which unused images are removed [default: 80]
+    #[arg(long, value_name = "PERCENT")]
+    pub image_gc_low_threshold: Option<u8>,
+    /// Time for which an unused image is kept after it was first seen [default: 2m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub image_minimum_gc_age: Option<Duration>,
+    /// Time after which an unused image is removed however much is free; 0 never [default: 0]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub image_maximum_gc_age: Option<Duration>,
 }
 
 /// What carries Services on a node.
@@ -231,6 +244,14 @@ pub fn agent(
     config.cluster_dns = network.dns;
     config.cluster_domain = network.domain.clone();
     config.eviction_hard = set.eviction_hard.unwrap_or(config.eviction_hard);
+    let images = config.image_gc;
+    config.image_gc = ImageGcPolicy {
+        high_threshold_percent: set.image_gc_high_threshold.unwrap_or(images.high_threshold_percent),
+        low_threshold_percent: set.image_gc_low_threshold.unwrap_or(images.low_threshold_percent),
+        minimum_age: set.image_minimum_gc_age.unwrap_or(images.minimum_age),
+        maximum_age: set.image_maximum_gc_age.unwrap_or(images.maximum_age),
+    };
+    config.image_gc.validate()?;
     Ok(config)
 }
 

@@ -55,5 +55,6 @@ pub fn pods_config(config: &Config, node_ip: Ipv4Addr) -> pods::PodsConfig {
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: config.resolv_conf.clone(),
         max_pods: usize::try_from(config.max_pods).unwrap_or(usize::MAX),
+        image_gc: config.image_gc.clone(),
     }
 }

@@ -80,7 +80,7 @@ impl Link {
 }
 
 /// An IPv4 unicast route of the main table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     /// 0.0.0.0/0 is everything.
     pub destination: Ipv4Network,

@@ -1,11 +1,11 @@
-//! Keeps the kernel's routes, tunnel and masquerade equal to what the World asks for: after every change of the World,
+//! Keeps the kernel's routes, tunnel and masquerade equal to what the World asks for: after every change of its nodes,
 //! and whenever somebody else changes links, addresses, our routes or our table.
 //!
 //! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`],
 //! [`super::docker_user`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -120,7 +120,11 @@ impl NetworkReconciler {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = world.changed() => if changed.is_err() { return },
+                changed = concerning_change(&mut world, &snapshot) => {
+                    if changed.is_err() || stop.run_until_cancelled(tokio::time::sleep(DEBOUNCE)).await.is_none() {
+                        return;
+                    }
+                }
                 () = events.next() => (),
                 () = again => (),
             }
@@ -208,11 +212,14 @@ impl NetworkReconciler {
         let held = self.netlink.routes().await?;
         let ours =
             || held.iter().filter(|route| route.ours && !self.config.pod_cidr.contains(route.destination.network()));
-        for route in wanted.iter().filter(|route| !held.contains(route)) {
+        // A cluster may have thousands of nodes.
+        let is_held: HashSet<&Route> = held.iter().collect();
+        for route in wanted.iter().filter(|route| !is_held.contains(route)) {
             tracing::info!(pods = %route.destination, through = ?route.gateway, "route to another node's pods");
             self.netlink.replace_route(route).await?;
         }
-        for route in ours().filter(|held| prune && !wanted.iter().any(|w| w.destination == held.destination)) {
+        let is_wanted: HashSet<Ipv4Network> = wanted.iter().map(|route| route.destination).collect();
+        for route in ours().filter(|held| prune && !is_wanted.contains(&held.destination)) {
             tracing::info!(pods = %route.destination, "no route any more to another node's pods");
             self.netlink.delete_route(route).await?;
         }
@@ -292,3 +299,49 @@ impl NetworkReconciler {
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
+/// Nodes come in bursts, as a cluster grows: one sync serves all that change in this time.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// Waits until the World differs from `synced` in what the pod network is made from: the nodes, and whether what is not
+/// there may be removed. Changes of Services and endpoints pass by.
+async fn concerning_change(
+    world: &mut watch::Receiver<Arc<World>>,
+    synced: &World,
+) -> Result<(), watch::error::RecvError> {
+    let concerns = |new: &World| !new.nodes.ptr_eq(&synced.nodes) || new.allows_removal() != synced.allows_removal();
+    loop {
+        world.changed().await?;
+        if concerns(&world.borrow_and_update()) {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::world::{Node, ObjectName, Service, ServiceKind};
+
+    #[tokio::test]
+    async fn a_service_wakes_no_sync_and_a_node_or_a_complete_world_does() {
+        let (publish, mut world) = watch::channel(Arc::new(World::default()));
+        let synced = world.borrow().clone();
+        let woken = |world: &mut watch::Receiver<Arc<World>>, synced: &World| {
+            concerning_change(world, synced).now_or_never().is_some()
+        };
+        let mut next = (*synced).clone();
+        for number in 0..100 {
+            let name = ObjectName::new("default", format!("web-{number}"));
+            next.services.insert(name.clone(), Arc::new(Service::new(name, ServiceKind::Headless, vec![])));
+            publish.send_replace(Arc::new(next.clone()));
+            assert!(!woken(&mut world, &synced));
+        }
+        next.nodes.insert("b".into(), Arc::new(Node::from(&k8s_openapi::api::core::v1::Node::default())));
+        publish.send_replace(Arc::new(next.clone()));
+        assert!(woken(&mut world, &synced));
+        publish.send_replace(Arc::new(World { synced: true, ..next.clone() }));
+        assert!(woken(&mut world, &next));
+    }
+}

@@ -18,6 +18,7 @@
 mod act;
 mod admission;
 mod adoption;
+mod api_retry;
 mod backoff;
 mod container_spec;
 mod dispatch;
@@ -26,6 +27,7 @@ mod env;
 mod expand;
 mod host_ports;
 mod image;
+mod image_gc;
 mod kept;
 mod logs;
 mod machine;
@@ -49,6 +51,7 @@ mod stream_targets;
 mod tests;
 mod token;
 mod transition;
+mod volume_limits;
 mod volumes;
 mod worker;
 
@@ -62,6 +65,7 @@ use std::{
 
 use admission::ThisNode;
 use host_ports::HostPortPublisher;
+use image_gc::{KeptPulls, PulledImages};
 use kept::{Kept, KeptPods};
 use kube::Client;
 use machine::Machine;
@@ -75,6 +79,7 @@ use tokio::sync::watch;
 
 use crate::{
     Teardown,
+    image_gc_policy::ImageGcPolicy,
     last_known::{self, LastKnown, LastKnownError},
     network::PodNetwork,
     runtime::{self, Runtime, deadlines::Deadlines},
@@ -100,6 +105,8 @@ pub struct PodsConfig {
     pub resolv_conf: PathBuf,
     /// Others are rejected.
     pub max_pods: usize,
+    /// When unused images are removed.
+    pub image_gc: ImageGcPolicy,
 }
 
 impl PodsConfig {
@@ -122,6 +129,11 @@ impl PodsConfig {
         LastKnown::new(&directory, "allocations", KeptAllocations::VERSION).reading_from(KeptAllocations::OLDEST)
     }
 
+    /// Where is kept which images are the agent's.
+    fn kept_pulls(&self) -> LastKnown<KeptPulls> {
+        LastKnown::new(&self.data_dir.join("node/last-known"), "pulled-images", KeptPulls::VERSION)
+    }
+
     fn seccomp_dir(&self) -> PathBuf {
         self.data_dir.join("seccomp")
     }
@@ -136,6 +148,7 @@ pub(crate) struct Context {
     world: watch::Receiver<Arc<World>>,
     host_ports: HostPortPublisher,
     recorder: Recorder,
+    pulled_images: PulledImages,
     kept: Kept,
     allocations: Allocations,
     objects: Objects,
@@ -165,7 +178,8 @@ impl Context {
 pub struct Pods {
     context: Arc<Context>,
     workers: dispatch::Workers,
-    /// Writes down what the node knows of its pods; ends after `supervisor`, so that the last change is written.
+    /// Writes down what the node knows of its pods, and their events; ends after `supervisor`, so that the last change
+    /// is written.
     keeper: Supervisor,
     supervisor: Supervisor,
     streams: Streams,
@@ -217,7 +231,7 @@ async fn start_with(
     relist_every: Duration,
 ) -> Result<Pods, Error> {
     create_directory(&config.pods_dir())?;
-    let recorder = Recorder::start(client.clone(), &config.node_name);
+    let (recorder, event_writer) = Recorder::new(client.clone(), &config.node_name);
     let last_known = config.last_known();
     let kept = Kept::new(last_known.load_or_warn(), &config.node_name);
     let objects = Objects::new(client.clone(), kept.clone());
@@ -226,6 +240,8 @@ async fn start_with(
     let resources = Requests { cpu: machine.cpus.saturating_mul(1000), memory: machine.memory };
     let allocations = Allocations::load(Capacity { resources, pods: config.max_pods }, config.kept_allocations());
     let host_ports = HostPortPublisher::new(host_ports);
+    let kept_pulls = config.kept_pulls();
+    let pulled_images = PulledImages::new(kept_pulls.load_or_warn());
     let context = Arc::new(Context {
         config,
         client,
@@ -234,6 +250,7 @@ async fn start_with(
         world,
         host_ports,
         recorder,
+        pulled_images,
         kept,
         allocations,
         objects,
@@ -249,8 +266,17 @@ async fn start_with(
     keeper.spawn("last-known-pods", move |stop| {
         last_known::keep(last_known.clone(), snapshots.clone(), kept::Snapshot::to_keep, stop)
     });
+    let pulls = context.pulled_images.snapshots();
+    keeper.spawn("pulled-images", move |stop| {
+        last_known::keep(kept_pulls.clone(), pulls.clone(), |pulls| Some(pulls.clone()), stop)
+    });
+    keeper.spawn("event-recorder", move |stop| event_writer.clone().run(stop));
     let allocations = context.allocations.clone();
     keeper.spawn("allocations", move |stop| allocations.clone().keep(stop));
+    let collected = context.clone();
+    supervisor.spawn("image-gc", move |stop| image_gc::run(collected.clone(), stop));
+    let (limited, running) = (context.clone(), workers.clone());
+    supervisor.spawn("volume-limits", move |stop| volume_limits::run(limited.clone(), running.clone(), stop));
     let (first, dispatched, known) = (Mutex::new(Some(found)), context.clone(), workers.clone());
     supervisor.spawn("pods", move |stop| {
         let (context, workers, found) = (dispatched.clone(), known.clone(), first.lock().take());
@@ -268,7 +294,7 @@ impl Pods {
         logs::router(self.context.clone(), self.workers.clone()).merge(self.streams.router())
     }
 
-    /// The task that writes down what the node knows of its pods.
+    /// The tasks that write down what the node knows of its pods, and their events.
     pub fn keeper(&self) -> &Supervisor {
         &self.keeper
     }
@@ -290,12 +316,12 @@ impl Pods {
         self.streams.shutdown().await;
         self.supervisor.shutdown().await;
         self.keeper.shutdown().await;
-        self.context.recorder.drain().await;
         if teardown == Teardown::Keep {
             return Ok(());
         }
         let config = &self.context.config;
         let forgotten = config.last_known().remove().and_then(|()| config.kept_allocations().remove());
+        let forgotten = forgotten.and_then(|()| config.kept_pulls().remove());
         act::write_taken_down(&self.context, &self.workers.all()).await;
         dispatch::remove_everything(&self.context).await?;
         forgotten.map_err(|source| Error::Forget { source })

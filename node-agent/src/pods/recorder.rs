@@ -1,65 +1,27 @@
-//! Writes events about pods to the API; an event that repeats raises the count of the first. Writes happen in the
-//! background, one after the other, so that no pod waits for them. Events are dropped, with a warning in the log, when
-//! the API does not keep up.
+//! Records events about pods, their containers and this node. They are correlated and written in the background, by a
+//! supervised task, as the kubelet's: no pod waits for them.
 
-use std::collections::HashMap;
+use fairlead_client::recorder::{self, Rate};
+pub use fairlead_client::recorder::{EventType, Writer};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::Client;
 
-use fairlead_client::Api;
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Event, EventSource, ObjectReference, Pod},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
-use kube::{
-    Client,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
-};
-use parking_lot::Mutex;
-use serde_json::json;
-use tokio::{sync::mpsc, task::JoinHandle};
-
-/// Kubernetes' two types of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventType {
-    /// Something that is expected.
-    Normal,
-    /// Something that people should look at.
-    Warning,
-}
-
-/// The queue of events to write.
+/// Hands events to the task that writes them.
 pub struct Recorder {
-    queue: Mutex<Option<mpsc::Sender<Entry>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    events: recorder::Recorder,
+    node: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Entry {
-    pod: Involved,
-    kind: EventType,
-    reason: &'static str,
-    message: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Involved {
-    namespace: String,
-    name: String,
-    uid: String,
-    /// `spec.containers{NAME}`
-    field_path: Option<String>,
-}
-
-const QUEUE: usize = 1024;
-/// Distinct events remembered for counting.
-const REMEMBERED: usize = 1024;
+/// Who reports: pods on fairlead's nodes have the same events as on the kubelet's.
+const COMPONENT: &str = "kubelet";
+/// The kubelet's `eventBurst` and `eventRecordQPS`.
+const RATE: Rate = Rate { burst: 100.0, per_second: 50.0 };
 
 impl Recorder {
-    /// Starts to write the events of `node`.
-    pub fn start(client: Client, node: &str) -> Self {
-        let (queue, entries) = mpsc::channel(QUEUE);
-        let writer = tokio::spawn(write_all(client, node.to_owned(), entries));
-        Self { queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) }
+    /// The recorder of `node`, and what writes its events.
+    pub fn new(client: Client, node: &str) -> (Self, Writer) {
+        let (events, writer) = recorder::recorder(client, Some(node.to_owned()), RATE);
+        (Self { events, node: node.to_owned() }, writer)
     }
 
     /// Records an event about `pod`, or about one of its containers.
@@ -72,103 +34,103 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         let meta = &pod.metadata;
-        let field_path = container.map(|name| {
-            let list = if super::spec::init_containers(pod).any(|container| container.name == name) {
-                "initContainers"
-            } else if super::spec::ephemeral_containers(pod).any(|container| container.name == name) {
-                "ephemeralContainers"
-            } else {
-                "containers"
-            };
-            format!("spec.{list}{{{name}}}")
-        });
-        let pod = Involved {
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
-            uid: meta.uid.clone().unwrap_or_default(),
-            field_path,
-        };
-        let entry = Entry { pod, kind, reason, message: message.into() };
-        if let Some(queue) = &*self.queue.lock()
-            && let Err(error) = queue.try_send(entry)
-        {
-            tracing::warn!(%error, "an event about a pod is dropped");
-        }
-    }
-
-    /// Waits until what was recorded is written, at most a few seconds.
-    pub async fn drain(&self) {
-        self.queue.lock().take();
-        let writer = self.writer.lock().take();
-        if let Some(mut writer) = writer
-            && tokio::time::timeout(std::time::Duration::from_secs(2), &mut writer).await.is_err()
-        {
-            writer.abort();
-        }
-    }
-}
-
-async fn write_all(client: Client, node: String, mut entries: mpsc::Receiver<Entry>) {
-    let mut written: HashMap<Entry, (String, i32)> = HashMap::new();
-    while let Some(entry) = entries.recv().await {
-        let events = Api::<Event>::namespaced(client.clone(), &entry.pod.namespace);
-        let known = written.get(&entry).cloned();
-        match write(&events, &node, &entry, known).await {
-            Ok(recorded) => {
-                if written.len() >= REMEMBERED {
-                    written.clear();
-                }
-                written.insert(entry, recorded);
-            }
-            Err(error) => tracing::debug!(%error, reason = entry.reason, "an event about a pod was not written"),
-        }
-    }
-}
-
-/// Writes a new event, or counts up the one that `known` names; returns its name and count.
-async fn write(
-    events: &Api<Event>,
-    node: &str,
-    entry: &Entry,
-    known: Option<(String, i32)>,
-) -> Result<(String, i32), kube::Error> {
-    let now = Time(Timestamp::now());
-    if let Some((name, count)) = known {
-        let patch = json!({ "count": count.saturating_add(1), "lastTimestamp": now });
-        match events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => return Ok((name, count.saturating_add(1))),
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let Involved { namespace, name, uid, field_path } = entry.pod.clone();
-    let event_name = format!("{name}.{:016x}", rand::random::<u64>());
-    let event = Event {
-        metadata: ObjectMeta {
-            name: Some(event_name.clone()),
-            namespace: Some(namespace.clone()),
-            ..Default::default()
-        },
-        involved_object: ObjectReference {
+        let regarding = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
-            namespace: Some(namespace),
-            name: Some(name),
-            uid: Some(uid),
-            field_path,
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            field_path: container.map(|name| field_path(pod, name)),
             resource_version: None,
-        },
-        type_: Some(format!("{:?}", entry.kind)),
-        reason: Some(entry.reason.to_owned()),
-        message: Some(entry.message.clone()),
-        count: Some(1),
-        first_timestamp: Some(now.clone()),
-        last_timestamp: Some(now),
-        source: Some(EventSource { component: Some("kubelet".to_owned()), host: Some(node.to_owned()) }),
-        reporting_component: Some("kubelet".to_owned()),
-        reporting_instance: Some(node.to_owned()),
-        ..Default::default()
+        };
+        self.events.record(COMPONENT, regarding, kind, reason, message);
+    }
+
+    /// Records an event about this node.
+    pub fn record_node(&self, kind: EventType, reason: &'static str, message: impl Into<String>) {
+        let regarding = ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(self.node.clone()),
+            // As the kubelet's: `kubectl describe node` looks for events with the name for a uid.
+            uid: Some(self.node.clone()),
+            ..Default::default()
+        };
+        self.events.record(COMPONENT, regarding, kind, reason, message);
+    }
+}
+
+/// `spec.containers{NAME}`, in the list that has the container.
+fn field_path(pod: &Pod, name: &str) -> String {
+    let list = if super::spec::init_containers(pod).any(|container| container.name == name) {
+        "initContainers"
+    } else if super::spec::ephemeral_containers(pod).any(|container| container.name == name) {
+        "ephemeralContainers"
+    } else {
+        "containers"
     };
-    events.create(&PostParams::default(), &event).await?;
-    Ok((event_name, 1))
+    format!("spec.{list}{{{name}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
+
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::supervise::Supervisor;
+
+    /// A client whose first request panics, and the events that the others write.
+    fn client_that_panics_first() -> (Client, mpsc::UnboundedReceiver<Value>) {
+        let (written, events) = mpsc::unbounded_channel();
+        let has_panicked = Arc::new(AtomicBool::new(false));
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (written, panics) = (written.clone(), !has_panicked.swap(true, Ordering::Relaxed));
+            async move {
+                assert!(!panics, "told to panic");
+                let body = request.into_body().collect().await?.to_bytes();
+                written.send(serde_json::from_slice(&body)?)?;
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(http::Response::new(Body::from(body.to_vec())))
+            }
+        });
+        (Client::new(service, "default"), events)
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_is_started_again_and_writes_what_comes_then() {
+        let (client, mut events) = client_that_panics_first();
+        let (recorder, writer) = Recorder::new(client, "n1");
+        let supervisor = Supervisor::with_first_delay(Duration::from_millis(1));
+        supervisor.spawn("event-recorder", move |stop| writer.clone().run(stop));
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "namespace": "a", "name": "web", "uid": "u" },
+            "spec": { "containers": [{ "name": "app" }] },
+        }))
+        .unwrap();
+        recorder.record(&pod, None, EventType::Normal, "Lost", "with the panic");
+        recorder.record(&pod, Some("app"), EventType::Warning, "BackOff", "again");
+        recorder.record_node(EventType::Warning, "ImageGCFailed", "no");
+        let next = tokio::time::timeout(Duration::from_secs(20), events.recv());
+        let event = next.await.expect("an event in time").unwrap();
+        assert_eq!(
+            (&event["reason"], &event["count"], &event["type"]),
+            (&json!("BackOff"), &json!(1), &json!("Warning"))
+        );
+        assert_eq!(event["involvedObject"]["fieldPath"], "spec.containers{app}");
+        assert_eq!(event["source"], json!({ "component": "kubelet", "host": "n1" }));
+        let event = events.recv().await.unwrap();
+        let node = json!({ "kind": "Node", "name": "n1", "uid": "n1" });
+        assert_eq!((&event["involvedObject"], &event["metadata"]["namespace"]), (&node, &json!("default")));
+        assert_eq!(supervisor.tasks()[0].restarts, 1);
+        supervisor.shutdown().await;
+    }
 }

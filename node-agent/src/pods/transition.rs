@@ -16,7 +16,8 @@ use super::{
     resize::Amounts,
     spec,
     state::{
-        ContainerState, EndedInstance, Finish, ImageState, Instance, PodState, Retry, Sandbox, Termination, Volumes,
+        ContainerState, Ended, EndedInstance, Finish, ImageState, Instance, PodState, Retry, Sandbox, Termination,
+        Volumes,
     },
 };
 use crate::runtime::{Container, Exit, Role, State};
@@ -39,6 +40,14 @@ impl PodState {
             }
             Some(_) => {}
         }
+    }
+
+    /// The node ends the pod: what runs is killed a moment later, whatever grace period it has.
+    pub fn evict(&mut self, ended: Ended, now: Timestamp) {
+        /// As the kubelet's `immediateEvictionGracePeriodSeconds`.
+        const GRACE: Duration = Duration::from_secs(1);
+        self.termination = Some(Termination { grace: GRACE, deadline: timestamp_after(now, GRACE) });
+        self.ended = Some(ended);
     }
 
     /// Notes that `action` is under way, so that it is not planned again.

@@ -16,20 +16,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::node_object::NodeDescription;
-use crate::deadline::instant_after;
+use crate::deadline::{answered, instant_after};
 
 /// As the kubelet: a Lease of 40 s renewed every 10, the status written again every 5 minutes.
 const LEASE_SECONDS: i32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const STATUS_EVERY: Duration = Duration::from_secs(300);
-
-/// The answer, or an error where it does not come within `limit`. The connection is not used again then: one whose
-/// other end went away without a word would not answer for minutes, and the node would count as lost although the
-/// control service is back.
-async fn answered<T>(limit: Duration, answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
-    let late = |_| Err(kube::Error::Service(format!("no answer within {limit:?}").into()));
-    tokio::time::timeout(limit, answer).await.unwrap_or_else(late)
-}
 
 /// Makes the Node object where it is missing and writes its labels and status.
 pub async fn register(client: &Client, node: &NodeDescription) -> Result<(), kube::Error> {

@@ -43,7 +43,8 @@ fn logged<T>(what: &str, read: procfs::ProcResult<T>) -> Option<T> {
     read.inspect_err(|error| tracing::warn!(%error, what, "cannot measure this node")).ok()
 }
 
-fn file_system(path: &Path) -> Option<FileSystem> {
+/// How full the file system that holds `path` is; `None`, with a warning in the log, where it does not tell.
+pub fn file_system(path: &Path) -> Option<FileSystem> {
     let found = nix::sys::statvfs::statvfs(path);
     let found =
         found.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "cannot measure a file system"));

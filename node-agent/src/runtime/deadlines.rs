@@ -6,13 +6,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures::stream::BoxStream;
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Process,
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LocalImage, LogChunk, LogOptions, Process,
     ResourceUpdate, Runtime, SandboxSpec, StreamOptions, Summary,
 };
 
 /// For calls that change or read one thing. Generous: a loaded machine is slow rather than broken.
 const CALL: Duration = Duration::from_secs(120);
-/// For a start, with the wait for its turn: the runtime bounds how many it makes at once.
+/// For a start, with the wait for its turn: the runtime bounds how many it makes at once. For the removal of an image,
+/// too, whose files may be many.
 const START: Duration = Duration::from_secs(600);
 /// For a whole pull, of any image.
 const PULL: Duration = Duration::from_secs(3600);
@@ -60,6 +61,14 @@ impl Runtime for Deadlines {
 
     async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Image, Error> {
         within(self.pull, "pull the image", self.inner.pull(reference, credentials)).await
+    }
+
+    async fn images(&self) -> Result<Vec<LocalImage>, Error> {
+        within(self.call, "list the images", self.inner.images()).await
+    }
+
+    async fn remove_image(&self, image: &LocalImage) -> Result<bool, Error> {
+        within(self.start, "remove the image", self.inner.remove_image(image)).await
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error> {

@@ -1,6 +1,10 @@
 //! A runtime in memory for tests: containers are entries in a map, and misbehave on demand.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use futures::{StreamExt, stream::BoxStream};
 use jiff::Timestamp;
@@ -8,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
 use super::{
-    Container, ContainerOwner, ContainerSpec, Credentials, Error, Event, ExecResult, Exit, Image, ImageUser, LogChunk,
-    LogOptions, Process, ResourceUpdate, Role, Runtime, SandboxSpec, State, StreamOptions, Summary,
-    fake_process::FakeProcesses,
+    Container, ContainerOwner, ContainerSpec, Credentials, Error, Event, ExecResult, Exit, Image, ImageUser,
+    LocalImage, LogChunk, LogOptions, Process, ResourceUpdate, Role, Runtime, SandboxSpec, State, StreamOptions,
+    Summary, fake_process::FakeProcesses,
 };
 
 /// How the runtime misbehaves, once for each that is put.
@@ -41,6 +45,16 @@ struct Inner {
     faults: Vec<Fault>,
     calls: Vec<(&'static str, String)>,
     is_mute: bool,
+    ends_event_streams: bool,
+    images: Vec<LocalImage>,
+    holds_images: bool,
+}
+
+/// What names of images in the registry begin with; their ids are their names.
+pub const REGISTRY: &str = "registry/";
+
+fn image(reference: &str) -> Image {
+    Image { id: "fake://image".into(), user: ImageUser::Uid(0), engine_id: reference.into() }
 }
 
 impl Default for FakeRuntime {
@@ -63,6 +77,27 @@ impl FakeRuntime {
     /// Sends no events from now on.
     pub fn stop_events(&self) {
         self.inner.lock().is_mute = true;
+    }
+
+    /// Whether each stream of events ends at once from now on.
+    pub fn end_event_streams(&self, ends: bool) {
+        self.inner.lock().ends_event_streams = ends;
+    }
+
+    /// An image that is there, whoever brought it.
+    pub fn add_image(&self, id: &str, tag: &str, size_bytes: u64) {
+        let tags = BTreeSet::from([tag.to_owned()]);
+        self.inner.lock().images.push(LocalImage { id: id.into(), tags, size_bytes, is_used: false });
+    }
+
+    /// The images that were added or pulled, and not removed, in that order.
+    pub fn local_images(&self) -> Vec<LocalImage> {
+        self.inner.lock().images.clone()
+    }
+
+    /// Whether removals of images fail from now on.
+    pub fn hold_images(&self, holds: bool) {
+        self.inner.lock().holds_images = holds;
     }
 
     /// Calls of this name so far: what each was about.
@@ -165,16 +200,46 @@ impl Runtime for FakeRuntime {
         Ok("fake://1".into())
     }
 
+    async fn image_dir(&self) -> Result<Option<PathBuf>, Error> {
+        Ok(Some("/".into()))
+    }
+
     async fn prepare(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    async fn image(&self, _: &str) -> Result<Option<Image>, Error> {
-        Ok(Some(Image { id: "fake://image".into(), engine_id: "image".into(), user: ImageUser::Uid(0) }))
+    /// Every image is there, but for those of the registry that were not pulled.
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Error> {
+        let is_here = |image: &LocalImage| image.tags.contains(reference);
+        let is_absent = reference.starts_with(REGISTRY) && !self.inner.lock().images.iter().any(is_here);
+        Ok((!is_absent).then(|| image(reference)))
     }
 
     async fn pull(&self, reference: &str, _: Option<&Credentials>) -> Result<Image, Error> {
-        Err(Error::NotFound { what: reference.into() })
+        self.called("pull", reference).await;
+        if !reference.starts_with(REGISTRY) {
+            return Err(Error::NotFound { what: reference.into() });
+        }
+        if self.image(reference).await?.is_none() {
+            self.add_image(reference, reference, 1 << 20);
+        }
+        Ok(image(reference))
+    }
+
+    /// Those that were added or pulled; used by the containers that name them.
+    async fn images(&self) -> Result<Vec<LocalImage>, Error> {
+        let inner = self.inner.lock();
+        let is_used = |image: &LocalImage| inner.containers.values().any(|one| one.image_id == image.id);
+        Ok(inner.images.iter().map(|image| LocalImage { is_used: is_used(image), ..image.clone() }).collect())
+    }
+
+    async fn remove_image(&self, image: &LocalImage) -> Result<bool, Error> {
+        self.called("remove_image", &image.id).await;
+        if self.inner.lock().holds_images {
+            return Err(Error::Refused { operation: "remove the image", message: "read-only file system".into() });
+        }
+        self.inner.lock().images.retain(|one| one.id != image.id);
+        Ok(true)
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error> {
@@ -184,7 +249,11 @@ impl Runtime for FakeRuntime {
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, Error> {
         self.called("create_container", name(&spec.owner)).await;
-        Ok(self.create(spec.owner.clone()))
+        let id = self.create(spec.owner.clone());
+        if let Some(container) = self.inner.lock().containers.get_mut(&id) {
+            container.image_id.clone_from(&spec.image);
+        }
+        Ok(id)
     }
 
     async fn start(&self, id: &str) -> Result<(), Error> {
@@ -287,6 +356,10 @@ impl Runtime for FakeRuntime {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>, Error> {
+        self.called("events", "").await;
+        if self.inner.lock().ends_event_streams {
+            return Ok(futures::stream::empty().boxed());
+        }
         let events = tokio_stream::wrappers::BroadcastStream::new(self.events.subscribe());
         Ok(events.filter_map(|event| futures::future::ready(event.ok())).boxed())
     }

@@ -15,7 +15,7 @@ mod process;
 mod sandbox_image;
 mod spec;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -55,6 +55,13 @@ pub trait Runtime: Send + Sync {
 
     /// Brings the image from its registry, even where one of that name is here.
     async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Image, Error>;
+
+    /// All local images, whoever brought them.
+    async fn images(&self) -> Result<Vec<LocalImage>, Error>;
+
+    /// Removes the image under the names that it had when it was listed. `false` where something uses it: then it
+    /// stays. Not an error where there is none.
+    async fn remove_image(&self, image: &LocalImage) -> Result<bool, Error>;
 
     /// Creates, but does not start, a sandbox; returns its id. One of the same name from before is replaced.
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error>;
@@ -125,6 +132,19 @@ pub struct Image {
     pub engine_id: String,
     /// Whom its containers run as, unless their spec says otherwise.
     pub user: ImageUser,
+}
+
+/// What a list says of a local image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalImage {
+    /// The runtime's own name for it: `sha256:…`.
+    pub id: String,
+    /// Names with a tag, such as `hello:v1`; none where another image has taken them.
+    pub tags: BTreeSet<String>,
+    /// With all its layers, also those that other images share.
+    pub size_bytes: u64,
+    /// A container is made from it, running or not, of whomever.
+    pub is_used: bool,
 }
 
 /// Access to a registry.

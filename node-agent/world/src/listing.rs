@@ -8,10 +8,10 @@ use super::ObjectName;
 
 /// What of the objects `K` is kept.
 pub(super) trait Keep<K> {
-    /// Adds the object, or replaces an earlier version of it.
-    fn put(&mut self, object: &K);
-    /// Forgets `name`; nothing where it is not kept.
-    fn remove(&mut self, name: &ObjectName);
+    /// Adds the object, or replaces an earlier version of it. Whether that changed what is kept.
+    fn put(&mut self, object: &K) -> bool;
+    /// Forgets `name`; nothing where it is not kept. Whether that changed what is kept.
+    fn remove(&mut self, name: &ObjectName) -> bool;
     /// All that are kept.
     fn names(&self) -> Vec<ObjectName>;
 }
@@ -32,19 +32,25 @@ impl Listing {
 
     /// Applies `event` to what is kept. A list in progress removes nothing until it is complete, so a watch that is
     /// interrupted and lists again removes nothing in between.
-    pub fn follow<K: kube::Resource<DynamicType = ()>>(&mut self, event: Event<K>, kept: &mut impl Keep<K>) {
+    ///
+    /// Returns whether anything changed: what is kept, or that the first list is complete.
+    pub fn follow<K: kube::Resource<DynamicType = ()>>(&mut self, event: Event<K>, kept: &mut impl Keep<K>) -> bool {
         match event {
-            Event::Init => self.seen.clear(),
+            Event::Init => {
+                self.seen.clear();
+                false
+            }
             Event::InitApply(object) => {
                 self.seen.insert(ObjectName::of(object.meta()));
-                kept.put(&object);
+                kept.put(&object)
             }
             Event::InitDone => {
                 let seen = std::mem::take(&mut self.seen);
+                let mut changed = !std::mem::replace(&mut self.complete_once, true);
                 for gone in kept.names().iter().filter(|name| !seen.contains(name)) {
-                    kept.remove(gone);
+                    changed |= kept.remove(gone);
                 }
-                self.complete_once = true;
+                changed
             }
             Event::Apply(object) => kept.put(&object),
             Event::Delete(object) => kept.remove(&ObjectName::of(object.meta())),
@@ -61,13 +67,13 @@ mod tests {
     use super::*;
 
     impl Keep<ConfigMap> for BTreeMap<ObjectName, String> {
-        fn put(&mut self, object: &ConfigMap) {
+        fn put(&mut self, object: &ConfigMap) -> bool {
             let version = object.metadata.resource_version.clone().unwrap_or_default();
-            self.insert(ObjectName::of(&object.metadata), version);
+            self.insert(ObjectName::of(&object.metadata), version.clone()) != Some(version)
         }
 
-        fn remove(&mut self, name: &ObjectName) {
-            BTreeMap::remove(self, name);
+        fn remove(&mut self, name: &ObjectName) -> bool {
+            BTreeMap::remove(self, name).is_some()
         }
 
         fn names(&self) -> Vec<ObjectName> {
@@ -111,6 +117,15 @@ mod tests {
         listing.follow(Event::<ConfigMap>::Init, &mut kept);
         listing.follow(Event::<ConfigMap>::InitDone, &mut kept);
         assert!(kept.is_empty());
+    }
+
+    #[test]
+    fn a_list_that_names_the_same_changes_nothing_but_that_the_first_is_complete() {
+        let (mut listing, mut kept) = (Listing::default(), BTreeMap::new());
+        let list = || [Event::Init, Event::InitApply(object("a", "1")), Event::InitDone];
+        let mut follow = || list().map(|event| listing.follow(event, &mut kept));
+        assert_eq!(follow(), [false, true, true]);
+        assert_eq!(follow(), [false, false, false]);
     }
 
     #[test]

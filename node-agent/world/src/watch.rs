@@ -17,7 +17,8 @@ use super::{
     writer::{WorldChange, Writer},
 };
 
-/// Watches Services, EndpointSlices and Nodes until `stop`, publishing a snapshot after every burst of events.
+/// Watches Services, EndpointSlices and Nodes until `stop`, publishing a snapshot after every burst of events that
+/// changed something: heartbeats of Nodes and lists of what is known wake nobody.
 ///
 /// Nothing is published before the first list of every kind is complete. A failing watch is retried with back-off for
 /// as long as it takes; meanwhile the last snapshot stands.
@@ -43,8 +44,7 @@ pub async fn run(
         let mut take = |event: Watched| match event {
             Watched::WorldChange(change) => {
                 health.send_if_modified(|health| health.recovered(change.kind()));
-                writer.apply(change);
-                changed = true;
+                changed |= writer.apply(change);
             }
             Watched::Failed { kind, error } => health.send_modify(|health| health.failed(kind, error, Instant::now())),
         };

@@ -39,20 +39,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Applies one watch event.
-    pub fn apply(&mut self, change: WorldChange) {
+    /// Applies one watch event. Whether the snapshot differs now in more than its revision.
+    pub fn apply(&mut self, change: WorldChange) -> bool {
         match change {
             WorldChange::Service(event) => {
                 self.draft.note_revision(&event);
-                self.services.follow(*event, &mut self.draft);
+                self.services.follow(*event, &mut self.draft)
             }
             WorldChange::Slice(event) => {
                 self.draft.note_revision(&event);
-                self.slices.follow(*event, &mut self.draft);
+                self.slices.follow(*event, &mut self.draft)
             }
             WorldChange::Node(event) => {
                 self.draft.note_revision(&event);
-                self.nodes.follow(*event, &mut self.draft);
+                self.nodes.follow(*event, &mut self.draft)
             }
         }
     }
@@ -81,21 +81,24 @@ impl Draft {
 }
 
 impl Keep<core::Service> for Draft {
-    fn put(&mut self, object: &core::Service) {
+    fn put(&mut self, object: &core::Service) -> bool {
         let name = ObjectName::of(&object.metadata);
-        match Service::try_from(object) {
-            Ok(service) => {
-                self.world.services.insert(name, Arc::new(service));
-            }
+        let service = match Service::try_from(object) {
+            Ok(service) => service,
             Err(error) => {
                 tracing::warn!(service = %name, %error, "cannot use this Service");
-                self.world.services.remove(&name);
+                return Keep::<core::Service>::remove(self, &name);
             }
+        };
+        if self.world.services.get(&name).is_some_and(|held| **held == service) {
+            return false;
         }
+        self.world.services.insert(name, Arc::new(service));
+        true
     }
 
-    fn remove(&mut self, name: &ObjectName) {
-        self.world.services.remove(name);
+    fn remove(&mut self, name: &ObjectName) -> bool {
+        self.world.services.remove(name).is_some()
     }
 
     fn names(&self) -> Vec<ObjectName> {
@@ -104,7 +107,7 @@ impl Keep<core::Service> for Draft {
 }
 
 impl Keep<discovery::EndpointSlice> for Draft {
-    fn put(&mut self, object: &discovery::EndpointSlice) {
+    fn put(&mut self, object: &discovery::EndpointSlice) -> bool {
         let name = ObjectName::of(&object.metadata);
         let slice = match EndpointSlice::try_from(object) {
             Ok(slice) => slice,
@@ -118,17 +121,23 @@ impl Keep<discovery::EndpointSlice> for Draft {
         if self.service_of_slice.get(&name).is_some_and(|service| *service != slice.service) {
             Keep::<discovery::EndpointSlice>::remove(self, &name);
         }
+        let held = self.world.slices.get(&slice.service).and_then(|slices| slices.get(&slice.name));
+        if held.is_some_and(|held| **held == slice) {
+            return false;
+        }
         self.service_of_slice.insert(name, slice.service.clone());
         self.world.slices.entry(slice.service.clone()).or_default().insert(slice.name.clone(), Arc::new(slice));
+        true
     }
 
-    fn remove(&mut self, name: &ObjectName) {
-        let Some(service) = self.service_of_slice.remove(name) else { return };
-        let Some(slices) = self.world.slices.get_mut(&service) else { return };
+    fn remove(&mut self, name: &ObjectName) -> bool {
+        let Some(service) = self.service_of_slice.remove(name) else { return false };
+        let Some(slices) = self.world.slices.get_mut(&service) else { return false };
         slices.remove(&name.name);
         if slices.is_empty() {
             self.world.slices.remove(&service);
         }
+        true
     }
 
     fn names(&self) -> Vec<ObjectName> {
@@ -138,16 +147,17 @@ impl Keep<discovery::EndpointSlice> for Draft {
 
 impl Keep<core::Node> for Draft {
     /// A Node is replaced only where a field that the World keeps changed: heartbeats must not wake every reader.
-    fn put(&mut self, object: &core::Node) {
+    fn put(&mut self, object: &core::Node) -> bool {
         let node = Node::from(object);
         let same = self.world.nodes.get(&node.name).is_some_and(|old| old.same_but_for_revision(&node));
         if !same {
             self.world.nodes.insert(node.name.clone(), Arc::new(node));
         }
+        !same
     }
 
-    fn remove(&mut self, name: &ObjectName) {
-        self.world.nodes.remove(&name.name);
+    fn remove(&mut self, name: &ObjectName) -> bool {
+        self.world.nodes.remove(&name.name).is_some()
     }
 
     fn names(&self) -> Vec<ObjectName> {
@@ -216,6 +226,51 @@ mod tests {
         let left: Vec<_> = writer.world().services.keys().map(ToString::to_string).collect();
         assert_eq!(left, ["default/b"]);
         assert_eq!(writer.world().slices.len(), 1);
+    }
+
+    fn node(revision: u64, pod_cidr: &str) -> WorldChange {
+        let node: core::Node = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "a", "resourceVersion": revision.to_string()},
+            "spec": {"podCIDR": pod_cidr},
+            "status": {"conditions": [{"type": "Ready", "status": "True", "message": revision.to_string()}]}
+        }))
+        .expect("a Node");
+        WorldChange::Node(Box::new(Event::Apply(node)))
+    }
+
+    #[test]
+    fn a_heartbeat_of_a_node_is_no_change_and_leaves_the_nodes_as_they_are() {
+        let mut writer = Writer::default();
+        assert!(writer.apply(node(1, "10.244.1.0/24")));
+        let before = writer.world();
+        assert!(!writer.apply(node(2, "10.244.1.0/24")));
+        assert!(writer.world().nodes.ptr_eq(&before.nodes));
+        assert_eq!(writer.world().revision, 2, "the next snapshot contains it");
+        assert!(writer.apply(node(3, "10.244.2.0/24")));
+        assert!(!writer.world().nodes.ptr_eq(&before.nodes));
+    }
+
+    #[test]
+    fn a_list_of_what_is_known_is_no_change_and_a_new_version_is_one() {
+        let mut writer = Writer::default();
+        let objects = || (service("a", "10.96.0.1", 1), slice("a-1", "a", "10.244.0.2"));
+        let list = |writer: &mut Writer| {
+            let (service, slice) = objects();
+            [
+                WorldChange::Service(Box::new(Event::Init)),
+                WorldChange::Service(Box::new(Event::InitApply(service))),
+                WorldChange::Service(Box::new(Event::InitDone)),
+                WorldChange::Slice(Box::new(Event::Init)),
+                WorldChange::Slice(Box::new(Event::InitApply(slice))),
+                WorldChange::Slice(Box::new(Event::InitDone)),
+            ]
+            .map(|change| writer.apply(change))
+        };
+        assert_eq!(list(&mut writer), [false, true, true, false, true, true]);
+        assert_eq!(list(&mut writer), [false; 6]);
+        assert!(writer.apply(WorldChange::Service(Box::new(Event::Apply(service("a", "10.96.0.1", 2))))));
+        assert!(writer.apply(WorldChange::Slice(Box::new(Event::Delete(slice("a-1", "a", "10.244.0.2"))))));
+        assert!(!writer.apply(WorldChange::Slice(Box::new(Event::Delete(slice("a-1", "a", "10.244.0.2"))))));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use self::{
     service_account_tokens::{SignToken, TokenOf},
 };
 use crate::{
-    engine::{QueueStats, Recorder, Tasks},
+    engine::{QueueStats, Recorder, Tasks, start_recorder},
     objects::informers::Informers,
     supervise::TaskStatus,
 };
@@ -108,7 +108,7 @@ pub fn start(
 ) -> Controllers {
     let tasks = Arc::new(Tasks::default());
     let informers = Arc::new(Informers::default());
-    let recorder = Recorder::start(client.clone(), &tasks);
+    let recorder = start_recorder(client.clone(), &tasks);
     let (kinds, currency) = served::start(&client, [kinds_changed, others_changed], &tasks);
     let context = Context { client, config, informers: informers.clone(), recorder, kinds, currency };
     certificate_signing::start(&context, &tasks);

@@ -151,7 +151,7 @@ mod tests {
         let events = [Event::Init].into_iter().chain(nodes).chain([Event::InitDone]);
         informer.clone().run(futures::stream::iter(events.map(Ok)), CancellationToken::new()).await;
         let controller = Controller {
-            recorder: Recorder::start(client.clone(), tasks),
+            recorder: crate::engine::start_recorder(client.clone(), tasks),
             client,
             nodes: informer,
             cluster: "10.244.0.0/24".parse().expect("a network"),

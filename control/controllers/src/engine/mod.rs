@@ -8,9 +8,8 @@
 //! - `queue`: keys that wait, their timers and back-off; `work` drains it; `startup` ties informers, queue and worker
 //!   together
 //! - `tasks`: supervised tasks; `deadline`: moments that cannot overflow; `histogram`: durations counted for `/metrics`
-//! - `recorder` writes Events, `correlate` decides which
+//! - `recorder` writes Events
 
-mod correlate;
 mod deadline;
 mod histogram;
 mod informer;
@@ -27,7 +26,7 @@ pub use histogram::{AtomicHistogram, BOUNDS as HISTOGRAM_BOUNDS, HistogramSnapsh
 pub use informer::{Informer, ObjectChange, Synced};
 pub use key::Key;
 pub use queue::{QueueStats, Taken, WorkQueue};
-pub use recorder::{EventType, Recorder, reference};
+pub use recorder::{EventType, Recorder, reference, start_recorder};
 pub use startup::Startup;
 pub use tasks::Tasks;
 pub use work::{Failure, Outcome, api_code, is_gone_or_taken, is_namespace_terminating, unless_gone, work};

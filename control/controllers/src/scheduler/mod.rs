@@ -46,7 +46,7 @@ use self::{
     stats::SchedulerCounters,
 };
 use crate::{
-    engine::{Deadline, Recorder, Tasks},
+    engine::{Deadline, Recorder, Tasks, start_recorder},
     objects::informers::Informers,
     supervise::TaskStatus,
 };
@@ -72,7 +72,7 @@ pub struct Scheduler {
 /// [`Scheduler::shutdown`].
 pub fn start(client: Client, informers: &Informers) -> Scheduler {
     let tasks = Tasks::default();
-    let recorder = Recorder::start(client.clone(), &tasks);
+    let recorder = start_recorder(client.clone(), &tasks);
     let events = EventMapper::start(informers);
     let counters = Arc::new(SchedulerCounters::default());
     let shared = counters.clone();

@@ -11,7 +11,7 @@ use crate::{
         recorder::EventType,
         spec,
     },
-    runtime::{Credentials, Image},
+    runtime::{self, Credentials, Image},
 };
 
 /// Gets the image of `container`: the local one, or from its registry.
@@ -57,13 +57,22 @@ async fn resolve(
     context.recorder.record(pod, Some(container), EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
     let credentials = credentials(context, pod, image).await;
     let began = std::time::Instant::now();
-    let pulled = context
-        .runtime
-        .pull(image, credentials.as_ref())
+    let pulled = pull(context, image, credentials.as_ref())
         .await
         .map_err(|error| Failure::new("ErrImagePull", error.chain()))?;
     let message = format!("Successfully pulled image {image:?} in {:.3?}", began.elapsed());
     context.recorder.record(pod, Some(container), EventType::Normal, "Pulled", message);
+    Ok(pulled)
+}
+
+/// Pulls `image`, and notes what that brought: the agent may remove it once nothing uses it.
+async fn pull(context: &Context, image: &str, credentials: Option<&Credentials>) -> Result<Image, runtime::Error> {
+    let before = context.runtime.images().await?;
+    let pulled = context.runtime.pull(image, credentials).await?;
+    match context.runtime.images().await {
+        Ok(after) => context.pulled_images.note(&pulled.engine_id, &before, &after),
+        Err(error) => tracing::warn!(image, error = error.chain(), "an image was pulled that is never removed"),
+    }
     Ok(pulled)
 }
 

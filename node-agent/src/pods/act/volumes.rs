@@ -124,9 +124,9 @@ fn write(context: &Context, pod: &Pod, volume: &Volume, sources: &Sources) -> Re
         Kind::HostPath { path, kind } => {
             volumes::check_host_path(Path::new(path), kind).map_err(|failure| failed(failure.message))?
         }
-        Kind::EmptyDir { memory } => {
+        Kind::EmptyDir { in_memory, limit } => {
             fs::create_dir_all(&directory).map_err(io)?;
-            if let Some(limit) = memory {
+            if in_memory {
                 volumes::mount_memory(&directory, limit).map_err(io)?;
             }
             fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).map_err(io)?;

@@ -80,7 +80,7 @@ async fn run(context: Arc<Context>, workers: Workers, found: Vec<Container>, sto
     let pods = Api::<Pod>::all(context.client.clone());
     let mine = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
     let mut pods = Events::new(&pods, mine);
-    let mut changes = runtime_changes(context.clone());
+    let mut changes = runtime_changes(context.runtime.clone(), context.relist_every);
     let mut dispatcher = Dispatcher {
         last_known: context.kept.pods(),
         context,

@@ -7,7 +7,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{Path, Query, Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     middleware::Next,
     response::{IntoResponse, Response},
     routing::{get, patch},
@@ -47,6 +47,8 @@ struct Objects {
     /// By resource, namespace and name.
     all: BTreeMap<(String, String, String), Value>,
     status_writes: usize,
+    /// What another does to the object just before the next write of a status.
+    before_status_write: Option<Box<dyn FnOnce(&mut Value) + Send>>,
 }
 
 impl Default for FakeApi {
@@ -93,6 +95,11 @@ impl FakeApi {
     /// How often a status was written.
     pub fn status_writes(&self) -> usize {
         self.0.objects.lock().status_writes
+    }
+
+    /// Changes the object whose status is written next, just before that write.
+    pub fn before_status_write(&self, change: impl FnOnce(&mut Value) + Send + 'static) {
+        self.0.objects.lock().before_status_write = Some(Box::new(change));
     }
 
     /// The object, if there is one.
@@ -275,29 +282,60 @@ async fn delete(State(api): State<FakeApi>, Path((_, resource, name)): Named) ->
     Json(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" })).into_response()
 }
 
-async fn patch_object(api: State<FakeApi>, named: Named, body: Bytes) -> Response {
-    merge_into(&api, named, &body)
+async fn patch_object(api: State<FakeApi>, named: Named, headers: HeaderMap, body: Bytes) -> Response {
+    merge_into(&api, named, &headers, &body)
 }
 
-async fn patch_status(api: State<FakeApi>, named: Named, body: Bytes) -> Response {
+async fn patch_status(api: State<FakeApi>, named: Named, headers: HeaderMap, body: Bytes) -> Response {
     api.0.0.objects.lock().status_writes += 1;
-    merge_into(&api, named, &body)
+    merge_into(&api, named, &headers, &body)
 }
 
-fn merge_into(api: &FakeApi, Path((namespace, resource, name)): Named, body: &Bytes) -> Response {
+fn merge_into(api: &FakeApi, Path((namespace, resource, name)): Named, headers: &HeaderMap, body: &Bytes) -> Response {
     let mut objects = api.0.objects.lock();
     let key = (resource, namespace, name);
     let Some(mut object) = objects.all.get(&key).cloned() else { return not_found() };
+    if key.0 == "pods"
+        && let Some(change) = objects.before_status_write.take()
+    {
+        change(&mut object);
+    }
     let patch: Value = serde_json::from_slice(body).expect("the agent writes JSON");
     let uid = &patch["metadata"]["uid"];
     if !uid.is_null() && *uid != object["metadata"]["uid"] {
         return status(StatusCode::CONFLICT, "Conflict");
     }
-    merge(&mut object, patch);
+    let is_strategic = headers[CONTENT_TYPE] == "application/strategic-merge-patch+json";
+    merge(&mut object, patch, is_strategic);
     Json(api.store(&mut objects, key, "MODIFIED", object)).into_response()
 }
 
-fn merge(target: &mut Value, patch: Value) {
+/// By which field the items of a list merge in a strategic merge patch.
+fn merge_key(list: &str) -> Option<&'static str> {
+    match list {
+        "conditions" => Some("type"),
+        "podIPs" | "hostIPs" => Some("ip"),
+        _ => None,
+    }
+}
+
+fn merge_items(target: &mut Value, patch: Vec<Value>, id: &str) {
+    if !target.is_array() {
+        *target = json!([]);
+    }
+    let items = target.as_array_mut().expect("made one above");
+    for change in patch {
+        let at = items.iter().position(|item| item[id] == change[id]);
+        match (at, change["$patch"].as_str()) {
+            (Some(at), Some("delete")) => drop(items.remove(at)),
+            (Some(at), _) => merge(&mut items[at], change, true),
+            (None, Some("delete")) => {}
+            (None, _) => items.push(change),
+        }
+    }
+}
+
+fn merge(target: &mut Value, patch: Value, is_strategic: bool) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;
@@ -306,10 +344,10 @@ fn merge(target: &mut Value, patch: Value) {
         *target = json!({});
     }
     for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().expect("made one above").remove(&key);
-        } else {
-            merge(&mut target[key], value);
+        match (value, merge_key(&key).filter(|_| is_strategic)) {
+            (Value::Null, _) => drop(target.as_object_mut().expect("made one above").remove(&key)),
+            (Value::Array(items), Some(id)) => merge_items(&mut target[key], items, id),
+            (value, _) => merge(&mut target[key], value, is_strategic),
         }
     }
 }

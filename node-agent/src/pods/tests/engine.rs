@@ -76,16 +76,21 @@ impl Engine {
             archive.append_link(&mut header, format!("bin/{name}"), "busybox").expect("memory takes any write");
         }
         let path = self.directory.path().join("hello.tar");
-        std::fs::write(&path, archive.into_inner().expect("memory takes any write"))
-            .expect("the directory is writable");
-        let host = self.host();
-        let imported = Command::new("docker")
-            .args(["-H", &host, "import", "-"])
-            .arg("hello:v1")
-            .stdin(std::fs::File::open(&path).expect("just written"))
-            .stdout(Stdio::null())
-            .status();
-        assert!(imported.expect("docker runs").success(), "the image was not imported");
+        let archive = archive.into_inner().expect("memory takes any write");
+        std::fs::write(&path, archive).expect("the directory is writable");
+        self.import_as("hello:v1");
+    }
+
+    /// Imports the same files again as an image of its own.
+    pub fn import_as(&self, name: &str) {
+        let (path, change) = (self.directory.path().join("hello.tar"), format!("LABEL name={name}"));
+        self.docker(&["import", "--change", &change, &path.display().to_string(), name]);
+    }
+
+    /// Runs `docker` with these arguments.
+    pub fn docker(&self, arguments: &[&str]) {
+        let run = Command::new("docker").args(["-H", &self.host()]).args(arguments).stdout(Stdio::null()).status();
+        assert!(run.expect("docker runs").success(), "docker failed: {arguments:?}");
     }
 }
 

@@ -79,7 +79,8 @@ async fn a_dispatcher_that_panics_is_made_anew_and_takes_over_what_runs() {
     node.wait("web", "restarted", |pod| is_ready(pod) && restarts(pod) == 1).await;
     assert_eq!(runtime.calls("create_sandbox").len(), 1, "the sandbox from before is adopted");
     let tasks = node.pods.as_ref().map(|pods| pods.supervisor().tasks()).unwrap_or_default();
-    assert_eq!(tasks.iter().map(|task| (task.name, task.restarts)).collect::<Vec<_>>(), [("pods", 1)]);
+    let restarted: Vec<_> = tasks.iter().filter(|task| task.restarts > 0).collect();
+    assert_eq!(restarted.iter().map(|task| (task.name, task.restarts)).collect::<Vec<_>>(), [("pods", 1)]);
     node.stop_agent(Teardown::Remove).await;
     assert_eq!(runtime.ids(), [] as [String; 0]);
 }

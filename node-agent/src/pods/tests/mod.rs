@@ -15,6 +15,8 @@ mod planning;
 mod resize;
 mod security;
 mod speed;
+mod status_writes;
+mod volume_limits;
 
 use std::{
     collections::BTreeSet,
@@ -36,6 +38,7 @@ use tokio::sync::watch;
 use super::{Pods, PodsConfig};
 use crate::{
     Teardown,
+    image_gc_policy::ImageGcPolicy,
     network::{AttachError, PodNetwork},
     runtime::{Runtime, docker::Docker, fake::FakeRuntime},
     world::{HostPorts, World},
@@ -45,13 +48,13 @@ use crate::{
 const RELIST: Duration = Duration::from_millis(100);
 
 /// A node: an agent's pods over one runtime and one API.
-struct Node {
-    api: FakeApi,
+pub(super) struct Node {
+    pub api: FakeApi,
     /// Where the runtime is Docker's.
-    engine: Option<Arc<Engine>>,
+    pub engine: Option<Arc<Engine>>,
     network: Arc<FakeNetwork>,
-    runtime: Arc<dyn Runtime>,
-    pods: Option<Pods>,
+    pub runtime: Arc<dyn Runtime>,
+    pub pods: Option<Pods>,
     data: tempfile::TempDir,
     _world: watch::Sender<Arc<World>>,
     world: watch::Receiver<Arc<World>>,
@@ -59,14 +62,14 @@ struct Node {
 
 impl Node {
     /// `None`, after saying why, where this machine cannot run the test.
-    async fn start() -> Option<Self> {
+    pub async fn start() -> Option<Self> {
         let engine = Arc::new(Engine::start()?);
         let runtime = Docker::connect(&engine.host(), "n1").await.unwrap();
         Some(Self::with(Arc::new(runtime), Some(engine)).await)
     }
 
     /// A node whose containers are only in memory, and misbehave as the test says.
-    async fn in_memory() -> (Self, Arc<FakeRuntime>) {
+    pub async fn in_memory() -> (Self, Arc<FakeRuntime>) {
         let runtime = Arc::new(FakeRuntime::default());
         (Self::with(runtime.clone(), None).await, runtime)
     }
@@ -81,7 +84,7 @@ impl Node {
         node
     }
 
-    async fn start_agent(&mut self) {
+    pub async fn start_agent(&mut self) {
         let config = PodsConfig {
             node_name: "n1".into(),
             node_ip: Ipv4Addr::LOCALHOST,
@@ -90,6 +93,8 @@ impl Node {
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             max_pods: 110,
+            // By the disk of this machine nothing is to go.
+            image_gc: ImageGcPolicy { high_threshold_percent: 100, ..ImageGcPolicy::default() },
         };
         let runtime = self.runtime.clone();
         let (host_ports, _) = watch::channel(HostPorts::default());
@@ -100,7 +105,7 @@ impl Node {
         self.pods = Some(pods.unwrap());
     }
 
-    async fn stop_agent(&mut self, teardown: Teardown) {
+    pub async fn stop_agent(&mut self, teardown: Teardown) {
         if let Some(pods) = self.pods.take() {
             pods.shutdown(teardown).await.unwrap();
         }
@@ -122,16 +127,16 @@ impl Node {
         }
     }
 
-    async fn wait_ready(&self, name: &str) -> Value {
+    pub async fn wait_ready(&self, name: &str) -> Value {
         self.wait(name, "Ready", is_ready).await
     }
 
-    async fn wait_gone(&self, name: &str) {
+    pub async fn wait_gone(&self, name: &str) {
         self.wait(name, "gone", Value::is_null).await;
     }
 
     /// Waits until an event with this reason is recorded; returns its message.
-    async fn wait_event(&self, reason: &str) -> String {
+    pub async fn wait_event(&self, reason: &str) -> String {
         let mut changes = self.api.changes();
         loop {
             if let Some(event) = self.api.list("events").iter().find(|event| event["reason"] == reason) {

@@ -9,6 +9,7 @@ mod fs_group;
 mod host_path;
 mod mounts;
 mod sub_path;
+mod usage;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ pub use fs_group::{GroupAccess, set_group};
 pub use host_path::check as check_host_path;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 pub use mounts::mounts;
+pub use usage::used_bytes;
 
 use super::{objects::ObjectKey, outcome::Failure, quantity};
 
@@ -31,8 +33,10 @@ pub fn volumes_dir(pod_dir: &Path) -> PathBuf {
 pub enum Kind<'a> {
     /// A directory that lives as long as the pod.
     EmptyDir {
-        /// In memory, of at most this many bytes if some.
-        memory: Option<Option<i64>>,
+        /// In memory, not on disk.
+        in_memory: bool,
+        /// Bytes that may be in it: the size of a file system in memory, watched over on disk.
+        limit: Option<i64>,
     },
     /// A file or directory of the host.
     HostPath { path: &'a str, kind: &'a str },
@@ -53,7 +57,7 @@ pub fn kind(volume: &Volume) -> Result<Kind<'_>, Failure> {
             .as_ref()
             .and_then(|limit| quantity::in_unit_of("memory", limit))
             .filter(|limit| *limit > 0);
-        return Ok(Kind::EmptyDir { memory: (source.medium.as_deref() == Some("Memory")).then_some(limit) });
+        return Ok(Kind::EmptyDir { in_memory: source.medium.as_deref() == Some("Memory"), limit });
     }
     if let Some(source) = &volume.host_path {
         return Ok(Kind::HostPath { path: &source.path, kind: source.type_.as_deref().unwrap_or_default() });

@@ -7,7 +7,11 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::mpsc;
 
 use crate::{
-    pods::{outcome::Outcome, probe::Verdict, state::PodState},
+    pods::{
+        outcome::Outcome,
+        probe::Verdict,
+        state::{Ended, PodState},
+    },
     runtime::{PodRef, Summary},
 };
 
@@ -22,6 +26,8 @@ pub enum Input {
     Ended(String),
     /// All containers of the pod that the runtime has.
     Listed(Vec<Summary>),
+    /// The node ends the pod, at once.
+    Evicted(Ended),
     /// An object that a failure waits for has changed.
     ObjectChanged,
     /// Boxed: the queue of every pod has room for many inputs, and the others are small.

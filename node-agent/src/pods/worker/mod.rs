@@ -174,6 +174,12 @@ impl Worker {
                     self.state.container_mut(&key.container).health.record_verdict(container, key.kind, healthy);
                 }
             }
+            Input::Evicted(ended) => {
+                if self.state.ended.is_none() && !self.is_ended() {
+                    self.context.recorder.record(&self.pod, None, EventType::Warning, ended.reason, &ended.message);
+                    self.state.evict(ended, now);
+                }
+            }
             Input::ObjectChanged => self.state.retry_now(now),
             Input::Outcome(outcome) => {
                 if let Some(key) = outcome.awaited_object() {

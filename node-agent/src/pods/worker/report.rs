@@ -10,6 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::{View, Worker};
 use crate::pods::{
     act,
+    api_retry::wait_after,
     deadline::timestamp_after,
     spec,
     state::{Finish, Instance},
@@ -18,8 +19,6 @@ use crate::pods::{
 
 /// A start that takes longer (a postStart hook, a slow engine) holds no status back.
 const LONGEST_HOLD: Duration = Duration::from_secs(10);
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LONGEST_RETRY: Duration = Duration::from_secs(16);
 
 /// The writes of one pod's status.
 #[derive(Default)]
@@ -112,9 +111,8 @@ impl Worker {
             }
             Err(error) => {
                 tracing::warn!(%error, "the status was not written; it is tried again");
-                let wait = FIRST_RETRY.saturating_mul(1 << self.report.failures.min(16)).min(LONGEST_RETRY);
                 self.report.failures = self.report.failures.saturating_add(1);
-                self.report.not_before = Some(timestamp_after(Timestamp::now(), wait));
+                self.report.not_before = Some(timestamp_after(Timestamp::now(), wait_after(self.report.failures)));
             }
         }
     }

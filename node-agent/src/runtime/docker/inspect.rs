@@ -1,11 +1,14 @@
 //! Docker's answers as the runtime's types: pure.
 
+use std::collections::HashSet;
+
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum, ImageInspect,
+    ImageSummary,
 };
 use jiff::Timestamp;
 
-use crate::runtime::{Container, ContainerOwner, Exit, Image, ImageUser, State, Summary};
+use crate::runtime::{Container, ContainerOwner, Exit, Image, ImageUser, LocalImage, State, Summary};
 
 /// `None` for a container that is not an agent's.
 pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
@@ -49,7 +52,18 @@ pub(super) fn image(reference: &str, answer: ImageInspect) -> Image {
         None => format!("docker://{engine_id}"),
     };
     let user = answer.config.and_then(|config| config.user).unwrap_or_default();
-    Image { id, engine_id, user: ImageUser::parse(&user) }
+    Image { id, user: ImageUser::parse(&user), engine_id }
+}
+
+/// An image of a list; `used` are those that containers are made from.
+pub(super) fn local_image(answer: ImageSummary, used: &HashSet<String>) -> LocalImage {
+    LocalImage {
+        is_used: used.contains(&answer.id),
+        id: answer.id,
+        // Docker's name for one that has none.
+        tags: answer.repo_tags.into_iter().filter(|tag| tag != "<none>:<none>").collect(),
+        size_bytes: u64::try_from(answer.size).unwrap_or_default(),
+    }
 }
 
 /// The name without its tag and digest, in the short form that Docker shows: `docker.io/library/` is left out.

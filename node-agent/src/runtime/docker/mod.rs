@@ -11,21 +11,25 @@ mod process;
 mod process_tree;
 mod pull;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bollard::{
     errors::Error as Bollard,
     models::ContainerCreateBody,
     query_parameters::{
-        CreateContainerOptions, ListContainersOptions, RemoveContainerOptionsBuilder, RemoveImageOptions,
-        StatsOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+        CreateContainerOptions, ListContainersOptions, ListImagesOptions, RemoveContainerOptionsBuilder,
+        RemoveImageOptions, StatsOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::sync::Semaphore;
 
 use super::{
-    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LogChunk, LogOptions, Process,
+    Container, ContainerSpec, Credentials, Error, Event, ExecResult, Image, LocalImage, LogChunk, LogOptions, Process,
     ResourceUpdate, Runtime, SandboxSpec, StreamOptions, Summary, owner, sandbox_image::SandboxImage,
 };
 
@@ -144,6 +148,29 @@ impl Runtime for Docker {
         self.image(reference)
             .await?
             .ok_or_else(|| Error::NotFound { what: format!("image {reference} after its pull") })
+    }
+
+    async fn images(&self) -> Result<Vec<LocalImage>, Error> {
+        let failed = self.error("list the images");
+        let images = self.client.list_images(None::<ListImagesOptions>).await.map_err(&failed)?;
+        // Second: a container that is made meanwhile counts. All of them, since the Engine may not be ours alone.
+        let all = ListContainersOptions { all: true, ..Default::default() };
+        let containers = self.client.list_containers(Some(all)).await.map_err(&failed)?;
+        let used: HashSet<String> = containers.into_iter().filter_map(|container| container.image_id).collect();
+        Ok(images.into_iter().map(|image| inspect::local_image(image, &used)).collect())
+    }
+
+    async fn remove_image(&self, image: &LocalImage) -> Result<bool, Error> {
+        // By its names: Docker removes an image with the last of them, and keeps one that another has named meanwhile.
+        let names = if image.tags.is_empty() { vec![&image.id] } else { image.tags.iter().collect() };
+        for name in names {
+            match self.client.remove_image(name, None::<RemoveImageOptions>, None).await {
+                Ok(_) | Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => {}
+                Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => return Ok(false),
+                Err(error) => return Err(self.error("remove the image")(error)),
+            }
+        }
+        Ok(true)
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<String, Error> {
