@@ -134,10 +134,10 @@ mod tests {
         let policy = ImageGcPolicy::default();
         let one = image("one", false);
         assert!(!history.may_go(&one, &policy, at(0)), "never seen");
-        history.observe(&[one.clone()], at(0));
+        history.observe(std::slice::from_ref(&one), at(0));
         assert!(!history.may_go(&one, &policy, at(119)) && history.may_go(&one, &policy, at(120)));
         history.observe(&[], at(130));
-        history.observe(&[one.clone()], at(140));
+        history.observe(std::slice::from_ref(&one), at(140));
         assert!(!history.may_go(&one, &policy, at(200)));
     }
 

@@ -80,7 +80,7 @@ mod tests {
     fn an_image_that_a_pull_brought_is_ours_until_another_names_it_or_it_goes() {
         let pulled = PulledImages::new(None);
         let app = image("1", &["app:1"]);
-        pulled.note("1", &[], &[app.clone()]);
+        pulled.note("1", &[], std::slice::from_ref(&app));
         assert!(pulled.contains(&app));
         assert!(pulled.contains(&image("1", &[])), "its tag is another image's now");
         assert!(!pulled.contains(&image("1", &["app:1", "backup:1"])), "the user keeps it under another name");
@@ -95,7 +95,7 @@ mod tests {
     fn an_image_that_was_here_before_the_pull_is_the_users() {
         let pulled = PulledImages::new(None);
         let built = image("1", &["built:1"]);
-        pulled.note("1", &[built.clone()], &[image("1", &["built:1", "registry/built:1"])]);
+        pulled.note("1", std::slice::from_ref(&built), &[image("1", &["built:1", "registry/built:1"])]);
         assert!(!pulled.contains(&built) && !pulled.contains(&image("1", &["registry/built:1"])));
     }
 
@@ -104,7 +104,7 @@ mod tests {
         let pulled = PulledImages::new(None);
         pulled.note("1", &[], &[image("1", &["app:1"])]);
         let named = image("1", &["app:1", "backup:1"]);
-        pulled.note("1", &[named.clone()], &[image("1", &["app:1", "app:latest", "backup:1"])]);
+        pulled.note("1", std::slice::from_ref(&named), &[image("1", &["app:1", "app:latest", "backup:1"])]);
         assert!(pulled.contains(&image("1", &["app:1", "app:latest"])) && !pulled.contains(&named));
     }
 }

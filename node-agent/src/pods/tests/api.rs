@@ -48,8 +48,11 @@ struct Objects {
     all: BTreeMap<(String, String, String), Value>,
     status_writes: usize,
     /// What another does to the object just before the next write of a status.
-    before_status_write: Option<Box<dyn FnOnce(&mut Value) + Send>>,
+    before_status_write: Option<Change>,
 }
+
+/// What is done to an object, once.
+type Change = Box<dyn FnOnce(&mut Value) + Send>;
 
 impl Default for FakeApi {
     fn default() -> Self {
