@@ -5,8 +5,8 @@
 //! ([`Api`]) and watches ([`Events`]) carry JSON text and meet the type only at their edge. What is asked and when is
 //! kube's: its client sends the requests, its watcher lists, watches, resumes and lists again.
 //!
-//! [`placement`] holds the rules by which the readers of Pods and Nodes must decide alike; [`recorder`] writes Events for
-//! all of them.
+//! [`placement`] holds the rules by which the readers of Pods and Nodes must decide alike; [`recorder`] writes Events
+//! for all of them.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 

@@ -131,3 +131,30 @@ async fn a_parallel_set_starts_all_at_once_and_its_claims_go_with_it() {
     cluster.wait_list::<PersistentVolumeClaim>("app=stuck", "gone", <[PersistentVolumeClaim]>::is_empty).await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_comes_when_the_claim_of_its_predecessor_is_gone_whatever_the_selector() {
+    let cluster = Cluster::start(1).await;
+    let (sets, claims) = (cluster.api::<StatefulSet>(), cluster.api::<PersistentVolumeClaim>());
+    let spec = json!({"selector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["db"]}]},
+        "persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete", "whenDeleted": "Retain"}});
+    create_in_default(&sets, stateful_set("db", 1, spec)).await;
+    cluster.wait::<StatefulSet>("db", "complete", complete(1)).await;
+    let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    let claim = claims.get("data-db-0").await.expect("read");
+    patch(&claims, "data-db-0", hold(json!(["example.com/backup"]))).await;
+    patch(&sets, "db", json!({"spec": {"replicas": 0}})).await;
+    cluster.wait_list::<Pod>("app=db", "gone", <[Pod]>::is_empty).await;
+    let going = |claim: &PersistentVolumeClaim| claim.metadata.deletion_timestamp.is_some();
+    cluster.wait::<PersistentVolumeClaim>("data-db-0", "being deleted", going).await;
+    // The next pod waits for the end of the claim, of which nothing but the claim's deletion tells.
+    patch(&sets, "db", json!({"spec": {"replicas": 1}})).await;
+    let seen =
+        |set: &StatefulSet| set.status.as_ref().is_some_and(|s| s.observed_generation == set.metadata.generation);
+    cluster.wait::<StatefulSet>("db", "looked at", seen).await;
+    patch(&claims, "data-db-0", hold(json!([]))).await;
+    cluster.wait::<StatefulSet>("db", "complete", complete(1)).await;
+    let another = claims.get("data-db-0").await.expect("read");
+    assert_ne!(another.metadata.uid, claim.metadata.uid);
+    cluster.stop().await;
+}
