@@ -140,9 +140,8 @@ async fn a_pod_comes_when_the_claim_of_its_predecessor_is_gone_whatever_the_sele
         "persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete", "whenDeleted": "Retain"}});
     create_in_default(&sets, stateful_set("db", 1, spec)).await;
     cluster.wait::<StatefulSet>("db", "complete", complete(1)).await;
-    let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
     let claim = claims.get("data-db-0").await.expect("read");
-    patch(&claims, "data-db-0", hold(json!(["example.com/backup"]))).await;
+    patch(&claims, "data-db-0", json!({"metadata": {"finalizers": ["example.com/backup"]}})).await;
     patch(&sets, "db", json!({"spec": {"replicas": 0}})).await;
     cluster.wait_list::<Pod>("app=db", "gone", <[Pod]>::is_empty).await;
     let going = |claim: &PersistentVolumeClaim| claim.metadata.deletion_timestamp.is_some();
@@ -152,7 +151,8 @@ async fn a_pod_comes_when_the_claim_of_its_predecessor_is_gone_whatever_the_sele
     let seen =
         |set: &StatefulSet| set.status.as_ref().is_some_and(|s| s.observed_generation == set.metadata.generation);
     cluster.wait::<StatefulSet>("db", "looked at", seen).await;
-    patch(&claims, "data-db-0", hold(json!([]))).await;
+    let let_go = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/backup"]}});
+    patch(&claims, "data-db-0", let_go).await;
     cluster.wait::<StatefulSet>("db", "complete", complete(1)).await;
     let another = claims.get("data-db-0").await.expect("read");
     assert_ne!(another.metadata.uid, claim.metadata.uid);
