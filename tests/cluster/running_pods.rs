@@ -20,7 +20,6 @@ pub fn start() -> Result<Cluster> {
 /// Every test of this file by name.
 pub const TESTS: &[NamedTest] = &[
     ("a_running_pod_is_resized_in_place", resize),
-    ("a_debugger_is_attached_to_a_running_pod", debug),
     ("a_privileged_pod_runs_and_has_what_the_machine_can_give", privileged),
 ];
 
@@ -93,29 +92,6 @@ fn resize(cluster: &Cluster) -> Result {
 }
 
 /// `kubectl debug` adds the container, waits for it, and attaches to it.
-fn debug(cluster: &Cluster) -> Result {
-    pod(cluster, "debugged", "exec sleep 4321")?;
-    for (index, kubectl) in kubectls(cluster)?.iter().enumerate() {
-        let (name, look) =
-            (format!("debugger-{index}"), "read line; echo got $line; tr '\\0' ' ' < /proc/1/cmdline; exit 3");
-        let arguments = ["debug", "debugged", "-i", "--quiet", "--image", images::WEB, "--target", "c", "-c", &name];
-        let told = kubectl.output(&[&arguments[..], &["--", "sh", "-c", look]].concat(), b"hello\n")?;
-        let (out, err) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
-        if !out.contains("got hello") || !out.contains("sleep 4321") {
-            return Err(format!("{}: {}: {out:?} {err:?}", kubectl.name, told.status).into());
-        }
-        wait::until("the debugger to have ended", PATIENCE, || {
-            let pod = cluster.get(&["pod", "debugged"])?;
-            let statuses = pod["status"]["ephemeralContainerStatuses"].as_array().cloned().unwrap_or_default();
-            let own = statuses.iter().find(|status| status["name"] == name.as_str()).cloned().unwrap_or_default();
-            let goes_on = pod["status"]["containerStatuses"][0]["restartCount"] == 0;
-            let is_ended = own["state"]["terminated"]["exitCode"] == 3 && own["restartCount"] == 0;
-            if is_ended && goes_on { Ok(()) } else { Err(pod["status"].to_string().into()) }
-        })?;
-    }
-    Ok(())
-}
-
 fn privileged(cluster: &Cluster) -> Result {
     cluster.apply(&format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: privileged}}\nspec:\n  terminationGracePeriodSeconds: 0\n\

@@ -31,11 +31,15 @@ pub struct InFlight {
     writes: Option<Arc<Shares>>,
     heartbeats: Option<Arc<Shares>>,
     bodies: Arc<Shares>,
+    heartbeat_bodies: Arc<Shares>,
     answers: Arc<Shares>,
 }
 
 /// Bytes of all bodies that have not come whole, or whose requests are being handled.
 const BODIES: usize = 128 << 20;
+/// The same of heartbeats, which nobody else's bodies may hold up: one has some tens of kilobytes.
+const HEARTBEAT_BODIES: usize = 64 << 20;
+const HEARTBEAT_BODIES_OF_A_NODE: usize = 4 << 20;
 /// Bytes of all long answers that are being sent.
 const ANSWERS: usize = 256 << 20;
 /// Heartbeats of one node at a time: its Lease and its status, and one more of each that its agent has given up on.
@@ -47,6 +51,7 @@ pub struct Seat {
     user: String,
     /// Finds a seat where there is none.
     is_master: bool,
+    is_heartbeat: bool,
     limits: InFlight,
     /// Which seats this is one of; `None` where they are not limited.
     seats: Option<Arc<Shares>>,
@@ -79,6 +84,7 @@ impl InFlight {
             writes: seats(writes, usize::MAX),
             heartbeats: seats(writes, HEARTBEATS_OF_A_NODE),
             bodies: Shares::new(BODIES, usize::MAX),
+            heartbeat_bodies: Shares::new(HEARTBEAT_BODIES, HEARTBEAT_BODIES_OF_A_NODE),
             answers: Shares::new(ANSWERS, usize::MAX),
         }
     }
@@ -91,14 +97,16 @@ impl InFlight {
             Verb::Other => matches!(info.method, Method::GET | Method::HEAD),
             _ => false,
         };
+        let is_heartbeat = is_heartbeat(identity, info);
         let seats = match reads {
-            _ if is_heartbeat(identity, info) => &self.heartbeats,
+            _ if is_heartbeat => &self.heartbeats,
             true => &self.reads,
             false => &self.writes,
         };
         let seat = Seat {
             user: identity.name.clone(),
             is_master: identity.is_in(MASTERS),
+            is_heartbeat,
             limits: self.clone(),
             seats: seats.clone(),
             held: Mutex::default(),
@@ -133,7 +141,8 @@ impl Seat {
         let kept = match &mut held.body {
             Some(body) => body.grow(bytes),
             None => {
-                held.body = self.limits.bodies.take(&self.user, bytes);
+                let bodies = if self.is_heartbeat { &self.limits.heartbeat_bodies } else { &self.limits.bodies };
+                held.body = bodies.take(&self.user, bytes);
                 held.body.is_some()
             }
         };
@@ -274,5 +283,20 @@ mod tests {
         assert!(joe.keep_for_answer(1, false).is_ok(), "what changed something is told");
         drop(large);
         assert!(joe.keep_for_answer(1, true).is_ok());
+    }
+
+    #[test]
+    fn the_bodies_of_others_leave_room_for_those_of_heartbeats() {
+        let limits = InFlight::new(0, 0);
+        let post = info("POST", "/api/v1/namespaces/a/pods");
+        let users = (0..40).map(|index| Identity::authenticated(format!("user-{index}"), Vec::new()));
+        let seats: Vec<Seat> = users.map(|user| limits.enter(&user, &post).unwrap()).collect();
+        for seat in &seats {
+            while seat.keep_for_body(16 << 10).is_ok() {}
+        }
+        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+        let beat = limits.enter(&node, &info("PUT", "/api/v1/nodes/n/status")).unwrap();
+        assert!(beat.keep_for_body(1 << 20).is_ok());
+        assert!(beat.keep_for_body(HEARTBEAT_BODIES_OF_A_NODE).is_err(), "a node has its share");
     }
 }

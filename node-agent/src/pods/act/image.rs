@@ -67,11 +67,13 @@ async fn resolve(
 
 /// Pulls `image`, and notes what that brought: the agent may remove it once nothing uses it.
 async fn pull(context: &Context, image: &str, credentials: Option<&Credentials>) -> Result<Image, runtime::Error> {
-    let before = context.runtime.images().await?;
+    let before = context.runtime.images().await;
     let pulled = context.runtime.pull(image, credentials).await?;
-    match context.runtime.images().await {
-        Ok(after) => context.pulled_images.note(&pulled.engine_id, &before, &after),
-        Err(error) => tracing::warn!(image, error = error.chain(), "an image was pulled that is never removed"),
+    match (before, context.runtime.images().await) {
+        (Ok(before), Ok(after)) => context.pulled_images.note(&pulled.engine_id, &before, &after),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(image, error = error.chain(), "an image was pulled that is never removed")
+        }
     }
     Ok(pulled)
 }

@@ -161,6 +161,13 @@ impl Dispatcher {
                 "what earlier pods left in the network was not removed"
             );
         }
+        // What is gone leaves its place before its successors are admitted.
+        for handle in self.workers.all() {
+            let uid = &handle.pod().uid;
+            if !uids.contains(uid) {
+                self.context.allocations.release(uid, Timestamp::now());
+            }
+        }
         self.context.allocations.adopt(&listed, &self.orphans, Timestamp::now());
         for pod in listed {
             self.apply(pod).await;

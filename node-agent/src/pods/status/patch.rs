@@ -14,7 +14,11 @@ pub fn patch(uid: &str, current: &PodStatus, desired: &PodStatus) -> Option<Valu
     let mut status = Map::new();
     for (key, value) in &desired {
         if current.get(key).and_then(said) != said(value) {
-            status.insert(key.clone(), change(key, current.get(key), value));
+            let change = change(key, current.get(key), value);
+            // The order of merged items is the server's: where nothing but that differs, a write would change nothing.
+            if !(is_merged(key) && change.as_array().is_some_and(Vec::is_empty)) {
+                status.insert(key.clone(), change);
+            }
         }
     }
     for (key, value) in &current {
@@ -23,6 +27,10 @@ pub fn patch(uid: &str, current: &PodStatus, desired: &PodStatus) -> Option<Valu
         }
     }
     (!status.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": status }))
+}
+
+fn is_merged(key: &str) -> bool {
+    MERGED.iter().any(|(list, _)| *list == key)
 }
 
 /// What the patch says of the field `key`, whose value becomes `desired`.
@@ -86,6 +94,15 @@ mod tests {
     fn equal_statuses_need_no_write() {
         let status = PodStatus { phase: Some("Running".into()), ..Default::default() };
         assert_eq!(patch("u", &status, &status.clone()), None);
+    }
+
+    #[test]
+    fn the_order_of_merged_items_is_left_to_the_api() {
+        let of = |types: [&str; 2]| -> PodStatus {
+            let conditions = types.map(|name| json!({ "type": name, "status": "True" }));
+            serde_json::from_value(json!({ "conditions": conditions })).expect("a status")
+        };
+        assert_eq!(patch("u", &of(["DisruptionTarget", "Ready"]), &of(["Ready", "DisruptionTarget"])), None);
     }
 
     #[test]

@@ -333,7 +333,8 @@ fn merge_items(target: &mut Value, patch: Vec<Value>, id: &str) {
             (Some(at), Some("delete")) => drop(items.remove(at)),
             (Some(at), _) => merge(&mut items[at], change, true),
             (None, Some("delete")) => {}
-            (None, _) => items.push(change),
+            // As the API's merge has it: what was not there comes first.
+            (None, _) => items.insert(0, change),
         }
     }
 }

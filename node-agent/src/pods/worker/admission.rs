@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::{
-    pods::{Context, admission::Rejection, kept, recorder::EventType, spec, state::Ended},
+    pods::{Context, admission::Rejection, recorder::EventType, spec, state::Ended},
     retry::retry_while_transient,
     world::Node,
 };
@@ -85,11 +85,16 @@ async fn current_node(context: &Context) -> Option<Node> {
         let answer = tokio::time::timeout(ANSWERED_WITHIN, nodes.get(&context.config.node_name));
         answer.await.unwrap_or_else(late)
     };
-    match retry_while_transient("read the Node that rejects a pod", kept::is_unanswered, ask).await {
+    match retry_while_transient("read the Node that rejects a pod", is_not_told, ask).await {
         Ok(node) => Some(Node::from(&node)),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the Node that rejects a pod");
             None
         }
     }
+}
+
+/// Whether an answer leaves open what the Node is: all but that there is none. A refused credential is renewed.
+fn is_not_told(error: &kube::Error) -> bool {
+    !matches!(error, kube::Error::Api(status) if status.code == 404)
 }
