@@ -16,7 +16,7 @@ use kube::Client;
 use nix::unistd::Pid;
 
 use crate::{
-    api_load,
+    api_admission, api_load,
     api_watchers::{self, Deliveries},
     api_writes,
     fairlead_server::FairleadServer,
@@ -36,7 +36,7 @@ const ROUNDS: usize = 7;
 const WRITERS: usize = 64;
 
 /// The steps, numbered as they stand in the table.
-const STEPS: [&str; 22] = [
+const STEPS: [&str; 25] = [
     "1: durable creates of pods by 1 writer, 1/s",
     "2: durable creates of pods by 64 writers, 1/s",
     "3: list of all pods as JSON, ms",
@@ -59,6 +59,9 @@ const STEPS: [&str; 22] = [
     "20: processor time of the server per update, µs",
     "21: processor time of the server per server-side apply, µs",
     "22: processor time of the server per delivery, µs",
+    "23: creates of ConfigMaps by 1 writer, 1/s",
+    "24: the same with a ValidatingAdmissionPolicy of five CEL expressions, 1/s",
+    "25: the same with a validating webhook on loopback, 1/s",
 ];
 
 /// How much is measured.
@@ -95,15 +98,17 @@ enum Part {
     Creates,
     Lists,
     Updates,
+    Admission,
     Watches,
     Memory,
 }
 
 impl Part {
-    const ALL: [(&str, Self); 5] = [
+    const ALL: [(&str, Self); 6] = [
         ("creates", Self::Creates),
         ("lists", Self::Lists),
         ("updates", Self::Updates),
+        ("admission", Self::Admission),
         ("watches", Self::Watches),
         ("memory", Self::Memory),
     ];
@@ -265,6 +270,14 @@ async fn measure(sizes: &Sizes, servers: &mut [Server], report: &mut Report) -> 
             report.add(server.name(), 8.0, api_writes::apply(&client, sizes.writes).await?);
             report.add(server.name(), 20.0, (between - before) / sizes.writes as f64 * 1e6);
             report.add(server.name(), 21.0, (server.processor_seconds()? - between) / sizes.writes as f64 * 1e6);
+        }
+    }
+    if measures(Part::Admission) {
+        for server in &*servers {
+            let client = Client::try_from(server.config().clone())?;
+            for (step, rate) in (23..).zip(api_admission::creates(&client, sizes.writes).await?) {
+                report.add(server.name(), f64::from(step), rate);
+            }
         }
     }
     if measures(Part::Watches) {

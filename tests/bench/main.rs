@@ -9,6 +9,7 @@ mod kit;
 
 mod agent_datapath;
 mod api;
+mod api_admission;
 mod api_load;
 mod api_watchers;
 mod api_writes;

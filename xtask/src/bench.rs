@@ -24,7 +24,7 @@ pub struct Bench {
     /// Pods of the bench `api` when memory and restarts are measured, such as 100000 [default: 10000]
     #[arg(long, value_name = "COUNT", env = "FAIRLEAD_BENCH_PODS")]
     pods: Option<u32>,
-    /// Parts of the bench `api`: creates, lists, updates, watches, memory [default: all]
+    /// Parts of the bench `api`: creates, lists, updates, admission, watches, memory [default: all]
     #[arg(long, value_name = "PART", value_delimiter = ',', env = "FAIRLEAD_BENCH_PARTS")]
     parts: Vec<String>,
 }

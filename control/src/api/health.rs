@@ -12,6 +12,8 @@ use crate::health::{Endpoint, Health};
 /// The Kubernetes release whose API this is: clients choose what they send by it.
 const KUBERNETES_MAJOR: &str = "1";
 const KUBERNETES_MINOR: &str = "35";
+/// Clients of that version are still served as they were. Source: `DefaultKubeBinaryVersion` less one minor version.
+const KUBERNETES_MIN_COMPATIBILITY_MINOR: &str = "34";
 
 /// Answers a path of `endpoint`: `rest` is what follows it, without the slash; `query` is the URL's.
 pub fn answer(health: &Health, endpoint: &str, rest: &[&str], query: &str) -> Result<Response, Status> {
@@ -83,6 +85,11 @@ pub fn version() -> Value {
     json!({
         "major": KUBERNETES_MAJOR,
         "minor": KUBERNETES_MINOR,
+        // What it behaves as, and the oldest version whose behaviour its clients may still expect.
+        "emulationMajor": KUBERNETES_MAJOR,
+        "emulationMinor": KUBERNETES_MINOR,
+        "minCompatibilityMajor": KUBERNETES_MAJOR,
+        "minCompatibilityMinor": KUBERNETES_MIN_COMPATIBILITY_MINOR,
         "gitVersion": format!("v{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}.0+fairlead-{}", env!("CARGO_PKG_VERSION")),
         "gitCommit": "",
         "gitTreeState": "clean",

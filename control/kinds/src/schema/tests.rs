@@ -99,6 +99,29 @@ fn a_wrong_type_is_refused_in_gos_words_with_the_path() {
 }
 
 #[test]
+fn a_wrong_type_that_a_patch_has_made_is_refused_in_the_words_of_gos_converter() {
+    for (object, why) in [
+        (json!({"metadata": {"labels": "invalid"}}), "cannot restore map from string"),
+        (json!({"metadata": {"labels": {"a": 1}}}), "cannot convert int64 to string"),
+        (json!({"metadata": {"labels": {"a": 1.5}}}), "unrecognized type: string"),
+        (json!({"spec": {"containers": {"name": "c"}}}), "cannot restore slice from map"),
+        (json!({"spec": {"containers": [true]}}), "cannot restore struct from: bool"),
+        (json!({"spec": {"containers": [{"ports": [{"containerPort": "80"}]}]}}), "unrecognized type: int32"),
+        (json!({"spec": {"containers": [{"ports": [{"containerPort": 1.5}]}]}}), "cannot convert float64 to int32"),
+        (json!({"spec": {"hostNetwork": 1}}), "unrecognized type: bool"),
+        (
+            json!({"metadata": {"creationTimestamp": true}}),
+            "json: cannot unmarshal bool into Go value of type string",
+        ),
+    ] {
+        assert_eq!(refused(&pod(), object.clone()).of_patched, why, "{object}");
+    }
+    let secret = schema("core.v1.Secret");
+    let error = refused(&secret, json!({"data": {"key": "?"}}));
+    assert_eq!(error.of_patched, "error decoding from json: illegal base64 data at input byte 0");
+}
+
+#[test]
 fn a_condition_without_its_time_has_the_zero_time() {
     let service = schema("core.v1.Service");
     let condition = json!({"type": "Ready", "status": "True", "reason": "R", "message": ""});

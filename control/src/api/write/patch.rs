@@ -102,7 +102,7 @@ fn rechecked(call: &Call, base: &Value, new: Value, instructions: &Value) -> Res
                 }
                 return Ok(decoded);
             }
-            Err(Unreadable::Type(error)) if is_typed && error.is_base64 => format!("error decoding from json: {error}"),
+            Err(Unreadable::Type(error)) if is_typed => error.of_patched,
             Err(why) => why.to_string(),
         },
     };

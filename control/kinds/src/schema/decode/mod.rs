@@ -15,8 +15,10 @@ use super::{
     scalar,
 };
 
+mod restore;
 mod walk;
 
+use restore::ValueKind;
 pub use walk::{DecodeError, FieldWarning};
 use walk::{Step, Walk};
 
@@ -83,8 +85,8 @@ impl<'t> Reader<'_, 't> {
         types.get(self.id)
     }
 
-    fn wrong<E: Error>(self, found: &str) -> Result<Option<Value>, E> {
-        self.walk.wrong_type(found, self.id).map(|()| None)
+    fn wrong<E: Error>(self, found: &str, value: ValueKind) -> Result<Option<Value>, E> {
+        self.walk.wrong_type(found, value, self.id).map(|()| None)
     }
 
     /// Whether a value of another type is kept.
@@ -117,15 +119,16 @@ impl<'t> Reader<'_, 't> {
         if let Some((alternative, _)) = self.alternative() {
             return self.neither(alternative);
         }
+        let value = if number.is_some() { ValueKind::Integer } else { ValueKind::Fraction };
         let fits = match self.r#type() {
             _ if self.is_lenient() => true,
             Type::Int32 | Type::IntOrString => number.is_some_and(|n| i32::try_from(n).is_ok()),
             Type::Int64 => number.is_some(),
             Type::Double | Type::Any => true,
             Type::Quantity => return self.text(text.to_string()),
-            _ => return self.wrong("number"),
+            _ => return self.wrong("number", value),
         };
-        if fits { Ok(Some(Value::Number(text))) } else { self.wrong(&format!("number {text}")) }
+        if fits { Ok(Some(Value::Number(text))) } else { self.wrong(&format!("number {text}"), value) }
     }
 
     fn object<'de, A: MapAccess<'de>>(mut self, object: &'t Object, mut map: A) -> Result<Option<Value>, A::Error> {
@@ -226,7 +229,7 @@ impl<'t> Reader<'_, 't> {
             Type::Time => scalar::time(&text),
             Type::MicroTime => scalar::micro_time(&text),
             Type::Quantity => scalar::quantity(&text),
-            _ => return self.wrong("string"),
+            _ => return self.wrong("string", ValueKind::String),
         };
         match checked {
             Ok(canonical) => Ok(Some(Value::String(canonical.unwrap_or(text)))),
@@ -253,7 +256,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
             _ if self.is_lenient() => self.map(None, map),
             _ => {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                self.wrong("object")
+                self.wrong("object", ValueKind::Object)
             }
         }
     }
@@ -278,7 +281,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
             }
             _ => {
                 while list.next_element::<IgnoredAny>()?.is_some() {}
-                self.wrong("array")
+                self.wrong("array", ValueKind::Array)
             }
         }
     }
@@ -299,7 +302,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         match self.r#type() {
             Type::Bool | Type::Any => Ok(Some(Value::Bool(value))),
             _ if self.is_lenient() => Ok(Some(Value::Bool(value))),
-            _ => self.wrong("bool"),
+            _ => self.wrong("bool", ValueKind::Bool),
         }
     }
 
@@ -318,7 +321,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         }
         match Number::from_f64(number) {
             Some(text) => self.integer(None, text),
-            None => self.wrong("number"),
+            None => self.wrong("number", ValueKind::Fraction),
         }
     }
 

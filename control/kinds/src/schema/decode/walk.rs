@@ -2,7 +2,10 @@
 
 use serde::de::Error;
 
-use super::MAX_LEVELS;
+use super::{
+    MAX_LEVELS,
+    restore::{ValueKind, cannot_restore},
+};
 use crate::schema::{Type, TypeId, Types, scalar::ScalarError};
 
 /// A field that is in the text but not in the schema, or there twice. An error under `fieldValidation=Strict`.
@@ -37,14 +40,14 @@ pub struct DecodeError {
     pub path: String,
     /// In the words of Go's `encoding/json`.
     pub message: String,
-    /// Whether a text is not the Base64 that it should be.
-    pub is_base64: bool,
+    /// The same in the words in which Kubernetes refuses the value where a strategic merge patch has made it.
+    pub of_patched: String,
 }
 
 impl DecodeError {
     /// Of the whole text.
     pub fn new(message: String) -> Self {
-        Self { path: String::new(), message, is_base64: false }
+        Self { path: String::new(), of_patched: message.clone(), message }
     }
 }
 
@@ -129,9 +132,9 @@ impl<'t> Walk<'t> {
         (self.warnings, self.error.or(self.mistyped))
     }
 
-    /// `found` stands where a value of the type `id` belongs. Ends decoding if that type reads itself; else the first
-    /// such value is noted, and decoding goes on, as in Go.
-    pub fn wrong_type<E: Error>(&mut self, found: &str, id: TypeId) -> Result<(), E> {
+    /// `found`, which is of the kind `value`, stands where a value of the type `id` belongs. Ends decoding if that type
+    /// reads itself; else the first such value is noted, and decoding goes on, as in Go.
+    pub fn wrong_type<E: Error>(&mut self, found: &str, value: ValueKind, id: TypeId) -> Result<(), E> {
         let path = self.path();
         let owner = self.path.iter().rev().find_map(|step| match step {
             Step::Field { object, .. } => self.types.definition(*object),
@@ -151,13 +154,21 @@ impl<'t> Walk<'t> {
                 format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {expected}")
             }
         };
-        self.refuse(DecodeError { path, message, is_base64: false }, id)
+        let of_patched = match self.types.get(id) {
+            Type::Quantity => message.clone(),
+            _ => cannot_restore(value, self.types, id)
+                .unwrap_or_else(|| format!("json: cannot unmarshal {found} into Go value of type {expected}")),
+        };
+        self.refuse(DecodeError { path, message, of_patched }, id)
     }
 
     /// The same for a text that is not of the form that the type `id` asks for.
     pub fn wrong_text<E: Error>(&mut self, reason: &str, id: TypeId) -> Result<(), E> {
-        let is_base64 = matches!(self.types.get(id), Type::Bytes);
-        self.refuse(DecodeError { path: self.path(), message: reason.to_owned(), is_base64 }, id)
+        let of_patched = match self.types.get(id) {
+            Type::Bytes => format!("error decoding from json: {reason}"),
+            _ => reason.to_owned(),
+        };
+        self.refuse(DecodeError { path: self.path(), message: reason.to_owned(), of_patched }, id)
     }
 
     /// Ends decoding: what stands here cannot be read.
@@ -181,14 +192,15 @@ impl<'t> Walk<'t> {
 
     fn refuse<E: Error>(&mut self, error: DecodeError, id: TypeId) -> Result<(), E> {
         if matches!(self.types.get(id), Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString) {
-            return Err(self.fail(error.path, error.message));
+            self.error = Some(error);
+            return Err(E::custom(""));
         }
         self.mistyped.get_or_insert(error);
         Ok(())
     }
 
     fn fail<E: Error>(&mut self, path: String, message: String) -> E {
-        self.error = Some(DecodeError { path, message, is_base64: false });
+        self.error = Some(DecodeError { path, of_patched: message.clone(), message });
         E::custom("")
     }
 
