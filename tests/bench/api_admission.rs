@@ -157,7 +157,7 @@ impl Webhook {
                 let (acceptor, asked) = (acceptor.clone(), counter.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(|request| allow(request, &asked));
+                    let service = service_fn(move |request| allow(request, asked.clone()));
                     let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
                         eprintln!("a connection to the bench's webhook: {error}");
@@ -175,7 +175,10 @@ impl Drop for Webhook {
     }
 }
 
-async fn allow(request: http::Request<Incoming>, asked: &AtomicUsize) -> Result<http::Response<Full<bytes::Bytes>>> {
+async fn allow(
+    request: http::Request<Incoming>,
+    asked: Arc<AtomicUsize>,
+) -> Result<http::Response<Full<bytes::Bytes>>> {
     let review: Value = serde_json::from_slice(&request.into_body().collect().await?.to_bytes())?;
     asked.fetch_add(1, Ordering::Relaxed);
     let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",

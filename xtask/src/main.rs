@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `conformance`,
-//! `clients`, `differential`, `peers`, `setup`, `schema`. One module per task.
+//! `clients`, `differential`, `kubectl-suite`, `peers`, `setup`, `schema`. One module per task.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -9,6 +9,8 @@ mod clients;
 mod command;
 mod conformance;
 mod differential;
+mod kubectl_suite;
+mod local_server;
 mod package;
 mod peers;
 mod progress;
@@ -40,6 +42,7 @@ enum Task {
     Conformance(conformance::Conformance),
     Clients(clients::Clients),
     Differential(differential::Differential),
+    KubectlSuite(kubectl_suite::KubectlSuite),
     Peers(peers::Peers),
     Tidy(tidy::Tidy),
     Package(package::Package),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Conformance(task) => task.run(),
         Task::Clients(task) => task.run(),
         Task::Differential(task) => task.run(),
+        Task::KubectlSuite(task) => task.run(),
         Task::Peers(task) => task.run(),
         Task::Tidy(task) => task.run(),
         Task::Package(task) => task.run(),

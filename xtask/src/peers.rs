@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::command;
+use crate::{command, workspace};
 
 /// The version of Kubernetes whose API fairlead serves.
 const KUBERNETES: &str = "1.35.4";
@@ -37,6 +37,7 @@ const PROGRAMS: &[(&str, Recipe)] = &[
     ("kube-scheduler", Recipe::Kubernetes { package: "k8s.io/kubernetes/cmd/kube-scheduler" }),
     ("kube-proxy", Recipe::Kubernetes { package: "k8s.io/kubernetes/cmd/kube-proxy" }),
     ("kubectl", Recipe::Kubernetes { package: "k8s.io/kubernetes/cmd/kubectl" }),
+    ("kubectl-convert", Recipe::Kubernetes { package: "k8s.io/kubernetes/cmd/kubectl-convert" }),
     ("agnhost", Recipe::Kubernetes { package: "k8s.io/kubernetes/test/images/agnhost" }),
     ("ginkgo", Recipe::Kubernetes { package: "github.com/onsi/ginkgo/v2/ginkgo" }),
     ("e2e.test", Recipe::KubernetesTests { package: "k8s.io/kubernetes/test/e2e" }),
@@ -54,6 +55,7 @@ const PROGRAMS: &[(&str, Recipe)] = &[
     bench dns                coredns\n  \
     differential             kube-apiserver kube-controller-manager etcd\n  \
     conformance              e2e.test ginkgo agnhost etcd\n  \
+    kubectl-suite            kubectl kubectl-convert\n  \
     clients                  helm, on the PATH\n\n\
     On two cores the first program of Kubernetes takes about 3 minutes, each further one 1, and e2e.test 5.")]
 pub struct Peers {
@@ -112,7 +114,9 @@ fn build(dir: &Path, name: &str, recipe: &Recipe) -> anyhow::Result<()> {
         }
         Recipe::KubernetesTests { package } => {
             let mut go = go(&kubernetes_module(dir)?);
-            command::run(go.args(["test", "-c", "-ldflags", &version_flags(), "-o"]).arg(&program).arg(package))
+            command::run(
+                go.args(["test", "-c", "-vet=off", "-ldflags", &version_flags(), "-o"]).arg(&program).arg(package),
+            )
         }
         Recipe::Etcd => {
             let module = dir.join("src/etcd");
@@ -160,9 +164,7 @@ fn kubernetes_module(dir: &Path) -> anyhow::Result<PathBuf> {
         return Ok(module);
     }
     fs::create_dir_all(&module)?;
-    let downloaded = format!("k8s.io/kubernetes@v{KUBERNETES}");
-    let about = command::output(go(dir).args(["mod", "download", "-json", &downloaded]))?;
-    let about: BTreeMap<String, serde_json::Value> = serde_json::from_str(&about)?;
+    let about = downloaded_kubernetes(dir)?;
     let manifest = about.get("GoMod").and_then(|file| file.as_str()).context("go mod download names no go.mod")?;
     let manifest = command::output(Command::new("go").args(["mod", "edit", "-json", manifest]))?;
     let replaced = staged_parts(&serde_json::from_str(&manifest)?);
@@ -172,8 +174,25 @@ fn kubernetes_module(dir: &Path) -> anyhow::Result<PathBuf> {
     fs::write(module.join("go.mod"), go_mod(&replaced))?;
     // A package that needs it: without one `go` would drop the requirement.
     fs::write(module.join("peers.go"), "package peers\n\nimport _ \"k8s.io/kubernetes/cmd/kube-proxy/app\"\n")?;
-    command::output(go(&module).args(["get", &downloaded]))?;
+    command::output(go(&module).args(["get", &kubernetes_name()]))?;
     Ok(module)
+}
+
+fn kubernetes_name() -> String {
+    format!("k8s.io/kubernetes@v{KUBERNETES}")
+}
+
+/// What `go mod download` tells of Kubernetes' module, which it fetches into its cache.
+fn downloaded_kubernetes(dir: &Path) -> anyhow::Result<BTreeMap<String, serde_json::Value>> {
+    let about = command::output(go(dir).args(["mod", "download", "-json", &kubernetes_name()]))?;
+    serde_json::from_str(&about).context("cannot read what go mod download tells")
+}
+
+/// The directory with the source of Kubernetes' own module. It is Go's cache: not to be written to.
+pub fn kubernetes_source() -> anyhow::Result<PathBuf> {
+    let about = downloaded_kubernetes(workspace::root())?;
+    let source = about.get("Dir").and_then(|dir| dir.as_str()).context("go mod download names no directory")?;
+    Ok(source.into())
 }
 
 /// Modules that a `go.mod`, as `go mod edit -json` prints it, replaces by directories under `./staging`.

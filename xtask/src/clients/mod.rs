@@ -3,7 +3,6 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `server` | a control service on loopback, for as long as it is held |
 //! | `libraries` | kube-rs, client-go, Python, Node.js: a program each in `tests/clients/`, with what it needs |
 //! | `programs` | kubectl and Helm |
 //!
@@ -11,7 +10,6 @@
 
 mod libraries;
 mod programs;
-mod server;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,8 +19,7 @@ use std::{
 
 use anyhow::{bail, ensure};
 
-use self::server::Server;
-use crate::{build, progress::Step, workspace};
+use crate::{build, local_server::Server, progress::Step, workspace};
 
 /// Run client libraries, each installed kubectl and Helm against a control service on loopback
 #[derive(Debug, clap::Args)]
@@ -67,7 +64,7 @@ impl Clients {
         let wanted = |client: &Client| self.only.as_deref().is_none_or(|only| client.name.starts_with(only));
         let clients: Vec<Client> = libraries::all().into_iter().chain(programs::all()).filter(wanted).collect();
         ensure!(!clients.is_empty(), "no client has a name that begins like this");
-        let server = Server::start(binary)?;
+        let server = Server::start(binary, &[])?;
         let mut failed = Vec::new();
         for Client { name, run } in &clients {
             let step = Step::start(name.clone());

@@ -19,23 +19,25 @@ pub struct Server {
     child: Child,
     dir: TempDir,
     binary: PathBuf,
+    port: u16,
 }
 
 impl Server {
-    /// Starts it, and returns when it serves.
-    pub fn start(binary: PathBuf) -> anyhow::Result<Self> {
+    /// Starts it with `flags` beside those that it needs, and returns when it serves.
+    pub fn start(binary: PathBuf, flags: &[&str]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir().context("cannot make a directory")?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = File::create(dir.path().join("log")).context("cannot write the log")?;
         let child = Command::new(&binary)
             .args(["server", "--bind", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(dir.path().join("data"))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
-        let mut server = Self { child, dir, binary };
+        let mut server = Self { child, dir, binary, port };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -43,6 +45,11 @@ impl Server {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("data/admin.kubeconfig")
+    }
+
+    /// Where it listens on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where clients may keep files.
