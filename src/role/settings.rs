@@ -206,7 +206,7 @@ pub fn control(
     config.cluster_dns = network.dns;
     config.cluster_domain = network.domain.clone();
     ensure!(
-        config.node_cidr_mask_size > config.cluster_cidr.prefix(),
+        config.node_cidr_mask_size >= config.cluster_cidr.prefix(),
         "--node-cidr-mask-size {} leaves no room for nodes in --cluster-cidr {}",
         config.node_cidr_mask_size,
         config.cluster_cidr
