@@ -22,8 +22,8 @@ use super::{in_flight::Seat, shares::Share};
 /// Longest piece that is handed over at a time, bytes: a frame of HTTP/2 as clients take it by default.
 pub const PIECE: usize = 16 << 10;
 
-/// Longest part of a body that is cut into pieces where it stands, so that each piece holds all of it: to copy a long
-/// answer once more would cost a tenth of the time in which it is sent.
+/// Longest part of a body that is cut into pieces where it stands, so that each piece holds all of it: a long answer
+/// that is made while it is sent is not copied once more.
 const CUT_IN_PLACE: usize = 5 * PIECE;
 
 /// How long an answer may take to be sent. Source: `--request-timeout`.

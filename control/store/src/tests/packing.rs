@@ -3,7 +3,7 @@
 use super::{
     logged_disks::{Contents, LoggedDisks, Unsynced, crashed},
     packed_rows::{Program, rows_of},
-    upgrade::{events_after, texts, to_layout_2, with_changes},
+    upgrade::{Told, events_after, texts, to_layout_2, with_changes},
     *,
 };
 use crate::Store;
@@ -11,7 +11,7 @@ use crate::Store;
 /// What must come through: the objects' texts, the changes after a revision, and that revision.
 struct Held {
     texts: Vec<(String, u64, String)>,
-    events: Vec<(crate::EventType, String, Vec<u8>, Option<Vec<u8>>)>,
+    events: Vec<Told>,
     since: u64,
 }
 

@@ -49,8 +49,11 @@ pub fn texts(store: &Embedded) -> Vec<(String, u64, String)> {
     snapshot.list("things", "", None).map(|(name, object)| (name.to_string(), object.revision, text(object))).collect()
 }
 
-/// What a watch of all changes after a revision is told: type, key, and the texts after and before each.
-pub fn events_after(store: &Embedded, revision: u64) -> Vec<(crate::EventType, String, Vec<u8>, Option<Vec<u8>>)> {
+/// A change as a watch tells it: type, key, and the texts after and before.
+pub type Told = (crate::EventType, String, Vec<u8>, Option<Vec<u8>>);
+
+/// What a watch of all changes after a revision is told.
+pub fn events_after(store: &Embedded, revision: u64) -> Vec<Told> {
     let mut watch = store.watch("things", revision).unwrap();
     let mut events = watch.ready().unwrap();
     while watch.is_behind() {
