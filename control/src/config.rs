@@ -36,6 +36,9 @@ pub struct Config {
     pub max_mutating_requests_inflight: usize,
     /// What is served and evaluated only where it is asked for.
     pub features: Features,
+    /// Objects that cannot be read since texts that they share are damaged are kept aside. Otherwise such a store is
+    /// refused.
+    pub quarantine_damaged_objects: bool,
     /// The API is served without controllers and scheduler: others run them, such as kube-controller-manager.
     pub api_only: bool,
 }
@@ -62,6 +65,7 @@ impl Config {
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             features: Features::default(),
+            quarantine_damaged_objects: false,
             api_only: false,
         }
     }

@@ -84,6 +84,10 @@ pub struct ControlArgs {
     /// Features that are off unless they are asked for, such as MutatingAdmissionPolicy=true
     #[arg(long, value_name = "GATE=BOOL", value_delimiter = ',', action = clap::ArgAction::Append)]
     pub feature_gates: Vec<GateSetting>,
+    /// Start although the store has lost texts that many objects share: those objects are kept aside, and controllers
+    /// may delete what belongs to them
+    #[arg(long)]
+    pub quarantine_damaged_objects: bool,
 }
 
 /// Settings of a control service that runs without a node.
@@ -201,6 +205,7 @@ pub fn control(
     config.max_mutating_requests_inflight =
         set.max_mutating_requests_inflight.unwrap_or(config.max_mutating_requests_inflight);
     config.features = Features::of(&set.runtime_config, &set.feature_gates)?;
+    config.quarantine_damaged_objects = set.quarantine_damaged_objects;
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;

@@ -52,7 +52,7 @@ use crate::{
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
     request::{InProcess, RequestInfo, path::ResourcePath},
-    store::{self, Decode, Draft, Embedded, Key, Store},
+    store::{self, DamagedBases, Decode, Draft, Embedded, Key, Store},
     webhook::{Dial, Network},
 };
 
@@ -110,7 +110,16 @@ impl StorageLocation {
 
 /// Opens the embedded store of an API's objects in the file `path`.
 pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
-    Embedded::open(path, StoredObjects { kinds: kinds.clone(), program: program_mark() })
+    open_damaged_store(path, kinds, DamagedBases::Refuse)
+}
+
+/// The same, of a file whose damage may reach many objects.
+pub fn open_damaged_store(
+    path: &Path,
+    kinds: &Registry,
+    damaged_bases: DamagedBases,
+) -> Result<Embedded, store::OpenError> {
+    Embedded::open_damaged(path, StoredObjects { kinds: kinds.clone(), program: program_mark() }, damaged_bases)
 }
 
 /// Reads objects back from disk. As the kinds are when it is asked: of a restart's history, that is when the first

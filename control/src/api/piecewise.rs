@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body::{Body as HttpBody, Frame};
 
 use super::response::{COMPRESS_FROM, COMPRESSION, encoded, streamed};
-use crate::request::accept::Encoding;
+use crate::request::{accept::Encoding, held_bytes::HeldBytes};
 
 /// Bytes that are made at once: a few TLS records, and little enough for the processor's cache.
 const PIECE: usize = 64 << 10;
@@ -23,6 +23,9 @@ const PIECE: usize = 64 << 10;
 pub trait Piecewise: Send + Unpin + 'static {
     /// Adds what comes next to `out`, until that has `enough` bytes or nothing follows; answers whether any follows.
     fn write(&mut self, out: &mut Vec<u8>, enough: usize) -> io::Result<bool>;
+
+    /// How many bytes of memory it may keep from being freed, about.
+    fn held_bytes(&self) -> usize;
 }
 
 /// An answer with this body. Whether it is long enough to be compressed is known after its first piece.
@@ -34,8 +37,10 @@ pub fn answer(encoding: Encoding, gzip: bool, mut source: impl Piecewise) -> io:
         return Ok(encoded(StatusCode::OK, encoding, first));
     }
     let packed = is_packed.then(|| GzEncoder::new(Vec::new(), COMPRESSION));
+    let held = HeldBytes(source.held_bytes().saturating_add(PIECE));
     let body = PiecewiseBody { source, next: Some(first), goes_on, packed };
     let mut response = streamed(StatusCode::OK, encoding, body);
+    response.extensions_mut().insert(held);
     if is_packed {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -113,11 +118,18 @@ mod tests {
             }
             Ok(self.0 > 0)
         }
+
+        fn held_bytes(&self) -> usize {
+            self.0 * 1000
+        }
     }
 
     async fn pieces(lines: usize, gzip: bool) -> (bool, Vec<Bytes>) {
         let response = answer(Encoding::Json, gzip, Lines(lines)).unwrap();
         let is_packed = response.headers().contains_key("content-encoding");
+        let is_whole = response.body().size_hint().exact().is_some();
+        let held = response.extensions().get::<HeldBytes>().map(|held| held.0);
+        assert!(is_whole || held.is_some_and(|held| held > (lines - lines.min(140)) * 1000), "{lines}: {held:?}");
         (is_packed, response.into_body().into_data_stream().map(|piece| piece.unwrap()).collect().await)
     }
 

@@ -32,6 +32,7 @@ use crate::{
     request::{
         RequestInfo,
         audit_id::{AUDIT_ID, AuditId},
+        held_bytes::HeldBytes,
     },
     status::Status,
     upgrade::UpgradedAnswer,
@@ -163,7 +164,8 @@ impl Gate {
         if bytes.is_some_and(|bytes| bytes <= held_body::PIECE) {
             return response;
         }
-        let memory = match (&seat, bytes) {
+        let held = bytes.or_else(|| response.extensions().get::<HeldBytes>().map(|held| held.0));
+        let memory = match (&seat, held) {
             (Some(seat), Some(bytes)) => match seat.keep_for_answer(bytes, is_read) {
                 Ok(memory) => Some(memory),
                 Err(too_many) => {

@@ -1,7 +1,7 @@
 //! The body of an answer that has an end: it keeps the request's seat until it is sent, and is cut off in time.
 //!
 //! A client that opens no window never has the server poll the body, so the time is not kept by polling: a timer takes
-//! the content away. What is handed over goes in pieces that hold nothing else alive, since the connection keeps a
+//! the content away. What is handed over goes in pieces that hold little else alive, since the connection keeps a
 //! piece for as long as the client does not take it.
 
 use std::{
@@ -22,6 +22,10 @@ use super::{in_flight::Seat, shares::Share};
 /// Longest piece that is handed over at a time, bytes: a frame of HTTP/2 as clients take it by default.
 pub const PIECE: usize = 16 << 10;
 
+/// Longest part of a body that is cut into pieces where it stands, so that each piece holds all of it: a long answer
+/// that is made while it is sent is not copied once more.
+const CUT_IN_PLACE: usize = 5 * PIECE;
+
 /// How long an answer may take to be sent. Source: `--request-timeout`.
 pub const LONGEST: Duration = Duration::from_secs(60);
 
@@ -32,10 +36,20 @@ pub struct HeldBody {
     timer: AbortHandle,
 }
 
+/// How pieces are made of what a body gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    InPlace,
+    /// A slice would keep the whole alive.
+    Copied,
+}
+
 struct Content {
     body: Body,
     /// What the body gave and was not handed over.
     rest: Bytes,
+    /// How its pieces are made.
+    cut: Cut,
     _seat: Option<Arc<Seat>>,
     _memory: Option<Share>,
 }
@@ -43,7 +57,7 @@ struct Content {
 impl HeldBody {
     /// `body`, which holds `seat` and `memory` until it is sent, at most for so long.
     pub fn new(body: Body, seat: Option<Arc<Seat>>, memory: Option<Share>, longest: Duration) -> Self {
-        let content = Content { body, rest: Bytes::new(), _seat: seat, _memory: memory };
+        let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, _seat: seat, _memory: memory };
         let content = Arc::new(Mutex::new(Some(content)));
         let timer = tokio::spawn(cut_off(Arc::downgrade(&content), longest)).abort_handle();
         Self { content, timer }
@@ -69,15 +83,21 @@ impl Content {
         if self.rest.is_empty() {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if data.len() > PIECE => self.rest = data,
+                    Ok(data) if data.len() > PIECE => {
+                        self.cut = if data.len() <= CUT_IN_PLACE { Cut::InPlace } else { Cut::Copied };
+                        self.rest = data;
+                    }
                     Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
                 other => return other,
             }
         }
-        // Copied: a slice would keep the whole alive.
-        let piece = Bytes::copy_from_slice(&self.rest.split_to(self.rest.len().min(PIECE)));
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        let piece = match self.cut {
+            Cut::InPlace => piece,
+            Cut::Copied => Bytes::copy_from_slice(&piece),
+        };
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 }
@@ -126,7 +146,13 @@ mod tests {
     #[tokio::test]
     async fn a_body_keeps_its_seat_until_it_is_sent_and_goes_in_pieces() {
         let limits = InFlight::new(1, 1);
-        let text: Bytes = (0..PIECE * 2 + 5).map(|n| n as u8).collect();
+        for length in [PIECE * 2 + 5, CUT_IN_PLACE, CUT_IN_PLACE + 1] {
+            keeps_its_seat(limits.clone(), length).await;
+        }
+    }
+
+    async fn keeps_its_seat(limits: InFlight, length: usize) {
+        let text: Bytes = (0..length).map(|n| n as u8).collect();
         let mut body = HeldBody::new(Body::from(text.clone()), seat(&limits), None, LONGEST);
         assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
         let mut sent = Vec::new();
@@ -134,6 +160,7 @@ mod tests {
             assert!(seat(&limits).is_none() && !body.is_end_stream());
             let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
             assert!(piece.len() <= PIECE);
+            assert_eq!(text.as_ptr_range().contains(&piece.as_ptr()), length <= CUT_IN_PLACE);
             sent.extend_from_slice(&piece);
             assert_eq!(body.size_hint().exact(), Some((text.len() - sent.len()) as u64));
         }

@@ -52,6 +52,16 @@ pub fn tell(scrape: &mut Scrape<'_>, stats: &Stats) -> fmt::Result {
             "Text that the write-ahead log has and the tables lack, in bytes.",
             stats.log_bytes,
         ),
+        (
+            "fairlead_store_row_bytes",
+            "How long the rows of objects were in the tables when they were opened, in bytes.",
+            stats.row_bytes,
+        ),
+        (
+            "fairlead_store_file_bytes",
+            "How long the file of the tables was when it was opened, in bytes.",
+            stats.file_bytes,
+        ),
         ("fairlead_store_quarantined_objects", "Objects that could not be read at the start.", stats.quarantined),
     ] {
         scrape.gauges(name, help, [(NONE, value as f64)])?;

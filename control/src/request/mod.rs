@@ -10,11 +10,13 @@
 //! | `query` | the options in the URL's query, selectors parsed |
 //! | `accept`, `content_type` | the form of the answer, the form of the body |
 //! | `audit_id` | the id that its log lines and its answer carry |
+//! | `held_bytes` | how much memory an answer holds that is made while it is sent |
 //! | `selector` | label and field selectors |
 
 pub mod accept;
 pub mod audit_id;
 pub mod content_type;
+pub mod held_bytes;
 pub mod path;
 pub mod query;
 pub mod selector;

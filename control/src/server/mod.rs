@@ -51,7 +51,7 @@ use crate::{
     definitions,
     kinds::{AddError, Registry},
     scheduler::{self, Scheduler},
-    store::{self, Store},
+    store::{self, DamagedBases, Store},
     supervise::Supervisor,
     webhook,
 };
@@ -163,7 +163,12 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     config.features.serve(&kinds).map_err(StartError::Kinds)?;
     pki::private_dir(&store_dir).map_err(StartError::DataDir)?;
     let store_path = store_dir.join("objects.redb");
-    let opened = api::open_store(&store_path, &kinds).map_err(|e| StartError::Store { path: store_path, source: e })?;
+    let damaged_bases = match config.quarantine_damaged_objects {
+        true => DamagedBases::Quarantine,
+        false => DamagedBases::Refuse,
+    };
+    let opened = api::open_damaged_store(&store_path, &kinds, damaged_bases)
+        .map_err(|e| StartError::Store { path: store_path, source: e })?;
     let closed = opened.closed();
     let store: Arc<dyn Store> = Arc::new(opened);
     let closing_of_store = StoreClosing::of(&store, closed);

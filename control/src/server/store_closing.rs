@@ -9,7 +9,8 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::store::Store;
 
-/// How long a stop waits for the last users of the store, and then for its files to be closed.
+/// How long a stop waits for the last users of the store, and then for its files to be closed. What takes longer is
+/// done a part at a time, and each part stays: the next stop goes on.
 const LAST_USERS: Duration = Duration::from_secs(1);
 const LAST_CHECKPOINT: Duration = Duration::from_secs(30);
 
@@ -34,7 +35,9 @@ impl StoreClosing {
         if self.in_use.strong_count() > 0 {
             tracing::debug!("the store is still in use; it is closed with the program");
         } else if timeout(LAST_CHECKPOINT, self.closed.changed()).await.is_err() {
-            tracing::warn!("the store's tables take long to write; what they lack is in the log");
+            tracing::warn!(
+                "the store's tables take long to write; what they lack is in the log, and the next stop goes on"
+            );
         }
     }
 }

@@ -36,7 +36,8 @@
 //! `table` and `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the
 //! one writer), `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/packed_row`
 //! and `embedded/stored_base` (objects in the tables), `embedded/loading` (the start), `embedded/stored_history`,
-//! `embedded/quarantine`. How to inspect it: [`Store::stats`], served under `/metrics` and as the readiness check
+//! `embedded/quarantine` and `embedded/damaged_bases`, `embedded/unpacked_rows` and `embedded/dense_copy` (a smaller
+//! file). How to inspect it: [`Store::stats`], served under `/metrics` and as the readiness check
 //! `store`; `examples/store_bench.rs` measures it.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
@@ -69,7 +70,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use embedded::{Embedded, OpenError};
+pub use embedded::{BaseDamage, DamagedBases, Embedded, OpenError};
 pub use header::{Header, HeaderParts, Owner, PackedHeader, StoredCell};
 pub use history::{Event, EventType, History};
 pub use object::{Draft, KEY_INDEX, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, RESOURCE_VERSION};

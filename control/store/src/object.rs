@@ -296,6 +296,11 @@ impl Object {
         (self.header_len + self.frame_len) as usize
     }
 
+    /// Bytes that it takes in memory, but for its base, which others share.
+    pub fn held_bytes(&self) -> usize {
+        self.data.len().saturating_add(size_of::<Self>())
+    }
+
     fn revision_end(&self) -> usize {
         (self.revision_at + self.revision_len) as usize
     }

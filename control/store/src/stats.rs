@@ -42,6 +42,10 @@ pub struct Stats {
     pub watch_wakes: u64,
     /// Objects of the file that could not be read when it was opened, and are kept aside.
     pub quarantined: u64,
+    /// How long the rows of objects were in the tables' file when it was opened, and the texts that they share.
+    pub row_bytes: u64,
+    /// How long that file was. A stop makes one smaller that is much longer.
+    pub file_bytes: u64,
 }
 
 impl Stats {

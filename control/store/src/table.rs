@@ -42,8 +42,16 @@ impl Table {
             Some(after) if after >= prefix => Bound::Excluded(Arc::from(after)),
             _ => Bound::Included(Arc::from(prefix)),
         };
-        let range = self.objects.range::<_, Arc<str>>((from, Bound::Unbounded));
-        range.take_while(move |(key, _)| key.starts_with(prefix))
+        let end = end_of(prefix);
+        let is_bounded = prefix.is_empty() || end.is_some();
+        let to = end.map_or(Bound::Unbounded, Bound::Excluded);
+        // A range that ends before it begins is none.
+        let is_empty = match (&from, &to) {
+            (Bound::Included(from) | Bound::Excluded(from), Bound::Excluded(to)) => from >= to,
+            _ => false,
+        };
+        let range = (!is_empty).then(|| self.objects.range::<_, Arc<str>>((from, to)));
+        range.into_iter().flatten().take_while(move |(key, _)| is_bounded || key.starts_with(prefix))
     }
 
     /// The same, of those with `value` under `index` alone. Costs nothing for the others.
@@ -132,6 +140,34 @@ impl Table {
         for (index, value) in header.terms() {
             if let Some(keys) = self.indexes.get_mut(index) {
                 keys.remove(&(Arc::from(value), key.clone()));
+            }
+        }
+    }
+}
+
+/// The first key behind all that start with this namespace and a slash. Nothing for any other prefix.
+fn end_of(prefix: &str) -> Option<Arc<str>> {
+    // The character after the slash.
+    Some(format!("{}0", prefix.strip_suffix('/')?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventType, tests::draft};
+
+    #[test]
+    fn a_list_has_the_keys_with_its_prefix_after_a_key_and_no_others() {
+        let keys = ["a", "a-b/x", "a/", "a/x", "a/y", "a0", "a0/x", "b/x"];
+        let mut table = Table::default();
+        for key in keys {
+            table.put(key.into(), Arc::new(Object::new(draft(key), 1, EventType::Added)));
+        }
+        for prefix in ["", "a", "a/", "a/x", "a0/", "b/", "c/", "/"] {
+            for after in keys.map(Some).into_iter().chain([None, Some("zz")]) {
+                let listed: Vec<&str> = table.list(prefix, after).map(|(key, _)| &**key).collect();
+                let is_meant = |key: &&str| key.starts_with(prefix) && after.is_none_or(|after| *key > after);
+                assert_eq!(listed, keys.into_iter().filter(is_meant).collect::<Vec<_>>(), "{prefix} after {after:?}");
             }
         }
     }

@@ -55,14 +55,25 @@ pub fn whole(json: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The message of a stored object.
+pub struct StoredMessage {
+    /// The message.
+    pub bytes: Bytes,
+    /// Whether it stands in a frame that all readers share.
+    pub is_shared: bool,
+}
+
 /// The message of a stored object, as the served kind shows it; `converted` is its text where it is stored as another
 /// kind.
-pub fn stored(kind: &Kind, object: &Object, converted: impl FnOnce() -> Bytes) -> Result<Bytes, CannotEncode> {
+pub fn stored(kind: &Kind, object: &Object, converted: impl FnOnce() -> Bytes) -> Result<StoredMessage, CannotEncode> {
+    let own = |json: &[u8]| {
+        message(kind.schema.root(), json).map(|message| StoredMessage { bytes: message.into(), is_shared: false })
+    };
     match kind.storage {
-        Storage::As(_) => message(kind.schema.root(), &converted()).map(Bytes::from),
+        Storage::As(_) => own(&converted()),
         Storage::Stored | Storage::Virtual | Storage::Computed => match frame_if_room(kind, object) {
-            Some(frame) => Ok(frame?.message()),
-            None => message(kind.schema.root(), &object.json()).map(Bytes::from),
+            Some(frame) => Ok(StoredMessage { bytes: frame?.message(), is_shared: true }),
+            None => own(&object.json()),
         },
     }
 }

@@ -195,7 +195,7 @@ impl Frames {
                 Ok(answer::watch_frame(event_type.name(), version.api_version(), "PartialObjectMetadata", &message))
             }
             ResponseForm::Object | ResponseForm::Table(_) => {
-                let message = answer::stored(&self.kind, object, || shown(&self.kind, object))?;
+                let message = answer::stored(&self.kind, object, || shown(&self.kind, object))?.bytes;
                 Ok(answer::watch_frame(event_type.name(), &self.kind.api_version(), &self.kind.kind, &message))
             }
         }

@@ -112,4 +112,8 @@ impl Piecewise for ListText {
         self.add_to(out, enough);
         Ok(self.stage != Stage::Ended)
     }
+
+    fn held_bytes(&self) -> usize {
+        self.objects.as_slice().iter().fold(0, |sum, object| sum.saturating_add(object.held_bytes()))
+    }
 }

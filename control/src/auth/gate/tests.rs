@@ -103,6 +103,14 @@ impl Handler for Slow {
     }
 }
 
+/// Answers a node that reads.
+fn ask_as_node(gate: &Gate, path: &str) -> impl Future<Output = Response<Body>> + use<> {
+    let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+    let certificate = CertificateIdentity { identity: node, not_after: i64::MAX };
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    gate.clone().answer(request, Arc::new(Some(Ok(certificate))))
+}
+
 #[tokio::test]
 async fn what_is_too_much_is_told_to_come_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -111,13 +119,7 @@ async fn what_is_too_much_is_told_to_come_again() {
     let metrics = Metrics::default().requests().clone();
     let authorizer = Authorizer::new(store);
     let gate = Gate::new(slow.clone(), authorizer, metrics, CancellationToken::new()).limited_to(InFlight::new(1, 1));
-    let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
-    let held = CertificateIdentity { identity: node, not_after: i64::MAX };
-    let certificate: Arc<ConnectionCertificate> = Arc::new(Some(Ok(held)));
-    let ask = |path: &str| {
-        let request = Request::get(path).body(Body::empty()).unwrap();
-        gate.clone().answer(request, certificate.clone())
-    };
+    let ask = |path: &str| ask_as_node(&gate, path);
     let first = tokio::spawn(ask("/api/v1/nodes"));
     slow.asked.notified().await;
     let refused = ask("/api/v1/secrets").await;
@@ -160,6 +162,34 @@ async fn an_answer_keeps_its_seat_until_it_is_sent() {
         assert_eq!(first.into_body().collect().await.unwrap().to_bytes().len(), 4 * held_body::PIECE);
     }
     assert_eq!(ask(false).await.status(), 200);
+}
+
+/// Answers everything with a text that is made while it is sent, and holds more memory than there is until then.
+struct MadeLater;
+
+#[async_trait::async_trait]
+impl Handler for MadeLater {
+    fn is_long_running(&self, _: &RequestInfo) -> bool {
+        false
+    }
+
+    async fn answer(&self, _: RequestInfo, _: Request<Body>) -> Response<Body> {
+        let piece = || Ok::<_, std::io::Error>(bytes::Bytes::from(vec![b'x'; held_body::PIECE]));
+        let mut response = Response::new(Body::from_stream(futures::stream::iter([piece(), piece()])));
+        response.extensions_mut().insert(HeldBytes(1 << 40));
+        response
+    }
+}
+
+#[tokio::test]
+async fn the_memory_of_an_answer_that_is_made_while_it_is_sent_is_counted() {
+    let guarded = Guarded::start(MadeLater).await;
+    let gate = guarded.gate.clone().limited_to(InFlight::default());
+    let first = ask_as_node(&gate, "/api/v1/nodes").await;
+    assert_eq!(first.status(), 200, "the first is always sent");
+    assert_eq!(ask_as_node(&gate, "/api/v1/nodes").await.status(), 429, "the first is not sent yet");
+    assert_eq!(first.into_body().collect().await.unwrap().to_bytes().len(), 2 * held_body::PIECE);
+    assert_eq!(ask_as_node(&gate, "/api/v1/nodes").await.status(), 200);
 }
 
 #[tokio::test]

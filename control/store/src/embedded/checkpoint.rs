@@ -1,9 +1,6 @@
 //! One checkpoint: changes of the log, written into the tables in one transaction of the database.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Weak,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
 
@@ -14,8 +11,9 @@ use super::{
     stored_base::{self, BASES, RowWriter, StoredBases},
     stored_history::{self, HistorySize},
     tables::{LAST_CHANGES, META, OBJECTS},
+    unpacked_rows::PackingBatch,
 };
-use crate::{Decode, EventType, Object};
+use crate::{Decode, EventType};
 
 type ObjectTable<'t> = redb::Table<'t, &'static str, &'static [u8]>;
 type BaseTable<'t> = redb::Table<'t, u64, &'static [u8]>;
@@ -42,8 +40,8 @@ pub struct Known {
 pub struct Rows<'a> {
     /// Who makes headers. Rows have none without it.
     pub decode: Option<&'a dyn Decode>,
-    /// Objects whose rows the next opening could not take as they are. One that is gone needs none.
-    pub lacked: &'a [(Box<str>, Weak<Object>)],
+    /// Rows that are packed with the changes.
+    pub packing: PackingBatch<'a>,
 }
 
 impl Rows<'_> {
@@ -58,7 +56,7 @@ pub fn write(
     database: &Database,
     moves: Option<&Moves>,
     changes: &[RowChange],
-    (known, rows, bases): (Known, &Rows<'_>, &mut StoredBases),
+    (known, rows, bases): (Known, &mut Rows<'_>, &mut StoredBases),
     part: Part,
 ) -> Result<Option<HistorySize>, redb::Error> {
     let mut transaction = database.begin_write()?;
@@ -94,7 +92,7 @@ pub fn write(
 fn write_objects(
     transaction: &WriteTransaction,
     changes: &[RowChange],
-    (rows, bases): (&Rows<'_>, &mut StoredBases),
+    (rows, bases): (&mut Rows<'_>, &mut StoredBases),
     part: Part,
 ) -> Result<(), redb::Error> {
     let mut objects = transaction.open_table(OBJECTS)?;
@@ -115,17 +113,7 @@ fn write_objects(
             writer.removed(previous.value());
         }
     }
-    // Those that are as they were when the file was read.
-    for (key, object) in rows.lacked {
-        let Some(object) = object.upgrade() else { continue };
-        let is_same = objects.get(&**key)?.is_some_and(|row| row.value().starts_with(&object.revision.to_be_bytes()));
-        if is_same {
-            let row = writer.row(&object, rows.mark(key))?;
-            if let Some(previous) = objects.insert(&**key, row.as_slice())? {
-                writer.removed(previous.value());
-            }
-        }
-    }
+    rows.packing.write(&mut objects, &mut writer, rows.decode)?;
     let changes = writer.finish()?;
     let mut meta = transaction.open_table(META)?;
     let number = meta.get("checkpoints")?.map_or(0, |number| number.value()).saturating_add(1);

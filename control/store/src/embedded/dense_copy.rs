@@ -1,48 +1,58 @@
 //! A copy of the tables without the space that they do not use any more: a database gives none of it back, and what is
 //! left of a larger one would be read with each start.
 //!
-//! The copy takes the place of the file in one step, when it is whole and durable. A crash before leaves the file as it
-//! was, beside a part of the copy, which the next opening removes.
+//! The copy takes the place of the file in one step, when it is whole and durable. It is written a part at a time, and
+//! a stop that is cut short leaves the parts that are durable: the next one compares them with the file, which may have
+//! changed since, and writes only what differs. So the copy is done in the end, however little time a stop has.
 
-use std::{fs, io, path::Path};
-
-use redb::{
-    Builder, Database, Durability, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    TableHandle, Value, WriteTransaction,
+use std::{
+    cmp::Ordering,
+    fs, io,
+    path::{Path, PathBuf},
 };
 
+use redb::{
+    AccessGuard, Builder, Database, Durability, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition,
+    TableError, TableHandle, Value,
+};
+use tracing::{debug, info};
+
 use super::{
+    disk::sync_parent,
     quarantine::QUARANTINE,
     stored_base::BASES,
     stored_history::HISTORY,
     tables::{CACHE_BYTES, LAST_CHANGES, META, OBJECTS},
 };
 
-/// Writes the copy to a file of its own, durably. Answers with false where the database has a table that this program
-/// does not know, so that a copy would lack it.
-pub fn write(database: &Database, path: &Path) -> Result<bool, redb::Error> {
-    let from = database.begin_read()?;
-    let known = [OBJECTS.name(), BASES.name(), HISTORY.name(), QUARANTINE.name(), META.name(), LAST_CHANGES.name()];
-    if from.list_tables()?.any(|table| !known.contains(&table.name())) || from.list_multimap_tables()?.next().is_some()
-    {
-        return Ok(false);
-    }
-    remove(path)?;
-    let copy = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
-    let mut to = copy.begin_write()?;
-    to.set_durability(Durability::Immediate)?;
-    to.set_quick_repair(true);
-    copy_table(&from, &to, OBJECTS)?;
-    copy_table(&from, &to, BASES)?;
-    copy_table(&from, &to, HISTORY)?;
-    copy_table(&from, &to, QUARANTINE)?;
-    copy_table(&from, &to, META)?;
-    copy_table(&from, &to, LAST_CHANGES)?;
-    to.commit()?;
-    Ok(true)
+/// How many bytes of rows become durable together, about.
+const BYTES_AT_ONCE: usize = 8 << 20;
+
+/// Where the copy of the file `path` is made.
+pub fn path_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".copy");
+    name.into()
 }
 
-/// Removes a copy, if there is one.
+/// Puts a copy in the place of the file `path`, whose database is open. A database with a table that this program does
+/// not know stays, since the copy would lack it.
+pub fn replace(database: Database, path: &Path) -> Result<(), redb::Error> {
+    if has_unknown_table(&database)? {
+        return Ok(());
+    }
+    let at = path_of(path);
+    let copy = open_or_begin(&at, path)?;
+    update(&database, &copy)?;
+    drop(copy);
+    // The lock of the old file is held until the new one has its name: nobody writes to a file that is to go.
+    fs::rename(&at, path)?;
+    sync_parent(path)?;
+    drop(database);
+    Ok(())
+}
+
+/// Removes what there is of a copy.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -50,19 +60,142 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn copy_table<K: Key + 'static, V: Value + 'static>(
+/// What an earlier stop made of the copy, or an empty one that those may read who may read the file `original`.
+fn open_or_begin(path: &Path, original: &Path) -> Result<Database, redb::Error> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    if path.exists() {
+        match builder.open(path) {
+            Ok(copy) if !has_unknown_table(&copy)? => {
+                info!(path = %path.display(), "a copy of the store is made to its end");
+                return Ok(copy);
+            }
+            Ok(_) => debug!("a part of a copy has unknown tables; it is begun anew"),
+            Err(error) => debug!(%error, "a part of a copy cannot be opened; it is begun anew"),
+        }
+        remove(path)?;
+    }
+    let copy = builder.create(path)?;
+    fs::set_permissions(path, fs::metadata(original)?.permissions())?;
+    Ok(copy)
+}
+
+fn has_unknown_table(database: &Database) -> Result<bool, redb::Error> {
+    let known = [OBJECTS.name(), BASES.name(), HISTORY.name(), QUARANTINE.name(), META.name(), LAST_CHANGES.name()];
+    let tables = database.begin_read()?;
+    let has_unknown = tables.list_tables()?.any(|table| !known.contains(&table.name()));
+    Ok(has_unknown || tables.list_multimap_tables()?.next().is_some())
+}
+
+/// Makes the tables of `copy` what those of `database` are, durably.
+pub fn update(database: &Database, copy: &Database) -> Result<(), redb::Error> {
+    let from = database.begin_read()?;
+    update_table(&from, copy, OBJECTS)?;
+    update_table(&from, copy, BASES)?;
+    update_table(&from, copy, HISTORY)?;
+    update_table(&from, copy, QUARANTINE)?;
+    update_table(&from, copy, META)?;
+    update_table(&from, copy, LAST_CHANGES)
+}
+
+/// A row that the copy lacks or has otherwise; without a value, one that only the copy has.
+type Difference<K, V> = (AccessGuard<'static, K>, Option<AccessGuard<'static, V>>);
+
+fn update_table<K: Key + 'static, V: Value + 'static>(
     from: &ReadTransaction,
-    to: &WriteTransaction,
+    copy: &Database,
     definition: TableDefinition<'_, K, V>,
 ) -> Result<(), redb::Error> {
-    let rows = match from.open_table(definition) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-        opened => opened?,
-    };
-    let mut copy = to.open_table(definition)?;
-    for row in rows.iter()? {
-        let (key, value) = row?;
-        copy.insert(key.value(), value.value())?;
+    let earlier = copy.begin_read()?;
+    let (rows, copied) = (open(from, definition)?, open(&earlier, definition)?);
+    if rows.is_none() && copied.is_none() {
+        return Ok(());
+    }
+    let is_new = copied.is_none();
+    let mut rows = rows.map(|table| table.range::<K::SelfType<'static>>(..)).transpose()?.into_iter().flatten();
+    let mut copied = copied.map(|table| table.range::<K::SelfType<'static>>(..)).transpose()?.into_iter().flatten();
+    let (mut row, mut old) = (rows.next().transpose()?, copied.next().transpose()?);
+    let (mut differences, mut bytes): (Vec<Difference<K, V>>, usize) = (Vec::new(), 0);
+    loop {
+        let order = match (&row, &old) {
+            (None, None) => break,
+            (Some((key, _)), Some((known, _))) => compare::<K>(&key.value(), &known.value()),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+        };
+        let taken = match order {
+            Ordering::Less => std::mem::replace(&mut row, rows.next().transpose()?),
+            Ordering::Greater => {
+                let gone = std::mem::replace(&mut old, copied.next().transpose()?);
+                if let Some((key, _)) = gone {
+                    bytes = bytes.saturating_add(K::as_bytes(&key.value()).as_ref().len());
+                    differences.push((key, None));
+                }
+                None
+            }
+            Ordering::Equal => {
+                let known = std::mem::replace(&mut old, copied.next().transpose()?);
+                let taken = std::mem::replace(&mut row, rows.next().transpose()?);
+                taken
+                    .zip(known)
+                    .filter(|(new, known)| !is_same::<V>(&new.1.value(), &known.1.value()))
+                    .map(|(new, _)| new)
+            }
+        };
+        if let Some((key, value)) = taken {
+            let length = V::as_bytes(&value.value()).as_ref().len();
+            bytes = bytes.saturating_add(K::as_bytes(&key.value()).as_ref().len()).saturating_add(length);
+            differences.push((key, Some(value)));
+        }
+        if bytes >= BYTES_AT_ONCE {
+            write(copy, definition, differences.drain(..))?;
+            bytes = 0;
+        }
+    }
+    if is_new || !differences.is_empty() {
+        write(copy, definition, differences.drain(..))?;
     }
     Ok(())
+}
+
+/// Makes differences a part of the copy, durably.
+fn write<K: Key + 'static, V: Value + 'static>(
+    copy: &Database,
+    definition: TableDefinition<'_, K, V>,
+    differences: impl Iterator<Item = Difference<K, V>>,
+) -> Result<(), redb::Error> {
+    let mut transaction = copy.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    // A part of a copy is opened again without reading all of it.
+    transaction.set_quick_repair(true);
+    {
+        let mut table = transaction.open_table(definition)?;
+        for (key, value) in differences {
+            match value {
+                Some(value) => drop(table.insert(key.value(), value.value())?),
+                None => drop(table.remove(key.value())?),
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The table, if there is one.
+fn open<K: Key + 'static, V: Value + 'static>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, redb::Error> {
+    match transaction.open_table(definition) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
+}
+
+fn compare<K: Key>(a: &K::SelfType<'_>, b: &K::SelfType<'_>) -> Ordering {
+    K::compare(K::as_bytes(a).as_ref(), K::as_bytes(b).as_ref())
+}
+
+fn is_same<V: Value>(a: &V::SelfType<'_>, b: &V::SelfType<'_>) -> bool {
+    V::as_bytes(a).as_ref() == V::as_bytes(b).as_ref()
 }

@@ -1,6 +1,10 @@
 //! Where the bytes of a write-ahead log are kept: a file, or what a test has instead.
 
-use std::{fs, io, os::fd::AsRawFd, os::unix::fs::FileExt, path::Path};
+use std::{
+    fs, io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    path::{Path, PathBuf},
+};
 
 /// A file of bytes. What was written is durable after the next [`Disk::sync`].
 pub trait Disk: Send {
@@ -51,6 +55,17 @@ impl Disk for fs::File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+/// The file that `path` means, by way of symbolic links. One that leads to nothing is an error: what it should lead to
+/// is not there for the moment, as a disk that is not mounted, and must not be begun anew elsewhere.
+pub fn resolved(path: &Path) -> io::Result<PathBuf> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path.to_owned()),
+        Err(error) => Err(error),
+        Ok(found) if found.is_symlink() => fs::canonicalize(path),
+        Ok(_) => Ok(path.to_owned()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
+    damaged_bases::BaseDamage,
     tables::LAYOUT,
     write_ahead::{LogError, is_no_space},
 };
@@ -31,6 +32,18 @@ pub enum FileError {
         /// The layout's number in the file.
         found: u64,
     },
+    /// Texts that many objects share are damaged: restore a backup, or open the store without these objects.
+    #[error(
+        "the store {} has lost {damage}: restore a backup, or start once with --quarantine-damaged-objects to go on \
+         without these objects",
+        path.display()
+    )]
+    DamagedBases {
+        /// The store's file.
+        path: PathBuf,
+        /// What is lost.
+        damage: BaseDamage,
+    },
     /// The log beside the database failed, or its disk did.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -57,7 +70,7 @@ impl FileError {
         match self {
             Self::Redb { source, .. } => matches!(&**source, redb::Error::Io(error) if is_no_space(error)),
             Self::Behind { no_space, .. } => *no_space,
-            Self::Layout { .. } => false,
+            Self::Layout { .. } | Self::DamagedBases { .. } => false,
             Self::Log(error) => error.no_space(),
         }
     }
@@ -66,7 +79,10 @@ impl FileError {
     pub fn for_writers(&self) -> CommitError {
         if self.no_space() {
             let path = match self {
-                Self::Redb { path, .. } | Self::Layout { path, .. } | Self::Behind { path, .. } => path,
+                Self::Redb { path, .. }
+                | Self::Layout { path, .. }
+                | Self::DamagedBases { path, .. }
+                | Self::Behind { path, .. } => path,
                 Self::Log(error) => error.path(),
             };
             return CommitError::Full { path: path.display().to_string() };

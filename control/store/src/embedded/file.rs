@@ -227,25 +227,22 @@ impl File {
     pub fn finish(&mut self) {
         self.wait();
         let mut made = if self.newer.is_empty() { Ok(()) } else { self.checkpoint() };
-        while made.is_ok()
-            && let TablesOwner::File(tables) = &mut self.tables
-            && tables.lacks_rows()
-        {
-            made = tables.apply(&[]);
+        if let Err(error) = &made {
+            let error = error as &dyn std::error::Error;
+            warn!(error, "the tables lack what the log has; the next opening brings it into them");
+        }
+        let TablesOwner::File(tables) = &mut self.tables else { return };
+        while made.is_ok() && tables.has_unpacked_rows() {
+            made = tables.pack_rows().inspect_err(|error| {
+                let error = error as &dyn std::error::Error;
+                warn!(error, "rows of the tables cannot be packed; they are with later writes, or at the next stop");
+            });
         }
         if made.is_ok()
-            && let TablesOwner::File(tables) = &mut self.tables
+            && let Err(error) = tables.close_smaller()
         {
-            made = tables.close_smaller();
-        }
-        if let Err(error) = made {
             let error = &error as &dyn std::error::Error;
-            match self.newer.is_empty() {
-                true => {
-                    debug!(error, "the tables are not as small as they could be, or lack rows in their shortest form")
-                }
-                false => warn!(error, "the tables lack what the log has; the next opening brings it into them"),
-            }
+            warn!(error, "the store's file cannot be made as small as what it holds; the next stop tries again");
         }
     }
 

@@ -4,12 +4,14 @@ mod ages;
 mod checkpoint;
 mod checkpoint_thread;
 mod committer;
-mod dense_copy;
+mod damaged_bases;
+pub(super) mod dense_copy;
 pub(super) mod disk;
 mod error;
 pub(super) mod file;
 mod kept;
 mod loading;
+mod opening;
 pub(super) mod packed_row;
 mod quarantine;
 mod read_ahead;
@@ -19,6 +21,7 @@ mod space;
 pub(super) mod stored_base;
 mod stored_history;
 pub(super) mod tables;
+mod unpacked_rows;
 pub(super) mod write_ahead;
 
 use std::{
@@ -50,7 +53,10 @@ use super::{
     Transaction, no_answer, references::References, stats::Counters,
 };
 
-pub use self::error::FileError as OpenError;
+pub use self::{
+    damaged_bases::{BaseDamage, DamagedBases},
+    error::FileError as OpenError,
+};
 
 /// The embedded store. Dropping it waits for the transaction under way and closes the file.
 pub struct Embedded {
@@ -59,7 +65,8 @@ pub struct Embedded {
     requests: Option<mpsc::Sender<Work>>,
     committer: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
-    quarantined: u64,
+    /// What the opening found.
+    loaded: Loaded,
     closed: watch::Receiver<()>,
 }
 
@@ -92,12 +99,27 @@ const QUEUE: usize = 8192;
 impl Embedded {
     /// Opens or makes the store in the file `path`. Reads all of it into memory. An object that `decode` cannot
     /// read is logged, counted and kept aside in the file: see `quarantine.rs`.
+    ///
+    /// A file whose damage reaches many objects is refused: see [`DamagedBases::Refuse`].
     pub fn open(path: &Path, decode: impl Decode + 'static) -> Result<Self, OpenError> {
-        Self::load(File::open(path)?, decode)
+        Self::open_damaged(path, decode, DamagedBases::Refuse)
+    }
+
+    /// The same, for a file whose damage may reach many objects.
+    pub fn open_damaged(
+        path: &Path,
+        decode: impl Decode + 'static,
+        damaged_bases: DamagedBases,
+    ) -> Result<Self, OpenError> {
+        Self::load(File::open(path)?, decode, damaged_bases)
     }
 
     /// Starts a store from its open file.
-    pub(super) fn load(mut file: File, decode: impl Decode + 'static) -> Result<Self, OpenError> {
+    pub(super) fn load(
+        mut file: File,
+        decode: impl Decode + 'static,
+        damaged_bases: DamagedBases,
+    ) -> Result<Self, OpenError> {
         let decode: Arc<dyn Decode> = Arc::new(decode);
         let mut state = Snapshot::default();
         let mut resources: HashMap<Arc<str>, Arc<str>> = HashMap::new();
@@ -108,8 +130,9 @@ impl Embedded {
                 let resource = resources.entry(resource).or_insert_with_key(Arc::clone).clone();
                 state.load(Key { resource, name }, object);
             },
+            damaged_bases,
         })?;
-        let Loaded { revision, quarantined } = loaded;
+        let revision = loaded.revision;
         let starts = file.last_changes(revision)?;
         state.revision = revision;
         let recovered = file
@@ -143,7 +166,7 @@ impl Embedded {
                 drop(closing);
             })
             .expect("a process that could open a file can start a thread");
-        Ok(Self { published, requests: Some(requests), committer: Some(committer), counters, quarantined, closed })
+        Ok(Self { published, requests: Some(requests), committer: Some(committer), counters, loaded, closed })
     }
 
     /// What a watch of it ends with: the store's files are closed, after its last user has dropped it.
@@ -274,7 +297,8 @@ impl Store for Embedded {
 
     fn stats(&self) -> Stats {
         let closed = self.committer.as_ref().is_none_or(JoinHandle::is_finished);
-        let mut stats = Stats { quarantined: self.quarantined, closed, ..Stats::default() };
+        let Loaded { quarantined, row_bytes, file_bytes, .. } = self.loaded;
+        let mut stats = Stats { quarantined, row_bytes, file_bytes, closed, ..Stats::default() };
         self.counters.fill(&mut stats);
         for topic in self.published.topics() {
             stats.watches += topic.readers() as u64;

@@ -75,6 +75,12 @@ pub fn base_of(row: &[u8]) -> Option<u64> {
     (row.get(8) == Some(&MARKER) && number > 0).then_some(number)
 }
 
+/// The revision and the text of a row of JSON; nothing of any other.
+pub fn json_row(row: &[u8]) -> Option<(u64, &[u8])> {
+    let (revision, json) = row.split_first_chunk::<8>()?;
+    (json.first() != Some(&MARKER)).then(|| (u64::from_be_bytes(*revision), json))
+}
+
 /// The revision and the JSON text of a row; `base` finds its base.
 pub fn text(row: &[u8], base: impl FnOnce(u64) -> Option<Arc<Base>>) -> Result<(u64, Vec<u8>), RowError> {
     let (revision, json) = row.split_first_chunk::<8>().ok_or(RowError::Cut)?;

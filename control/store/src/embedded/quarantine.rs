@@ -5,20 +5,19 @@
 //!
 //! On a full disk nothing can be moved at the opening. The next checkpoint does it then, before all else.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tracing::{info, warn};
 
 use super::{
+    damaged_bases::{BaseDamage, DamagedBases},
     loading::{self, Batch, MadeRow},
-    packed_row::{Bases, Made, ObjectMaker},
+    packed_row::{Bases, Made, ObjectMaker, RowError},
     row::RowChange,
     stored_base,
     tables::{META, OBJECTS},
+    unpacked_rows::UnpackedRow,
 };
 use crate::{Decode, Object};
 
@@ -31,6 +30,8 @@ pub struct RowReader<'a> {
     pub decode: &'a dyn Decode,
     /// Takes an object of a resource, with its key in it.
     pub keep: &'a mut dyn FnMut(Arc<str>, Arc<str>, Arc<Object>),
+    /// What becomes of objects whose base is damaged.
+    pub damaged_bases: DamagedBases,
 }
 
 /// What an opening read.
@@ -40,6 +41,10 @@ pub struct Loaded {
     pub revision: u64,
     /// Rows that are kept aside.
     pub quarantined: u64,
+    /// How long the rows of objects and bases are.
+    pub row_bytes: u64,
+    /// How long the file is.
+    pub file_bytes: u64,
 }
 
 /// Rows that are to be moved, by their keys, in the transaction that makes a revision durable.
@@ -58,12 +63,12 @@ pub struct Moves {
 pub struct Found {
     /// Rows to be moved.
     pub moves: Option<Moves>,
-    /// Objects whose rows the next opening could not take as they are, by their keys.
-    pub without_row: Vec<(Box<str>, Weak<Object>)>,
+    /// Rows that the next opening could not take as they are.
+    pub unpacked: Vec<UnpackedRow>,
     /// The bases of the file, and how many rows name each.
     pub bases: (Bases, HashMap<u64, i64>),
-    /// How long the rows of objects and bases are.
-    pub bytes: u64,
+    /// What cannot be read since bases are damaged. It is among what is to be moved.
+    pub damage: BaseDamage,
 }
 
 /// Reads every row; those that cannot be read are reported, and are to be moved aside.
@@ -76,7 +81,8 @@ pub fn load(
     reader: &mut RowReader<'_>,
 ) -> Result<(Loaded, Found), redb::Error> {
     let mut loaded = Loaded::default();
-    let (mut moves, mut without_row, mut uses) = (Moves::default(), Vec::new(), HashMap::new());
+    let (mut moves, mut unpacked, mut uses) = (Moves::default(), Vec::new(), HashMap::new());
+    let mut damage = BaseDamage::default();
     let transaction = database.begin_read()?;
     let bases = stored_base::read(&transaction)?;
     let mut bytes: u64 = bases.values().map(|base| base.text().len() as u64).sum();
@@ -98,8 +104,12 @@ pub fn load(
         Ok::<_, redb::Error>(batch)
     };
     loading::make_all((reader.decode, &bases), next, &mut |made| {
-        moves.unreadable.extend(reader.take_or_report(made, &mut without_row));
+        if let Err((key, RowError::Base { number })) = &made {
+            damage.note(key, *number);
+        }
+        moves.unreadable.extend(reader.take_or_report(made, &mut unpacked));
     })?;
+    loaded.row_bytes = bytes;
     let mut newest_rows = newest.iter().filter_map(|(key, change)| Some((*key, change.value()?)));
     let next = || {
         let mut batch = Batch::default();
@@ -138,13 +148,13 @@ pub fn load(
     loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
     loaded.revision = newer.last().map_or(loaded.revision, |change| change.revision.max(loaded.revision));
     if moves.unreadable.is_empty() && moves.readable.is_empty() {
-        return Ok((loaded, Found { moves: None, without_row, bases: (bases, uses), bytes }));
+        return Ok((loaded, Found { moves: None, unpacked, bases: (bases, uses), damage }));
     }
     // No watch saw the objects go or come: at a new revision, all clients list again.
     loaded.revision += 1;
     loaded.quarantined = loaded.quarantined + moves.unreadable.len() as u64 - moves.readable.len() as u64;
     moves.revision = loaded.revision;
-    Ok((loaded, Found { moves: Some(moves), without_row, bases: (bases, uses), bytes }))
+    Ok((loaded, Found { moves: Some(moves), unpacked, bases: (bases, uses), damage }))
 }
 
 impl Moves {
@@ -180,24 +190,26 @@ fn keep(quarantine: &mut redb::Table<'_, &str, &[u8]>, key: &str, value: &[u8]) 
 
 impl RowReader<'_> {
     /// Takes what was made of a row; answers with its key if that cannot be read.
-    fn take_or_report(&mut self, made: MadeRow, without_row: &mut Vec<(Box<str>, Weak<Object>)>) -> Option<String> {
+    fn take_or_report(&mut self, made: MadeRow, unpacked: &mut Vec<UnpackedRow>) -> Option<String> {
         match made {
             Ok(made) => {
-                without_row.extend(self.take(made));
+                unpacked.extend(self.take(made));
                 None
             }
             Err((key, error)) => {
-                warn!(key, %error, "a stored object cannot be read; it is kept aside, and not served");
+                // The opening fails, with all of them in its error.
+                if self.damaged_bases == DamagedBases::Quarantine || !matches!(error, RowError::Base { .. }) {
+                    warn!(key, %error, "a stored object cannot be read; it is kept aside, and not served");
+                }
                 Some(key)
             }
         }
     }
 
-    /// Answers with the object if the file lacks a row that the next opening could take as it is.
-    fn take(&mut self, made: Made) -> Option<(Box<str>, Weak<Object>)> {
-        let Made { resource, name, object, lacks_row } = made;
-        let lacking = lacks_row.then(|| (format!("{resource}/{name}").into(), Arc::downgrade(&object)));
-        (self.keep)(resource, name, object);
-        lacking
+    /// Answers with the row if the next opening could not take it as it is.
+    fn take(&mut self, made: Made) -> Option<UnpackedRow> {
+        let unpacked = made.lacks_row.then(|| UnpackedRow::of(&made));
+        (self.keep)(made.resource, made.name, made.object);
+        unpacked
     }
 }

@@ -6,10 +6,9 @@
 use std::{
     collections::HashMap,
     fs,
-    hash::{BuildHasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
@@ -17,16 +16,19 @@ use tracing::{error, warn};
 
 use super::{
     checkpoint::{self, Known, Part, Rows},
+    damaged_bases::DamagedBases,
     dense_copy,
-    disk::{forget_cached_pages, sync_parent},
+    disk::{self, forget_cached_pages},
     error::FileError,
+    opening::{self, OpenDatabase},
     quarantine::{self, Loaded, Moves, RowReader},
     read_ahead::ReadAhead,
     row::RowChange,
-    stored_base::{BASES, StoredBases},
+    stored_base::StoredBases,
     stored_history::{self, HistorySize, Records},
+    unpacked_rows::{PackingBatch, UnpackedRows},
 };
-use crate::{Decode, EventType, Object};
+use crate::{Decode, EventType, references::References};
 
 /// `resource/name` → revision (8 bytes, big endian), then the object: see `packed_row.rs`.
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
@@ -39,15 +41,11 @@ pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("chang
 /// Version of what stands in the file. A store of a newer layout is not opened. Since 2 the latest writes may be in the
 /// write-ahead log alone, of which an older program knows nothing; since 3 objects are packed.
 pub const LAYOUT: u64 = 3;
-/// What layout 2 kept of objects beside their texts.
-const HEADERS_OF_LAYOUT_2: TableDefinition<&str, &[u8]> = TableDefinition::new("headers");
 /// All reads are answered from memory; the cache only serves the write path.
 pub const CACHE_BYTES: usize = 4 << 20;
 /// A file is made smaller that is so many times as long as its rows, and so many bytes more.
 const SPARSE_TIMES: u64 = 4;
 const SPARSE_BYTES: u64 = 64 << 20;
-/// Rows that the file lacks are brought into it so many at a time.
-const ROWS_AT_ONCE: usize = 4096;
 
 /// The revision of the last write to each resource, as far as the file knows.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -69,8 +67,12 @@ impl LastChanges {
     }
 }
 
-/// Opens or makes the database where its bytes are kept.
-pub type OpenDatabase = Box<dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send>;
+/// Whether rows that wait for it are packed with some changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    Some,
+    None,
+}
 
 /// The open database, or none after an I/O error until the next [`Tables::apply`] opens it again.
 pub struct Tables {
@@ -91,8 +93,8 @@ pub struct Tables {
     moves: Option<Moves>,
     /// Makes the headers that are kept, once the objects were read.
     decode: Option<Arc<dyn Decode>>,
-    /// Objects whose rows the next opening could not take as they are. They are not held for that.
-    without_row: Vec<(Box<str>, Weak<Object>)>,
+    /// Rows that the next opening could not take as they are.
+    unpacked: UnpackedRows,
     /// What the rows of objects are encoded against.
     bases: StoredBases,
     /// The file is much larger than what it holds.
@@ -101,18 +103,24 @@ pub struct Tables {
 
 impl Tables {
     /// Opens or makes the database in the file `path`.
+    ///
+    /// Where `path` is a symbolic link, the file that it names is meant, and stays where it is.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        // Of a start or a copy that was cut short.
-        dense_copy::remove(&unfinished(path)).map_err(|source| FileError::redb("clean up", path, source.into()))?;
+        let path = &disk::resolved(path).map_err(|source| FileError::redb("find", path, source.into()))?;
+        // Of a start that was cut short.
+        dense_copy::remove(&opening::unfinished(path))
+            .map_err(|source| FileError::redb("clean up", path, source.into()))?;
         if !path.exists() {
-            create(path).map_err(|source| FileError::redb("create", path, source))?;
+            opening::create(path).map_err(|source| FileError::redb("create", path, source))?;
         }
         let at = path.to_owned();
         let open = move |builder: &Builder| {
             forget_cached_pages(&fs::File::open(&at).map_err(DatabaseError::from)?).map_err(DatabaseError::from)?;
             builder.open(&at)
         };
-        Self::open_with(path, Box::new(open))
+        let mut tables = Self::open_with(path, Box::new(open))?;
+        tables.is_sparse |= dense_copy::path_of(path).exists();
+        Ok(tables)
     }
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
@@ -128,7 +136,7 @@ impl Tables {
             history_size: None,
             moves: None,
             decode: None,
-            without_row: Vec::new(),
+            unpacked: UnpackedRows::default(),
             bases: StoredBases::default(),
             is_sparse: false,
         };
@@ -151,7 +159,7 @@ impl Tables {
         if self.database.is_some() {
             return Ok(());
         }
-        let opened = open(&self.open_database).map_err(|source| self.error("open", source))?;
+        let opened = opening::open(&self.open_database).map_err(|source| self.error("open", source))?;
         if opened.layout > LAYOUT {
             return Err(FileError::Layout { path: self.path.clone(), found: opened.layout });
         }
@@ -168,11 +176,16 @@ impl Tables {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
         let _ahead = ReadAhead::start(&self.path);
-        let (loaded, found) = quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
-        (self.moves, self.without_row) = (found.moves, found.without_row);
+        let (mut loaded, found) =
+            quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
+        if reader.damaged_bases == DamagedBases::Refuse && !found.damage.is_empty() {
+            return Err(FileError::DamagedBases { path: self.path.clone(), damage: found.damage });
+        }
+        (self.moves, self.unpacked) = (found.moves, UnpackedRows::new(found.unpacked));
         self.bases.counted(&found.bases.0, found.bases.1);
-        let length = fs::metadata(&self.path).map_or(0, |file| file.len());
-        self.is_sparse |= length > found.bytes.saturating_mul(SPARSE_TIMES).saturating_add(SPARSE_BYTES);
+        loaded.file_bytes = fs::metadata(&self.path).map_or(0, |file| file.len());
+        let limit = loaded.row_bytes.saturating_mul(SPARSE_TIMES).saturating_add(SPARSE_BYTES);
+        self.is_sparse |= loaded.file_bytes > limit;
         Ok(loaded)
     }
 
@@ -181,9 +194,9 @@ impl Tables {
         self.decode = Some(decode);
     }
 
-    /// Whether the next changes bring rows that the file lacks.
-    pub fn lacks_rows(&self) -> bool {
-        !self.without_row.is_empty()
+    /// Whether rows wait to be packed.
+    pub fn has_unpacked_rows(&self) -> bool {
+        !self.unpacked.is_empty()
     }
 
     /// Whether rows wait to be moved aside.
@@ -215,11 +228,23 @@ impl Tables {
 
     /// Writes changes in the order of their revisions, durably. They may be written already, in part or in whole.
     ///
-    /// On a full disk deletions come first, and history and headers are given up: what is to make space must not need
-    /// it.
+    /// Some rows that wait for it are packed on the way. On a full disk that is put off first; then deletions come
+    /// first, and history and headers are given up: what is to make space must not need it.
     pub fn apply(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
-        // A panic in the database must not end the thread, and with it all writes.
-        catch_unwind(AssertUnwindSafe(|| self.apply_or_panic(changes))).unwrap_or_else(|_| {
+        self.unless_it_panics(|tables| tables.apply_or_panic(changes))
+    }
+
+    /// Packs some of the rows that wait for it, durably.
+    pub fn pack_rows(&mut self) -> Result<(), FileError> {
+        self.unless_it_panics(|tables| {
+            tables.reopen()?;
+            tables.write(&[], Part::WithHistory, Packing::Some)
+        })
+    }
+
+    /// A panic in the database must not end the thread, and with it all writes.
+    fn unless_it_panics(&mut self, work: impl FnOnce(&mut Self) -> Result<(), FileError>) -> Result<(), FileError> {
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
             error!("the database panicked; it is opened again");
             let database = self.database.take();
             // To close it may panic once more.
@@ -234,19 +259,11 @@ impl Tables {
         if !self.is_sparse || !self.path.is_file() {
             return Ok(());
         }
-        let copy = unfinished(&self.path);
-        let replace = || -> Result<(), redb::Error> {
-            if dense_copy::write(&database, &copy)? {
-                drop(database);
-                fs::rename(&copy, &self.path)?;
-                sync_parent(&self.path)?;
-            }
-            Ok(())
-        };
         // A panic is as for a checkpoint.
-        let replaced = catch_unwind(AssertUnwindSafe(replace));
+        let replaced = catch_unwind(AssertUnwindSafe(|| dense_copy::replace(database, &self.path)));
         let panicked = |_| Err(redb::Error::Corrupted("the database panicked".into()));
         replaced.unwrap_or_else(panicked).map_err(|source| {
+            let copy = dense_copy::path_of(&self.path);
             if let Err(error) = dense_copy::remove(&copy) {
                 warn!(%error, path = %copy.display(), "cannot remove a part of a copy");
             }
@@ -255,37 +272,59 @@ impl Tables {
     }
 
     fn apply_or_panic(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
-        self.reopen()?;
-        let Err(error) = self.write(changes, Part::WithHistory) else { return Ok(()) };
-        if !error.no_space() {
-            return Err(error);
-        }
-        if changes.iter().any(|change| change.event_type == EventType::Deleted) {
+        let mut tried = Err(self.error("write to", redb::Error::DatabaseClosed));
+        for (part, packing) in [
+            (Part::WithHistory, Packing::Some),
+            // Whatever else can be done later.
+            (Part::WithHistory, Packing::None),
+            (Part::Deletions, Packing::None),
+            (Part::WithoutHistory, Packing::None),
+        ] {
+            let is_needed = match (part, packing) {
+                (Part::WithHistory, Packing::None) => self.has_unpacked_rows(),
+                (Part::Deletions, _) => changes.iter().any(|change| change.event_type == EventType::Deleted),
+                (Part::WithHistory | Part::WithoutHistory, _) => true,
+            };
+            if !is_needed {
+                continue;
+            }
             self.reopen()?;
-            self.write(changes, Part::Deletions)?;
+            tried = self.write(changes, part, packing);
+            match &tried {
+                // All changes come once more, now that there is space.
+                Ok(()) if part == Part::Deletions => {}
+                Ok(()) => return Ok(()),
+                Err(error) if error.no_space() && part != Part::Deletions => {}
+                Err(_) => return tried,
+            }
         }
-        self.reopen()?;
-        self.write(changes, Part::WithoutHistory)
+        tried
     }
 
     /// An error closes the database.
-    fn write(&mut self, changes: &[RowChange], part: Part) -> Result<(), FileError> {
+    fn write(&mut self, changes: &[RowChange], part: Part, packing: Packing) -> Result<(), FileError> {
         let Some(database) = &self.database else {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
         let history_size = self.history_size.take();
         let known = Known { last_changes: self.knows_last_changes, history: self.knows_history, history_size };
-        let (kept, rows) = match part {
-            Part::WithHistory => {
-                let kept = self.without_row.len().saturating_sub(ROWS_AT_ONCE);
-                (kept, Rows { decode: self.decode.as_deref(), lacked: &self.without_row[kept..] })
-            }
-            // The next opening finds again what the file lacks.
-            Part::WithoutHistory | Part::Deletions => (0, Rows { decode: None, lacked: &[] }),
+        let decode = match part {
+            Part::WithHistory => self.decode.as_deref(),
+            // The next opening finds what lacks its header.
+            Part::WithoutHistory | Part::Deletions => None,
         };
-        match checkpoint::write(database, self.moves.as_ref(), changes, (known, &rows, &mut self.bases), part) {
+        let (left, mut none) = (self.unpacked.left_after_batch(), References::default());
+        let packing_batch = match packing {
+            Packing::Some => self.unpacked.batch(left),
+            Packing::None => PackingBatch::none(&mut none),
+        };
+        let mut rows = Rows { decode, packing: packing_batch };
+        match checkpoint::write(database, self.moves.as_ref(), changes, (known, &mut rows, &mut self.bases), part) {
             Ok(history_size) => {
                 self.bases.committed();
+                if packing == Packing::Some {
+                    self.unpacked.packed(left);
+                }
                 if part != Part::Deletions {
                     self.revision = changes.last().map_or(self.revision, |change| change.revision);
                     self.revision = self.revision.max(self.moves.as_ref().map_or(0, |moves| moves.revision));
@@ -293,7 +332,6 @@ impl Tables {
                     self.knows_last_changes |= !changes.is_empty();
                     self.knows_history |= !changes.is_empty();
                     self.history_size = history_size;
-                    self.without_row.truncate(kept);
                 }
                 Ok(())
             }
@@ -307,68 +345,6 @@ impl Tables {
     fn error(&self, operation: &'static str, source: redb::Error) -> FileError {
         FileError::redb(operation, &self.path, source)
     }
-}
-
-/// Makes an empty database. It gets its name when it is complete: a crash leaves no file that cannot be opened.
-fn create(path: &Path) -> Result<(), redb::Error> {
-    let unfinished = unfinished(path);
-    drop(Builder::new().create(&unfinished)?);
-    fs::rename(&unfinished, path)?;
-    sync_parent(path)?;
-    Ok(())
-}
-
-/// The name of a file that is to take the place of `path` once it is complete.
-fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
-}
-
-/// What an opened database says of itself.
-struct Opened {
-    database: Database,
-    revision: u64,
-    layout: u64,
-    store: u64,
-    checkpoints: u64,
-    /// The greatest number of a base.
-    last_base: u64,
-    /// It had an older layout, and rows.
-    was_older: bool,
-}
-
-fn open(open_database: &OpenDatabase) -> Result<Opened, redb::Error> {
-    let database = open_database(Builder::new().set_cache_size(CACHE_BYTES))?;
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    let last_base = transaction.open_table(BASES)?.last()?.map_or(0, |(number, _)| number.value());
-    let (revision, layout, store, checkpoints, changed) = {
-        transaction.open_table(OBJECTS)?;
-        let mut meta = transaction.open_table(META)?;
-        let layout = meta.get("layout")?.map(|value| value.value());
-        let known = meta.get("store")?.map(|value| value.value());
-        let store = known.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
-        if layout.is_none() {
-            meta.insert("revision", 0)?;
-        }
-        let is_older = layout.is_none_or(|layout| layout < LAYOUT);
-        if is_older {
-            meta.insert("layout", LAYOUT)?;
-            meta.insert("store", store)?;
-        }
-        let revision = meta.get("revision")?.map_or(0, |value| value.value());
-        let checkpoints = meta.get("checkpoints")?.map_or(0, |value| value.value());
-        (revision, layout.map_or(LAYOUT, |layout| layout.max(LAYOUT)), store, checkpoints, is_older)
-    };
-    if changed {
-        transaction.delete_table(HEADERS_OF_LAYOUT_2)?;
-        transaction.commit()?;
-    } else {
-        transaction.abort()?;
-    }
-    let was_older = changed && revision > 0;
-    Ok(Opened { database, revision, layout, store, checkpoints, last_base, was_older })
 }
 
 /// What [`LAST_CHANGES`] says; `None` where it is not valid.

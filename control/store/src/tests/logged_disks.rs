@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use redb::{BackendError, Builder, StorageBackend};
+use redb::{BackendError, Builder, Database, StorageBackend};
 
 use super::header;
 use crate::{
-    Decode, Draft, Embedded,
+    DamagedBases, Decode, Draft, Embedded,
     embedded::{
         disk::Disk,
         file::{File, Limits},
@@ -57,6 +57,8 @@ pub struct Log {
     panicking_openings: usize,
     /// How many bytes each disk takes; none is no limit.
     space: [Option<usize>; DISKS],
+    /// After how many further writes each disk is full for one of them.
+    full_after: [Option<usize>; DISKS],
 }
 
 impl LoggedDisks {
@@ -121,7 +123,7 @@ impl LoggedDisks {
         });
         let tables = Tables::open_with(Path::new("the disk"), Box::new(open))?;
         let limits = self.0.lock().unwrap().limits;
-        Embedded::load(File::open_log(tables, log, limits)?, decode)
+        Embedded::load(File::open_log(tables, log, limits)?, decode, DamagedBases::Refuse)
     }
 
     /// The same disks, for a store with these limits.
@@ -140,6 +142,21 @@ impl LoggedDisks {
     pub fn leave_space(&self, disk: usize, bytes: usize) {
         let mut log = self.0.lock().unwrap();
         log.space[disk] = Some(log.contents[disk].len() + bytes);
+    }
+
+    /// Has a disk be full for one write, after so many others.
+    pub fn fill_once_after(&self, disk: usize, writes: usize) {
+        self.0.lock().unwrap().full_after[disk] = Some(writes);
+    }
+
+    /// Whether that write is still to come.
+    pub fn is_to_be_filled(&self, disk: usize) -> bool {
+        self.0.lock().unwrap().full_after[disk].is_some()
+    }
+
+    /// The database of the tables, while no store has it.
+    pub fn database(&self) -> Database {
+        Builder::new().create_with_backend(self.disk(0)).unwrap()
     }
 
     /// Has so many of the next syncs of a disk fail.
@@ -187,6 +204,14 @@ impl LoggedDisk {
         };
         if log.space[self.number].is_some_and(|space| end > space) {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if !matches!(operation, Operation::Sync)
+            && let Some(writes) = log.full_after[self.number]
+        {
+            log.full_after[self.number] = writes.checked_sub(1);
+            if writes == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
         apply(&mut log.contents[self.number], &operation);
         log.operations.push((self.number, operation));

@@ -2,12 +2,15 @@
 //! watches.
 
 mod crash;
+mod damaged_bases;
+mod dense_copy;
 mod full_disk;
 mod indexes;
 mod log_files;
 mod logged_disks;
 mod model;
 mod packed_rows;
+mod packing;
 mod power_loss;
 mod quarantine;
 mod small_disk;

@@ -10,7 +10,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::{
     logged_disks::{LoggedDisks, Unsynced, crashed},
-    quarantine::{aside, set},
+    quarantine::set,
     *,
 };
 use crate::{
@@ -25,6 +25,11 @@ pub struct Program(Arc<AtomicUsize>, Option<u64>);
 impl Program {
     pub fn new(mark: u64) -> Self {
         Self(Arc::default(), Some(mark))
+    }
+
+    /// One whose headers follow from more than the texts.
+    pub fn unmarked() -> Self {
+        Self(Arc::default(), None)
     }
 
     /// What it has parsed since the last call.
@@ -58,7 +63,12 @@ pub fn objects(store: &Embedded) -> Vec<(String, u64, String, crate::PackedHeade
 
 /// The rows of the table of objects.
 pub fn rows(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let transaction = Database::open(path).unwrap().begin_read().unwrap();
+    rows_of(&Database::open(path).unwrap())
+}
+
+/// The same, of an open database.
+pub fn rows_of(database: &Database) -> Vec<(String, Vec<u8>)> {
+    let transaction = database.begin_read().unwrap();
     let table = transaction.open_table(OBJECTS).unwrap();
     table.iter().unwrap().map(|row| row.unwrap()).map(|(key, row)| (key.value().into(), row.value().into())).collect()
 }
@@ -106,8 +116,7 @@ async fn another_program_parses_all_once() {
     assert_eq!(next.parsed(), MANY);
     assert_eq!(objects(&next.open(&path)), written);
     assert_eq!(next.parsed(), 0, "the stop before kept what it had made");
-    // One whose headers follow from more than the text.
-    let other = Program(Arc::default(), None);
+    let other = Program::unmarked();
     assert_eq!(objects(&other.open(&path)), written);
     assert_eq!(other.parsed(), MANY);
 }
@@ -185,7 +194,7 @@ async fn an_object_that_is_gone_is_not_held_for_its_header() {
 }
 
 /// A text that is long enough to have a base.
-fn long(word: &str) -> String {
+pub fn long(word: &str) -> String {
     format!("{word} ").repeat(80)
 }
 
@@ -215,38 +224,6 @@ async fn a_base_goes_with_the_last_row_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_row_whose_base_is_not_its_own_is_kept_aside_and_the_others_are_served() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, program) = (dir.path().join("store"), Program::new(1));
-    let store = program.open(&path);
-    for (name, word) in [("a", "alpha"), ("b", "beta"), ("c", "gamma")] {
-        store.write_one(put(name, Expect::Absent, &long(word))).await.unwrap();
-    }
-    drop(store);
-    let database = Database::open(&path).unwrap();
-    let transaction = database.begin_write().unwrap();
-    {
-        let mut table = transaction.open_table(BASES).unwrap();
-        let texts: Vec<(u64, Vec<u8>)> =
-            table.iter().unwrap().map(|row| row.unwrap()).map(|(n, text)| (n.value(), text.value().into())).collect();
-        let of = |word: &str| texts.iter().find(|(_, text)| String::from_utf8_lossy(text).contains(word)).unwrap();
-        // One is replaced by another, and one is missing.
-        table.insert(of("alpha").0, of("gamma").1.as_slice()).unwrap();
-        table.remove(of("beta").0).unwrap();
-    }
-    transaction.commit().unwrap();
-    drop(database);
-    let packed = rows(&path);
-    let store = program.open(&path);
-    assert_eq!((store.snapshot().count("things"), store.stats().quarantined), (1, 2));
-    assert_eq!(value(&store.snapshot().get("things", "c").unwrap().json()), long("gamma"));
-    drop(store);
-    for (key, row) in packed.iter().filter(|(key, _)| key != "things/c") {
-        assert_eq!(aside(&path, key).as_ref(), Some(row), "{key}");
-    }
-}
-
-#[tokio::test]
 async fn a_damaged_row_is_kept_aside_wherever_it_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let (path, program) = (dir.path().join("store"), Program::new(1));
@@ -271,7 +248,7 @@ async fn a_damaged_row_is_kept_aside_wherever_it_is_damaged() {
 #[tokio::test]
 async fn objects_of_programs_without_marks_are_packed_and_their_history_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, program) = (dir.path().join("store"), Program(Arc::default(), None));
+    let (path, program) = (dir.path().join("store"), Program::unmarked());
     let store = program.open(&path);
     let first = store.write_one(put("a", Expect::Absent, &long("alpha"))).await.unwrap();
     store.write_one(put("a", Expect::Present, &format!("{} changed", long("alpha")))).await.unwrap();
