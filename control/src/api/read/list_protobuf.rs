@@ -6,7 +6,7 @@ use std::{io, sync::Arc, vec::IntoIter};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::shown;
+use super::{Managers, shown};
 use crate::{
     api::{
         piecewise::Piecewise,
@@ -49,7 +49,7 @@ impl Items {
                 answer::metadata(object).map(Bytes::from)
             }
             ResponseForm::Object | ResponseForm::Table(_) => {
-                answer::stored(&self.kind, object, || shown(&self.kind, object))
+                answer::stored(&self.kind, object, || shown(&self.kind, object, Managers::Shown))
             }
         }
     }
