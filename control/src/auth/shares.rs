@@ -1,8 +1,16 @@
-//! Divides a number of permits among users, so that no user takes them all.
+//! Divides a number of permits among users, so that no user takes them all and who comes late finds some.
 //!
-//! A user gets more while they hold no more than what is free: one alone takes about half, two a third each, and who
-//! holds nothing finds something. Nobody's share has to be configured, and nothing that few users ask for is kept back
-//! for others that do not ask. This is the dynamic threshold of shared buffers in switches (Choudhury and Hahne, 1998).
+//! A user gets more while what they would hold is within the square of the free part, twice: one alone takes half, and
+//! the scarcer permits are, the fewer those get who hold some. Where nobody gives any back, the nth of many greedy users
+//! still finds one in 2 n² of all, and with what is given back, all who want more come to hold the same, since those who
+//! hold most get nothing of it. The last quarter is thereby left to holders of less than an eighth. Nobody's share has
+//! to be configured, and little that few users ask for is kept back for others that do not ask. It is the dynamic
+//! threshold of shared buffers in switches (Choudhury and Hahne, 1998), which would halve what is left with each user,
+//! made to fall faster than what is free.
+//!
+//! ServiceAccounts are counted by namespace as well: a thousand of one namespace hold together what one user may, and
+//! each of them as much as its namespace has left. Kubernetes' priority and fairness tells flows apart by user or by
+//! namespace, too, and lets them wait for their turn; here they come again.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -10,6 +18,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
+
+/// A user who holds no more than one in so many permits gets more as long as there are any.
+const LITTLE: usize = 256;
+/// What the names of ServiceAccounts begin with; the namespace follows, and a colon.
+const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// Permits that users share.
 #[derive(Debug)]
@@ -25,6 +38,8 @@ struct Taken {
     all: usize,
     /// Only of users who hold something.
     by_user: HashMap<Arc<str>, usize>,
+    /// Only of namespaces whose ServiceAccounts hold something.
+    by_namespace: HashMap<Arc<str>, usize>,
 }
 
 /// What a user holds; given back when it is dropped.
@@ -61,17 +76,64 @@ impl Shares {
     }
 
     fn allows(&self, taken: &Taken, user: &str, amount: usize) -> bool {
-        let held = taken.by_user.get(user).copied().unwrap_or_default();
         let free = self.total.saturating_sub(taken.all);
-        amount <= free && held <= free && held.saturating_add(amount) <= self.most_each
+        let held = taken.by_user.get(user).copied().unwrap_or_default().saturating_add(amount);
+        let limit = self.limit(free);
+        let of_all = match namespace_of(user) {
+            None => held <= limit,
+            Some(namespace) => {
+                let together = taken.by_namespace.get(namespace).copied().unwrap_or_default();
+                let left = limit.saturating_sub(together);
+                let little = self.little().min(limit);
+                together.saturating_add(amount) <= limit && held <= left.max(little)
+            }
+        };
+        amount <= free && of_all && held <= self.most_each
+    }
+
+    /// The most that one user holds while so much is free.
+    fn limit(&self, free: usize) -> usize {
+        // As wide as needed: the square of a number of bytes.
+        let (free, total) = (free as u128, self.total.max(1) as u128);
+        let share = free.saturating_mul(free).saturating_mul(2).checked_div(total).unwrap_or_default();
+        usize::try_from(share).unwrap_or(usize::MAX).max(self.little())
+    }
+
+    fn little(&self) -> usize {
+        (self.total / LITTLE).max(1)
     }
 
     fn give(self: &Arc<Self>, taken: &mut Taken, user: &str, amount: usize) -> Share {
-        let user: Arc<str> = taken.by_user.get_key_value(user).map_or_else(|| user.into(), |(user, _)| user.clone());
-        let held = taken.by_user.entry(user.clone()).or_default();
-        *held = held.saturating_add(amount);
+        let user = add(&mut taken.by_user, user, amount);
+        if let Some(namespace) = namespace_of(&user) {
+            add(&mut taken.by_namespace, namespace, amount);
+        }
         taken.all = taken.all.saturating_add(amount);
         Share { of: self.clone(), user, amount }
+    }
+}
+
+/// The namespace of a ServiceAccount.
+fn namespace_of(user: &str) -> Option<&str> {
+    user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':').map(|(namespace, _)| namespace)
+}
+
+/// Adds to what `holder` holds; returns the one copy of its name.
+fn add(held: &mut HashMap<Arc<str>, usize>, holder: &str, amount: usize) -> Arc<str> {
+    let holder: Arc<str> = held.get_key_value(holder).map_or_else(|| holder.into(), |(holder, _)| holder.clone());
+    let holds = held.entry(holder.clone()).or_default();
+    *holds = holds.saturating_add(amount);
+    holder
+}
+
+/// Takes from what `holder` holds, and forgets who holds nothing.
+fn subtract(held: &mut HashMap<Arc<str>, usize>, holder: Arc<str>, amount: usize) {
+    if let Entry::Occupied(mut holds) = held.entry(holder) {
+        let left = holds.get().saturating_sub(amount);
+        *holds.get_mut() = left;
+        if left == 0 {
+            holds.remove();
+        }
     }
 }
 
@@ -89,13 +151,10 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut taken = self.of.taken.lock();
         taken.all = taken.all.saturating_sub(self.amount);
-        if let Entry::Occupied(mut held) = taken.by_user.entry(self.user.clone()) {
-            let left = held.get().saturating_sub(self.amount);
-            *held.get_mut() = left;
-            if left == 0 {
-                held.remove();
-            }
+        if let Some(namespace) = namespace_of(&self.user) {
+            subtract(&mut taken.by_namespace, namespace.into(), self.amount);
         }
+        subtract(&mut taken.by_user, self.user.clone(), self.amount);
     }
 }
 
@@ -111,13 +170,72 @@ mod tests {
     fn no_user_takes_all_and_what_is_given_back_is_there_for_all() {
         let shares = Shares::new(100, usize::MAX);
         let first = take_all(&shares, "a");
-        assert_eq!(first.len(), 51);
+        assert_eq!(first.len(), 50);
         let second = take_all(&shares, "b");
-        assert_eq!(second.len(), 25, "half of what the first left");
+        assert_eq!(second.len(), 19);
         assert!(shares.take("c", 1).is_some() && shares.take("a", 1).is_none());
         drop((first, second));
         assert!(shares.taken.lock().by_user.is_empty());
-        assert_eq!(take_all(&shares, "a").len(), 51);
+        assert_eq!(take_all(&shares, "a").len(), 50);
+    }
+
+    #[test]
+    fn who_comes_late_finds_a_share_though_nobody_gives_any_back() {
+        let shares = Shares::new(1 << 20, usize::MAX);
+        let mut held = Vec::new();
+        for number in 1..=20 {
+            let user = format!("user-{number}");
+            let mine: Vec<Share> = std::iter::from_fn(|| shares.take(&user, 64)).collect();
+            // To halve what is left would leave the tenth a thousandth, and the twentieth nothing.
+            let least = (1 << 20) / (2 * number * number).max(LITTLE);
+            assert!(mine.len() * 64 >= least * 3 / 4, "{user} has {} of {least}", mine.len() * 64);
+            held.push(mine);
+        }
+        let taken = held.iter().map(Vec::len).sum::<usize>() * 64;
+        assert!(taken < 1 << 20, "there is something for the next");
+    }
+
+    #[test]
+    fn the_last_quarter_is_for_those_who_hold_little() {
+        let shares = Shares::new(400, usize::MAX);
+        let others: Vec<Share> = (0..300).map(|number| shares.take_anyway(&format!("user-{number}"), 1)).collect();
+        let greedy = take_all(&shares, "greedy");
+        assert_eq!(greedy.len(), 27, "of the 100 that are left");
+        assert!(take_all(&shares, "late").len() > 10);
+        drop((others, greedy));
+    }
+
+    #[test]
+    fn users_who_all_want_more_come_to_hold_the_same() {
+        let shares = Shares::new(400, usize::MAX);
+        let users = ["a", "b", "c", "d", "e"];
+        let mut held: Vec<Vec<Share>> = users.iter().map(|user| take_all(&shares, user)).collect();
+        assert!(held[0].len() > 3 * held[4].len(), "the first holds most at first");
+        for _ in 0..1000 {
+            for (user, mine) in users.iter().zip(&mut held) {
+                mine.pop();
+                mine.extend(take_all(&shares, user));
+            }
+        }
+        let counts: Vec<usize> = held.iter().map(Vec::len).collect();
+        let (most, least) = (counts.iter().max().unwrap(), counts.iter().min().unwrap());
+        assert!(most - least <= 5 && counts.iter().sum::<usize>() > 280, "{counts:?}");
+    }
+
+    #[test]
+    fn the_service_accounts_of_a_namespace_hold_together_what_one_user_may() {
+        let shares = Shares::new(400, usize::MAX);
+        let account = |number: usize| format!("system:serviceaccount:busy:account-{number}");
+        let alone = take_all(&shares, &account(0));
+        assert!((140..200).contains(&alone.len()), "{}", alone.len());
+        let held: Vec<Vec<Share>> = (1..1000).map(|number| take_all(&shares, &account(number))).collect();
+        assert!(!held[0].is_empty(), "the second finds some");
+        let together = alone.len() + held.iter().map(Vec::len).sum::<usize>();
+        assert!(together <= 200, "{together}");
+        assert!(take_all(&shares, "system:serviceaccount:other:default").len() > 30);
+        assert!(take_all(&shares, "joe").len() > 20);
+        drop((alone, held));
+        assert!(shares.taken.lock().by_namespace.is_empty());
     }
 
     #[test]
@@ -132,7 +250,7 @@ mod tests {
     fn a_share_grows_and_is_given_back_whole() {
         let shares = Shares::new(10, usize::MAX);
         let mut share = shares.take("a", 0).unwrap();
-        assert!(share.grow(3) && share.grow(3) && !share.grow(5), "only 4 are free");
+        assert!(share.grow(2) && share.grow(3) && !share.grow(1), "it holds half");
         drop(share);
         assert_eq!(shares.taken.lock().all, 0);
     }

@@ -231,11 +231,14 @@ impl Object {
         if self.managed_len == 0 {
             return self.json();
         }
-        let managers = self.managers_at();
         let mut out = Vec::with_capacity(self.json_len());
-        self.write(self.json_at as usize..managers.start, &mut out);
-        self.write(managers.end..self.json_end(), &mut out);
+        self.write_json_without_managers(&mut out);
         Cow::Owned(out)
+    }
+
+    /// Adds the JSON text of the object without `metadata.managedFields` to `out`.
+    pub fn write_json_without_managers(&self, out: &mut Vec<u8>) {
+        self.write_around_managers(self.json_at as usize..self.json_end(), out);
     }
 
     /// The JSON text of `metadata.managedFields`; empty where the object has none.
@@ -258,6 +261,17 @@ impl Object {
     pub fn write_metadata(&self, out: &mut Vec<u8>) {
         // The revision is followed by its closing quote and the brace that ends the metadata.
         self.write(self.metadata_at as usize..self.revision_end() + METADATA_END.len(), out);
+    }
+
+    /// The same without `managedFields`.
+    pub fn write_metadata_without_managers(&self, out: &mut Vec<u8>) {
+        self.write_around_managers(self.metadata_at as usize..self.revision_end() + METADATA_END.len(), out);
+    }
+
+    fn write_around_managers(&self, range: Range<usize>, out: &mut Vec<u8>) {
+        let managers = self.managers_at();
+        self.write(range.start..managers.start, out);
+        self.write(managers.end..range.end, out);
     }
 
     /// The watch frame of the write that made this object: `{"type":…,"object":…}` and a newline. All who ask for it

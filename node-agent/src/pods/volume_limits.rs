@@ -1,7 +1,11 @@
 //! Evicts pods that keep more in an `emptyDir` on disk than its `sizeLimit` allows, as the kubelet does: each minute
 //! the volumes that have a limit are measured. Volumes in memory have the size of their file system.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
@@ -11,12 +15,14 @@ use super::{
     dispatch::Workers,
     spec,
     state::Ended,
-    volumes::{self, Kind},
+    volumes::{self, Kind, Usage},
     worker::Input,
 };
 
 /// As the kubelet's `volumeStatsAggPeriod`.
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
+/// How long one volume is counted: others wait for that.
+const LONGEST_COUNT: Duration = Duration::from_secs(20);
 
 /// Measures until `stop`.
 pub async fn run(context: Arc<Context>, workers: Workers, stop: CancellationToken) {
@@ -74,23 +80,26 @@ fn limited_volumes(pod: &Pod) -> Vec<Limited> {
     limited.collect()
 }
 
+/// What is certainly in the volume decides: a part that cannot be read, or counted in time, does not hide the rest.
 async fn is_exceeded(directory: PathBuf, limit: u64) -> bool {
-    let measured = tokio::task::spawn_blocking(move || match volumes::used_bytes(&directory) {
-        Ok(used) => used,
-        // Not made yet.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => {
-            tracing::warn!(%error, directory = %directory.display(), "a volume with a limit cannot be measured");
-            0
-        }
+    let place = directory.clone();
+    let measured = tokio::task::spawn_blocking(move || {
+        let now = Instant::now();
+        volumes::used_bytes(&place, limit, now.checked_add(LONGEST_COUNT).unwrap_or(now))
     });
+    let warn = |error: &(dyn std::error::Error + 'static)| {
+        tracing::warn!(error, directory = %directory.display(), "a volume with a limit cannot be measured");
+    };
     match measured.await {
-        Ok(used) => used > limit,
-        Err(error) => {
-            tracing::error!(%error, "measuring a volume ended abnormally");
-            false
-        }
+        Ok(Ok(Usage { bytes, .. })) if bytes > limit => return true,
+        Ok(Ok(Usage { incomplete: None, .. })) => {}
+        Ok(Ok(Usage { incomplete: Some(why), .. })) => warn(&why),
+        // Not made yet.
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Ok(Err(error)) => warn(&error),
+        Err(error) => tracing::error!(%error, "measuring a volume ended abnormally"),
     }
+    false
 }
 
 /// Pods of the priority `system-cluster-critical` and above are not evicted, as by the kubelet.

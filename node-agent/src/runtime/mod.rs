@@ -143,8 +143,15 @@ pub struct LocalImage {
     pub tags: BTreeSet<String>,
     /// With all its layers, also those that other images share.
     pub size_bytes: u64,
-    /// A container is made from it, running or not, of whomever.
+    /// A container is made from it, running or not, of whomever; or sandboxes will be.
     pub is_used: bool,
+}
+
+impl LocalImage {
+    /// Whether an agent made it for its sandboxes, and nobody has given it another name.
+    pub fn is_sandbox(&self) -> bool {
+        !self.tags.is_empty() && self.tags.iter().all(|tag| tag.starts_with(sandbox_image::REPOSITORY))
+    }
 }
 
 /// Access to a registry.

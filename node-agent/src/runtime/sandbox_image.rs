@@ -4,6 +4,9 @@
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+/// What the names of all sandbox images begin with.
+pub const REPOSITORY: &str = "fairlead/sandbox:";
+
 /// The image of one architecture.
 pub struct SandboxImage {
     /// Names its content, so that a newer agent's image never hides behind an older one's name.
@@ -29,7 +32,7 @@ impl SandboxImage {
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))] },
         })
         .to_string();
-        let reference = format!("fairlead/sandbox:{}", &hex::encode(Sha256::digest(&config))[..12]);
+        let reference = format!("{REPOSITORY}{}", &hex::encode(Sha256::digest(&config))[..12]);
         let manifest =
             json!([{ "Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"] }]).to_string();
         let archive = tar_of(&[

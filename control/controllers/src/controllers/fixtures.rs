@@ -6,18 +6,12 @@ use std::sync::{
 };
 
 use fairlead_client::Object;
-use futures::stream;
 use http::{Request, Response};
 use k8s_openapi::jiff::Timestamp;
-use kube::{
-    Client,
-    client::Body,
-    runtime::watcher::Event::{Init, InitApply, InitDone},
-};
+use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
-use crate::engine::Informer;
+pub use crate::objects::fixtures::{list, replica_set};
 
 /// The moment of all tests.
 pub fn now() -> Timestamp {
@@ -42,13 +36,6 @@ pub fn api(answer: impl Fn(usize) -> u16 + Clone + Send + Sync + 'static) -> Cli
         std::future::ready(Response::builder().status(code).body(Body::from(body.to_string().into_bytes())))
     });
     Client::new(service, "default")
-}
-
-/// Lists `objects` to the informer.
-pub async fn list<K: Object>(informer: &Arc<Informer<K>>, objects: impl IntoIterator<Item = K>) {
-    let listed: Vec<_> = objects.into_iter().map(InitApply).collect();
-    let events = [Init].into_iter().chain(listed).chain([InitDone]);
-    informer.clone().run(stream::iter(events.map(Ok)), CancellationToken::new()).await;
 }
 
 /// Applies a merge patch.

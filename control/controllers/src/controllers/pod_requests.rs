@@ -12,8 +12,10 @@ use crate::engine::{EventType, Failure, Key, Recorder, is_gone_or_taken, is_name
 
 /// Most requests of one set at a time.
 pub const IN_FLIGHT: usize = 64;
-/// Most pods that are created or deleted before the set is looked at again. Source: Kubernetes' `BurstReplicas`.
-const BATCH: usize = 500;
+/// Most pods that one pass over a ReplicaSet or a Job creates or deletes: what became of them is seen, and reported,
+/// before the next. Of others it is the most before the set is looked at again. Source: Kubernetes' `BurstReplicas` and
+/// `MaxPodCreateDeletePerSync`.
+pub const BURST: usize = 500;
 
 /// The requests of one pass over a set, and what they need.
 pub struct PodRequests<'a> {
@@ -49,7 +51,7 @@ impl PodRequests<'_> {
             created += results.iter().filter(|result| matches!(result, Ok(true))).count();
             failure = several(results.into_iter().filter_map(Result::err).collect());
             done = end;
-            batch = (batch * 2).min(BATCH);
+            batch = batch.saturating_mul(2).min(BURST);
         }
         self.expectations.unexpect_creations(self.key, count - done);
         (created, failure)
@@ -78,7 +80,7 @@ impl PodRequests<'_> {
     /// were gone already, and what failed.
     pub async fn delete(&self, pods: &[Arc<Pod>]) -> (Vec<Arc<Pod>>, Option<Failure>) {
         let (mut deleted, mut failure) = (Vec::new(), None);
-        for batch in pods.chunks(BATCH) {
+        for batch in pods.chunks(BURST) {
             if failure.is_some() || !(self.is_current)() {
                 break;
             }

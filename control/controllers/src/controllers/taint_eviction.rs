@@ -125,18 +125,16 @@ enum EvictionTime {
     Now,
 }
 
-/// When a pod with these tolerations is evicted because of these taints: when the shortest of its tolerations has
-/// passed, counted from when the taint was added.
+/// When a pod with these tolerations is evicted because of these taints: when the shortest of the tolerations that are
+/// used has passed, counted from when the taint was added. The first that covers a taint is used, and no other. Source:
+/// Kubernetes' `GetMatchingTolerations` and `getMinTolerationTime`.
 fn eviction_time(tolerations: &[Toleration], taints: &[Taint], now: Timestamp) -> EvictionTime {
     let mut shortest: Option<Duration> = None;
     for taint in taints {
-        let covering: Vec<&Toleration> = tolerations.iter().filter(|toleration| covers(toleration, taint)).collect();
-        if covering.is_empty() {
+        let Some(used) = tolerations.iter().find(|toleration| covers(toleration, taint)) else {
             return EvictionTime::Now;
-        }
-        let Some(seconds) = covering.iter().filter_map(|toleration| toleration.toleration_seconds).min() else {
-            continue;
         };
+        let Some(seconds) = used.toleration_seconds else { continue };
         let tolerated = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let since = taint.time_added.as_ref().map_or(now, |t| t.0);
         let elapsed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
@@ -230,6 +228,22 @@ mod tests {
         assert_eq!(time(json!(-1)), EvictionTime::Now);
         assert_eq!(time(json!(null)), EvictionTime::Never);
         assert_eq!(eviction_time(&[], &[], now), EvictionTime::Never);
+    }
+
+    #[test]
+    fn the_first_toleration_of_each_taint_counts_and_the_shortest_of_those() {
+        let now: Timestamp = "2026-01-01T00:01:40Z".parse().expect("a valid time");
+        let both = |first: Value, second: Value| [tolerating(first), tolerating(second)].concat();
+        let time = |tolerations: &[Toleration]| eviction_time(tolerations, &taints(), now);
+        assert_eq!(time(&both(json!(null), json!(100))), EvictionTime::Never);
+        assert_eq!(time(&both(json!(300), json!(100))), EvictionTime::After(Duration::from_secs(200)));
+        assert_eq!(time(&both(json!(100), json!(300))), EvictionTime::Now);
+        let everything: Vec<Toleration> = read(json!([{"operator": "Exists", "tolerationSeconds": 150}]));
+        let two =
+            [taints(), read(json!([{"key": "other", "effect": "NoExecute", "timeAdded": "2026-01-01T00:01:00Z"}]))];
+        let tolerations = [tolerating(json!(300)), everything].concat();
+        let other_first = EvictionTime::After(Duration::from_secs(110));
+        assert_eq!(eviction_time(&tolerations, &two.concat(), now), other_first);
     }
 
     #[test]

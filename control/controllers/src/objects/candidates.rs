@@ -47,22 +47,19 @@ where
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
-    use k8s_openapi::api::apps::v1::ReplicaSet;
-    use kube::runtime::watcher::Event::{Init, InitApply, InitDone};
     use serde_json::{Value, json};
-    use tokio_util::sync::CancellationToken;
 
     use super::{
-        super::informers::{owned_by, pod_index, replica_set_index},
+        super::{
+            fixtures::{list, replica_set},
+            informers::{owned_by, pod_index, replica_set_index},
+        },
         *,
     };
 
     async fn pods(pods: &[Value]) -> Arc<Informer<Pod>> {
         let informer = Informer::new(Some(pod_index));
-        let pods = pods.iter().map(|pod| InitApply(serde_json::from_value(pod.clone()).expect("a valid pod")));
-        let events = [Init].into_iter().chain(pods).chain([InitDone]);
-        informer.clone().run(stream::iter(events.map(Ok)), CancellationToken::new()).await;
+        list(&informer, pods.iter().map(|pod| serde_json::from_value(pod.clone()).expect("a valid pod"))).await;
         informer
     }
 
@@ -94,20 +91,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_sets_that_may_select_a_pod_are_found_by_its_labels() {
-        let set = |name: &str, selector: Value| -> ReplicaSet {
-            serde_json::from_value(json!({"metadata": {"namespace": "default", "name": name, "uid": name},
-                "spec": {"selector": selector}}))
-            .expect("a valid set")
-        };
         let informer = Informer::new(Some(replica_set_index));
-        let events = [
-            Init,
-            InitApply(set("web", json!({"matchLabels": {"app": "web"}}))),
-            InitApply(set("db", json!({"matchLabels": {"app": "db"}}))),
-            InitApply(set("any", json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]}))),
-            InitDone,
+        let sets = [
+            replica_set("web", json!({"matchLabels": {"app": "web"}})),
+            replica_set("db", json!({"matchLabels": {"app": "db"}})),
+            replica_set("any", json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]})),
         ];
-        informer.clone().run(stream::iter(events.map(Ok)), CancellationToken::new()).await;
+        list(&informer, sets).await;
         let labels = std::collections::BTreeMap::from([("app".to_owned(), "web".to_owned())]);
         let found = selectors_for(&informer, "default", &labels);
         let names: Vec<_> = found.iter().filter_map(|set| set.metadata.name.as_deref()).collect();

@@ -2,6 +2,8 @@
 //! single objects.
 
 pub mod candidates;
+#[cfg(test)]
+pub mod fixtures;
 pub mod informers;
 pub mod int_or_percent;
 pub mod name_hash;

@@ -18,6 +18,7 @@ use super::{
     node::{NodeInfo, NodeProperties},
     nominated::Nominated,
     pod::Needs,
+    rejection::{Refusal, Rejections},
     score,
 };
 
@@ -57,12 +58,14 @@ struct PlacedPod {
 }
 
 /// Why no node can take a pod: each reason with the number of nodes that gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unschedulable {
     /// How many nodes were looked at.
     pub nodes: usize,
     /// In Kubernetes' words: `Insufficient cpu`…
     pub reasons: BTreeMap<String, usize>,
+    /// Who gave them.
+    pub rejections: Rejections,
 }
 
 impl Unschedulable {
@@ -230,22 +233,22 @@ impl Cluster {
 
     fn admits(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> bool {
         fits(pod.needs, node)
-            && domains.is_none_or(|domains| domains.refusal(&node.node.labels).is_none())
+            && domains.is_none_or(|domains| domains.admits(&node.node.labels))
             && self.refusals_beside_nominated(pod, node, domains).is_empty()
     }
 
     /// Why `node` cannot take the pod. Both may be supposed: a node that has given back what some pods took, and
     /// domains that do not count these.
-    pub fn refusals(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> Vec<String> {
+    pub fn refusals(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> Vec<Refusal> {
         let mut refused = refusals(pod.needs, node);
         if refused.is_empty() {
-            refused.extend(domains.and_then(|domains| domains.refusal(&node.node.labels)).map(str::to_owned));
+            refused.extend(domains.and_then(|domains| domains.refusal(&node.node.labels)));
         }
         if refused.is_empty() { self.refusals_beside_nominated(pod, node, domains) } else { refused }
     }
 
     /// Why `node` could not take the pod if those nominated to it that outrank the pod ran there already.
-    fn refusals_beside_nominated(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> Vec<String> {
+    fn refusals_beside_nominated(&self, pod: Candidate, node: &NodeInfo, domains: Option<&Domains>) -> Vec<Refusal> {
         let outranking = self.nominated.outranking(pod, &node.node.name);
         if outranking.is_empty() {
             return Vec::new();
@@ -263,7 +266,7 @@ impl Cluster {
         for needs in outranking {
             domains.change(pod.needs, needs, &node.node, Step::Comes, &self.namespaces);
         }
-        domains.refusal(&node.node.labels).map(str::to_owned).into_iter().collect()
+        domains.refusal(&node.node.labels).into_iter().collect()
     }
 
     /// The nodes, beginning with the one at which the next search begins.
@@ -293,13 +296,14 @@ impl Cluster {
     }
 
     fn explain(&self, pod: Candidate, domains: Option<&Domains>) -> Unschedulable {
-        let mut reasons = BTreeMap::new();
+        let (mut reasons, mut rejections) = (BTreeMap::new(), Rejections::default());
         for node in self.nodes.iter().flatten() {
-            for reason in self.refusals(pod, node, domains) {
+            for Refusal { plugin, reason } in self.refusals(pod, node, domains) {
+                rejections.add(plugin);
                 *reasons.entry(reason).or_insert(0) += 1;
             }
         }
-        Unschedulable { nodes: self.by_name.len(), reasons }
+        Unschedulable { nodes: self.by_name.len(), reasons, rejections }
     }
 }
 

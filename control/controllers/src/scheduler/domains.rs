@@ -5,6 +5,7 @@ use super::{
     neighbours::{AffinityDomains, Labels, NamespaceLabels},
     node::NodeProperties,
     pod::Needs,
+    rejection::{Plugin, Refusal},
     spread::SpreadDomains,
 };
 
@@ -30,8 +31,15 @@ impl Domains {
         self.spread.is_hopeless(labels) || !self.affinity.has_wanted(labels)
     }
 
-    /// Why a node with these labels is out of the question, in Kubernetes' words.
-    pub fn refusal(&self, labels: &Labels) -> Option<&'static str> {
-        self.spread.refusal(labels).or_else(|| self.affinity.refusal(labels))
+    /// Why a node with these labels is out of the question.
+    pub fn refusal(&self, labels: &Labels) -> Option<Refusal> {
+        let by = |plugin: Plugin| move |reason: &'static str| Refusal::new(plugin, reason);
+        let spread = self.spread.refusal(labels).map(by(Plugin::PodTopologySpread));
+        spread.or_else(|| self.affinity.refusal(labels).map(by(Plugin::InterPodAffinity)))
+    }
+
+    /// As [`Self::refusal`], without the words.
+    pub fn admits(&self, labels: &Labels) -> bool {
+        self.spread.refusal(labels).is_none() && self.affinity.refusal(labels).is_none()
     }
 }

@@ -3,29 +3,32 @@
 use super::{
     node::{NodeInfo, NodeProperties},
     pod::Needs,
+    rejection::{Plugin, Refusal},
     resources::Amount,
 };
 use crate::objects::taints::{NO_EXECUTE, NO_SCHEDULE, NOT_READY, UNSCHEDULABLE, covers};
 
 /// Checks `node` in Kubernetes' order; the first filter that refuses names its reasons.
-pub fn refusals(needs: &Needs, node: &NodeInfo) -> Vec<String> {
+pub fn refusals(needs: &Needs, node: &NodeInfo) -> Vec<Refusal> {
     if node.node.unschedulable && !tolerates_unschedulable(needs) {
-        return vec!["node(s) were unschedulable".into()];
+        return vec![Refusal::new(Plugin::NodeUnschedulable, "node(s) were unschedulable")];
     }
     if let Some(taint) = untolerated(needs, &node.node) {
         let value = taint.value.as_deref().unwrap_or_default();
-        return vec![format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)];
+        let reason = format!("node(s) had untolerated taint {{{}: {value}}}", taint.key);
+        return vec![Refusal::new(Plugin::TaintToleration, reason)];
     }
     if !node.node.ready && !tolerates_not_ready(needs) {
-        return vec!["node(s) were not ready".into()];
+        return vec![Refusal::new(Plugin::TaintToleration, "node(s) were not ready")];
     }
     if !needs.affinity.admits(&node.node.name, &node.node.labels) {
-        return vec!["node(s) didn't match Pod's node affinity/selector".into()];
+        return vec![Refusal::new(Plugin::NodeAffinity, "node(s) didn't match Pod's node affinity/selector")];
     }
     if ports_taken(needs, node) {
-        return vec!["node(s) didn't have free ports for the requested pod ports".into()];
+        let reason = "node(s) didn't have free ports for the requested pod ports";
+        return vec![Refusal::new(Plugin::NodePorts, reason)];
     }
-    insufficient(needs, node)
+    insufficient(needs, node).into_iter().map(|reason| Refusal::new(Plugin::NodeResourcesFit, reason)).collect()
 }
 
 /// As [`refusals`], without the words.
@@ -120,6 +123,10 @@ mod tests {
         NodeInfo { node: NodeProperties::read(&node), ..Default::default() }
     }
 
+    fn reasons(needs: &Needs, node: &NodeInfo) -> Vec<String> {
+        refusals(needs, node).into_iter().map(|refusal| refusal.reason).collect()
+    }
+
     fn needs(spec: Value) -> Needs {
         let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}});
         for (key, value) in spec.as_object().expect("an object") {
@@ -152,15 +159,12 @@ mod tests {
             (asking("1m", "2Gi"), node(json!({}), "True"), "Insufficient memory"),
         ];
         for (needs, node, reason) in cases {
-            assert_eq!(refusals(&needs, &node), [reason]);
+            assert_eq!(reasons(&needs, &node), [reason]);
             assert!(!fits(&needs, &node), "{reason}");
         }
         let everywhere = needs(json!({"tolerations": [{"operator": "Exists"}]}));
         assert!(fits(&everywhere, &node(json!({}), "False")), "as the pods of a network's DaemonSet");
-        assert_eq!(
-            refusals(&asking("2", "2Gi"), &node(json!({}), "True")),
-            ["Insufficient cpu", "Insufficient memory"]
-        );
+        assert_eq!(reasons(&asking("2", "2Gi"), &node(json!({}), "True")), ["Insufficient cpu", "Insufficient memory"]);
     }
 
     #[test]
@@ -168,9 +172,9 @@ mod tests {
         let mut node = node(json!({}), "True");
         let port = needs(json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080}]}]}));
         node.take(&port);
-        assert_eq!(refusals(&port, &node), ["node(s) didn't have free ports for the requested pod ports"]);
+        assert_eq!(reasons(&port, &node), ["node(s) didn't have free ports for the requested pod ports"]);
         node.take(&asking("1", "1Gi"));
-        assert_eq!(refusals(&needs(json!({})), &node), ["Too many pods"]);
+        assert_eq!(reasons(&needs(json!({})), &node), ["Too many pods"]);
         node.give_back(&port);
         assert!(fits(&needs(json!({})), &node));
         assert!(!fits(&asking("1m", "0"), &node));

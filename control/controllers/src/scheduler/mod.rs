@@ -16,6 +16,8 @@ mod nominated;
 mod pod;
 mod preemption;
 mod queue;
+mod queueing_hints;
+mod rejection;
 mod resources;
 mod score;
 mod spread;
@@ -43,6 +45,8 @@ use self::{
     pod::PodInfo,
     preemption::{Facts, NoPreemption, Preemption},
     queue::{QueuedPod, SchedulingQueue},
+    queueing_hints::{PodChange, Waiting, may_help},
+    rejection::Plugin,
     stats::SchedulerCounters,
 };
 use crate::{
@@ -205,6 +209,7 @@ impl Loop {
             }
             Err(refused) => {
                 self.counters.unschedulable.fetch_add(1, Relaxed);
+                self.queue.rejected(&uid, refused.rejections.clone());
                 let preemption = (refused.nodes > 0).then(|| self.preemption(candidate));
                 let (message, nomination) = match preemption {
                     // It is unschedulable when its request has ended: until then it counts as binding.
@@ -309,7 +314,10 @@ impl Loop {
             let was_known = self.cluster.namespaces().contains_key(&name);
             if self.cluster.set_namespace(name, labels) {
                 // Labels that change may end what keeps any pod away; a new namespace has no pods yet.
-                self.queue.retry_where(Instant::now(), |needs| was_known || needs.neighbours.selects_namespaces());
+                self.queue.retry_where(Instant::now(), |waiting| {
+                    waiting.rejections.may_be_by(Plugin::InterPodAffinity)
+                        && (was_known || waiting.needs.neighbours.selects_namespaces())
+                });
             }
         }
         for (name, node) in pending.nodes {
@@ -343,19 +351,18 @@ impl Loop {
             self.denominate(&pod.uid);
             self.free(&pod.uid);
         } else if let Some(node) = &pod.node {
+            // One that this scheduler placed is counted already, and helps others only now that it is bound.
+            let was_queued = self.queue.has(&pod.uid);
             self.queue.remove(&pod.uid);
             self.settle_nomination(&pod.uid, node);
-            let needs = Arc::new(pod.needs);
-            let held = self.cluster.place(&pod.uid, node, needs.clone());
-            if held.is_some_and(|before| before.requests.exceeds(&needs.requests)) {
-                // It was resized, and left room.
-                let cluster = &self.cluster;
-                self.queue.retry_where(Instant::now(), |waiting| cluster.can_take(node, waiting));
+            let after = Arc::new(pod.needs);
+            let before = self.cluster.place(&pod.uid, node, after.clone());
+            if let Some(before) = before.as_deref().filter(|before| **before != *after) {
+                self.retry_after(node, PodChange::Updated { before, after: &after });
             }
-            // It may be the neighbour that another waits for.
-            let known = self.cluster.namespaces();
-            let helps = |waiting: &pod::Needs| waiting.is_helped_by(&needs, known);
-            self.queue.retry_where(Instant::now(), helps);
+            if was_queued || before.is_none() {
+                self.retry_after(node, PodChange::Placed(&after));
+            }
         } else if pod.pending {
             self.nomination_seen(&pod);
             self.queue.upsert(pod, Instant::now());
@@ -395,25 +402,28 @@ impl Loop {
         if let Some(node) = nominated.node_of(uid).map(str::to_owned) {
             nominated.remove(uid);
             let cluster = &self.cluster;
-            self.queue.retry_where(Instant::now(), |needs| cluster.can_take(&node, needs));
+            self.queue.retry_where(Instant::now(), |waiting| cluster.can_take(&node, waiting.needs));
         }
     }
 
     fn free(&mut self, uid: &str) {
         if let Some((node, freed)) = self.cluster.remove_pod(uid) {
-            let cluster = &self.cluster;
-            // A pod that kept others away may have done so beyond its own node.
-            let had_anti_affinity = freed.neighbours.has_anti_affinity();
-            let helps = |needs: &pod::Needs| {
-                had_anti_affinity || needs.is_freed_by(&freed, cluster.namespaces()) || cluster.can_take(&node, needs)
-            };
-            self.queue.retry_where(Instant::now(), helps);
+            self.retry_after(&node, PodChange::Ended(&freed));
         }
+    }
+
+    /// Tries the pods again that the change of a pod on `node` may help.
+    fn retry_after(&mut self, node: &str, change: PodChange) {
+        let cluster = &self.cluster;
+        let helps = |waiting: Waiting| {
+            may_help(waiting, change, cluster.namespaces(), || cluster.can_take(node, waiting.needs))
+        };
+        self.queue.retry_where(Instant::now(), helps);
     }
 
     fn node_changed(&mut self, name: &str) {
         let cluster = &self.cluster;
-        self.queue.retry_where(Instant::now(), |needs| cluster.can_take(name, needs));
+        self.queue.retry_where(Instant::now(), |waiting| cluster.can_take(name, waiting.needs));
         self.review_later();
     }
 

@@ -94,14 +94,14 @@ impl Neighbours {
         self.wanted.iter().chain(&self.unwanted).any(|term| term.namespace_selector.is_some())
     }
 
-    /// Whether a pod that was just placed may be what this one waited for.
-    pub fn is_helped_by(&self, placed: &Self, known: &NamespaceLabels) -> bool {
-        self.wanted.iter().any(|term| term.selects(placed, known))
+    /// Whether required affinity looks for `other`: all terms select it.
+    pub fn has_wanted(&self, other: &Self, known: &NamespaceLabels) -> bool {
+        !self.wanted.is_empty() && self.wants(other, known)
     }
 
-    /// Whether a pod that just ended may have been in the way of this one.
-    pub fn is_freed_by(&self, ended: &Self, known: &NamespaceLabels) -> bool {
-        self.unwanted.iter().any(|term| term.selects(ended, known))
+    /// Whether required anti-affinity avoids `other`.
+    pub fn avoids(&self, other: &Self, known: &NamespaceLabels) -> bool {
+        self.unwanted.iter().any(|term| term.selects(other, known))
     }
 
     /// Whether the pod has required anti-affinity, which keeps matching pods away.

@@ -3,11 +3,7 @@
 use fairlead_client::placement::{HostPort, NodeAffinity};
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
-use super::{
-    neighbours::{NamespaceLabels, Neighbours},
-    resources::Resources,
-    spread::TopologySpread,
-};
+use super::{neighbours::Neighbours, resources::Resources, spread::TopologySpread};
 use crate::{
     engine::Key,
     objects::{owners::controller_of, pod_state},
@@ -125,15 +121,5 @@ impl Needs {
             spread: TopologySpread::of(pod),
             terminating: pod_state::is_terminating(pod),
         }
-    }
-
-    /// Whether a pod that was just placed may be what this one waited for.
-    pub fn is_helped_by(&self, placed: &Self, known: &NamespaceLabels) -> bool {
-        self.spread.selects(self, placed) || self.neighbours.is_helped_by(&placed.neighbours, known)
-    }
-
-    /// Whether a pod that just ended may have been in the way of this one.
-    pub fn is_freed_by(&self, ended: &Self, known: &NamespaceLabels) -> bool {
-        self.spread.selects(self, ended) || self.neighbours.is_freed_by(&ended.neighbours, known)
     }
 }

@@ -175,7 +175,8 @@ pub fn decide(cluster: &Cluster, pod: Candidate, facts: &Facts) -> Result<Preemp
             if tried < all {
                 reasons.insert("Preemption is not helpful for scheduling".to_owned(), all - tried);
             }
-            Err(NoPreemption::NoCandidates(Unschedulable { nodes: all, reasons }.message()))
+            let refused = Unschedulable { nodes: all, reasons, ..Unschedulable::default() };
+            Err(NoPreemption::NoCandidates(refused.message()))
         }
     }
 }
@@ -297,7 +298,8 @@ impl Left<'_> {
     }
 
     fn refusals(&self) -> Vec<String> {
-        self.cluster.refusals(self.pod, &self.node, self.domains.as_ref())
+        let refused = self.cluster.refusals(self.pod, &self.node, self.domains.as_ref());
+        refused.into_iter().map(|refusal| refusal.reason).collect()
     }
 }
 

@@ -9,7 +9,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::pod::{Needs, Owner, PodInfo};
+use super::{
+    pod::{Needs, Owner, PodInfo},
+    queueing_hints::Waiting,
+    rejection::Rejections,
+};
 use crate::engine::{Deadline, Key};
 
 /// First delay after a failed binding. Source: kube-scheduler's `podInitialBackoffSeconds`.
@@ -33,6 +37,8 @@ pub struct QueuedPod {
     pub needs: Arc<Needs>,
     /// The reason that was last written to the pod.
     pub reported: Option<String>,
+    /// Which filters refused it in the last attempt.
+    rejections: Rejections,
     /// When it was queued first.
     added_at: Instant,
     /// Attempts whose request failed.
@@ -91,6 +97,7 @@ impl SchedulingQueue {
             owner,
             needs: Arc::new(needs),
             reported,
+            rejections: Rejections::default(),
             added_at: now,
             failures: 0,
             refusals: 0,
@@ -143,6 +150,13 @@ impl SchedulingQueue {
         true
     }
 
+    /// These filters left no node for the pod: it is helped by what they look at.
+    pub fn rejected(&mut self, uid: &str, rejections: Rejections) {
+        if let Some((pod, _)) = self.pods.get_mut(uid) {
+            pod.rejections = rejections;
+        }
+    }
+
     /// What was to be written to the pod could not be: it is written after the next attempt.
     pub fn not_reported(&mut self, uid: &str) {
         if let Some((pod, _)) = self.pods.get_mut(uid) {
@@ -173,8 +187,9 @@ impl SchedulingQueue {
     }
 
     /// Tries again those unschedulable pods that `now_fits` picks, each not before its back-off is over.
-    pub fn retry_where(&mut self, now: Instant, now_fits: impl Fn(&Needs) -> bool) {
-        let fits = |uid: &&String| self.pods.get(*uid).is_some_and(|(pod, _)| now_fits(&pod.needs));
+    pub fn retry_where(&mut self, now: Instant, now_fits: impl Fn(Waiting) -> bool) {
+        let waiting = |pod: &QueuedPod| now_fits(Waiting { needs: &pod.needs, rejections: &pod.rejections });
+        let fits = |uid: &&String| self.pods.get(*uid).is_some_and(|(pod, _)| waiting(pod));
         let fitting: Vec<String> = self.unschedulable.iter().filter(fits).cloned().collect();
         for uid in fitting {
             self.retry_uid(&uid, now);
@@ -256,6 +271,7 @@ fn backoff(base: Duration, failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::rejection::Plugin;
 
     fn add(queue: &mut SchedulingQueue, uid: &str, priority: i32) {
         let pod = PodInfo {
@@ -305,6 +321,24 @@ mod tests {
         assert!(!queue.unschedulable("a", "no room", later));
         add(&mut queue, "a", 5);
         assert_eq!(next(&mut queue).as_deref(), Some("a"), "new needs are a reason");
+    }
+
+    #[test]
+    fn a_pod_waits_for_what_the_filters_of_its_last_attempt_look_at() {
+        let mut queue = SchedulingQueue::default();
+        let (now, later) = (Instant::now(), Instant::now() + BACKOFF_MAX);
+        add(&mut queue, "a", 0);
+        for (plugin, other) in
+            [(Plugin::NodeResourcesFit, Plugin::InterPodAffinity), (Plugin::InterPodAffinity, Plugin::NodeResourcesFit)]
+        {
+            assert_eq!(next(&mut queue).as_deref(), Some("a"));
+            queue.rejected("a", [plugin].into_iter().collect());
+            queue.unschedulable("a", "no room", now);
+            queue.retry_where(later, |waiting| waiting.rejections.may_be_by(other));
+            assert_eq!(next(&mut queue), None);
+            queue.retry_where(later, |waiting| waiting.rejections.may_be_by(plugin));
+        }
+        assert_eq!(next(&mut queue).as_deref(), Some("a"));
     }
 
     #[test]

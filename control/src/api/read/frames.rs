@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{show, show_metadata, shown, table, takes};
+use super::{Managers, show, show_metadata, shown, table, takes};
 use crate::{
     api::{
         Status,
@@ -35,6 +35,7 @@ pub struct Frames {
     /// The served kind.
     pub kind: Arc<Kind>,
     pub accepted: Accepted,
+    pub managers: Managers,
     /// What a Table's rows carry.
     pub include: IncludeObject,
     /// What the keys of the objects start with.
@@ -131,7 +132,7 @@ impl Frames {
     /// Whether the client sees the object as the write made it.
     fn is_as_written(&self, event_type: EventType, object: &Object) -> bool {
         let plain = self.accepted.form == ResponseForm::Object && !matches!(self.kind.storage, Storage::As(_));
-        plain && object.event_type() == event_type
+        plain && self.managers == Managers::Shown && object.event_type() == event_type
     }
 
     /// The frame that all watchers share, if the client sees the object as the write made it.
@@ -169,18 +170,18 @@ impl Frames {
         }
         out.extend_from_slice(event_type.frame_start());
         match self.accepted.form {
-            ResponseForm::Object => show(&self.kind, object, out),
+            ResponseForm::Object => show(&self.kind, object, self.managers, out),
             ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
-                show_metadata(object, version, out);
+                show_metadata(object, version, self.managers, out);
             }
             ResponseForm::Table(version) => {
                 let columns = (!std::mem::replace(&mut self.columns_sent, true)).then_some(&*self.kind);
                 let metadata = format!(r#"{{"resourceVersion":"{}"}}"#, object.revision);
                 let mut text = Vec::new();
                 table::begin(&mut text, columns, version, &metadata);
-                let kind = &self.kind;
+                let (kind, managers) = (&self.kind, self.managers);
                 let rows = table::Rows { include: self.include, version, now: jiff::Timestamp::now() };
-                rows.row(&mut text, object, |object, out| show(kind, object, out));
+                rows.row(&mut text, object, |object, out| show(kind, object, managers, out));
                 table::end(&mut text);
                 out.extend_from_slice(&text);
             }
@@ -195,7 +196,8 @@ impl Frames {
                 Ok(answer::watch_frame(event_type.name(), version.api_version(), "PartialObjectMetadata", &message))
             }
             ResponseForm::Object | ResponseForm::Table(_) => {
-                let message = answer::stored(&self.kind, object, || shown(&self.kind, object))?.bytes;
+                let shown = || shown(&self.kind, object, Managers::Shown);
+                let message = answer::stored(&self.kind, object, shown)?.bytes;
                 Ok(answer::watch_frame(event_type.name(), &self.kind.api_version(), &self.kind.kind, &message))
             }
         }

@@ -4,7 +4,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{go_type, options, show, show_metadata, shown, table};
+use super::{Managers, go_type, options, show, show_metadata, shown, table};
 use crate::{
     api::{Api, Status, Subject, request::Call, response},
     definitions::conversion,
@@ -40,12 +40,12 @@ fn check_form(call: &Call) -> Result<(), Status> {
 
 /// The JSON text of an object that a request answers with.
 pub fn render(call: &Call, object: &Object) -> Bytes {
-    let kind = &call.target.kind;
+    let (kind, managers) = (&call.target.kind, Managers::of(call));
     match call.accepted.form {
-        ResponseForm::Object => shown(kind, object),
+        ResponseForm::Object => shown(kind, object, managers),
         ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version) => {
             let mut text = Vec::new();
-            show_metadata(object, version, &mut text);
+            show_metadata(object, version, managers, &mut text);
             text.into()
         }
         ResponseForm::Table(version) => {
@@ -53,7 +53,7 @@ pub fn render(call: &Call, object: &Object) -> Bytes {
             let revision = object.revision.to_string();
             table::begin(&mut text, Some(kind), version, &format!(r#"{{"resourceVersion":"{revision}"}}"#));
             let rows = table::Rows { include: call.query.include_object, version, now: jiff::Timestamp::now() };
-            rows.row(&mut text, object, |object, out| show(kind, object, out));
+            rows.row(&mut text, object, |object, out| show(kind, object, managers, out));
             table::end(&mut text);
             text.into()
         }

@@ -8,7 +8,7 @@ use std::{io, sync::Arc, vec::IntoIter};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::shown;
+use super::{Managers, shown};
 use crate::{
     api::{
         piecewise::Piecewise,
@@ -57,7 +57,7 @@ impl Items {
                 answer::metadata(object).map(|message| StoredMessage { bytes: message.into(), is_shared: false })
             }
             ResponseForm::Object | ResponseForm::Table(_) => {
-                answer::stored(&self.kind, object, || shown(&self.kind, object))
+                answer::stored(&self.kind, object, || shown(&self.kind, object, Managers::Shown))
             }
         }
     }

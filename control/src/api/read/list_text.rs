@@ -4,7 +4,7 @@ use std::{io, sync::Arc, vec::IntoIter};
 
 use serde_json::Value;
 
-use super::{show, show_metadata, table};
+use super::{Managers, show, show_metadata, table};
 use crate::{
     api::{piecewise::Piecewise, request::Call},
     kinds::Kind,
@@ -18,6 +18,7 @@ pub struct ListText {
     objects: IntoIter<Arc<Object>>,
     form: ResponseForm,
     rows: Option<table::Rows>,
+    managers: Managers,
     metadata: String,
     stage: Stage,
 }
@@ -41,7 +42,8 @@ impl ListText {
             _ => None,
         };
         let (kind, metadata) = (call.target.kind.clone(), metadata.to_string());
-        Self { kind, objects: objects.into_iter(), form, rows, metadata, stage: Stage::Start }
+        let managers = Managers::of(call);
+        Self { kind, objects: objects.into_iter(), form, rows, managers, metadata, stage: Stage::Start }
     }
 
     /// All of the text at once. It may be made more than once of the same objects.
@@ -98,11 +100,11 @@ impl ListText {
 
     fn item(&self, out: &mut Vec<u8>, object: &Object) {
         match (&self.rows, self.form) {
-            (Some(rows), _) => rows.row(out, object, |object, out| show(&self.kind, object, out)),
+            (Some(rows), _) => rows.row(out, object, |object, out| show(&self.kind, object, self.managers, out)),
             (_, ResponseForm::PartialMetadata(version) | ResponseForm::PartialMetadataList(version)) => {
-                show_metadata(object, version, out);
+                show_metadata(object, version, self.managers, out);
             }
-            _ => show(&self.kind, object, out),
+            _ => show(&self.kind, object, self.managers, out),
         }
     }
 }

@@ -37,29 +37,57 @@ use super::request::{Call, target::Target};
 use crate::{
     definitions::conversion,
     kinds::{Kind, Storage},
-    request::{accept::MetaVersion, selector::FieldSelector},
+    request::{RequestInfo, accept::MetaVersion, selector::FieldSelector},
     store::{KEY_INDEX, NAME_INDEX, NAMESPACE_INDEX, Object, PackedHeader},
 };
 
+/// Whether answers have `metadata.managedFields`.
+///
+/// Clients in process write whole objects without it, which keeps the account as it is, and never look at it: reading it
+/// would be half the work of reading a small object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Managers {
+    /// As they are stored.
+    Shown,
+    /// The rest of the object alone.
+    LeftOut,
+}
+
+impl Managers {
+    /// For the client of this request.
+    pub fn of(request: &RequestInfo) -> Self {
+        if request.in_process { Self::LeftOut } else { Self::Shown }
+    }
+}
+
 /// The JSON text of an object as the served kind shows it: the stored bytes, unless it is stored as another kind.
-fn shown(kind: &Kind, object: &Object) -> Bytes {
+fn shown(kind: &Kind, object: &Object, managers: Managers) -> Bytes {
     match &kind.storage {
         Storage::As(stored) => {
             let Ok(mut value) = serde_json::from_slice::<Value>(&object.json()) else {
                 return object.json().into_owned().into();
             };
             (stored.from_stored)(&mut value, kind);
+            if managers == Managers::LeftOut
+                && let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut)
+            {
+                metadata.remove("managedFields");
+            }
             Bytes::from(value.to_string())
         }
-        Storage::Stored | Storage::Virtual | Storage::Computed => object.json().into_owned().into(),
+        Storage::Stored | Storage::Virtual | Storage::Computed => match managers {
+            Managers::Shown => object.json().into_owned().into(),
+            Managers::LeftOut => object.json_without_managers().into_owned().into(),
+        },
     }
 }
 
 /// The same for a text that goes into a longer one.
-fn show(kind: &Kind, object: &Object, out: &mut Vec<u8>) {
-    match &kind.storage {
-        Storage::As(_) => out.extend_from_slice(&shown(kind, object)),
-        Storage::Stored | Storage::Virtual | Storage::Computed => object.write_json(out),
+fn show(kind: &Kind, object: &Object, managers: Managers, out: &mut Vec<u8>) {
+    match (&kind.storage, managers) {
+        (Storage::As(_), _) => out.extend_from_slice(&shown(kind, object, managers)),
+        (Storage::Stored | Storage::Virtual | Storage::Computed, Managers::Shown) => object.write_json(out),
+        (_, Managers::LeftOut) => object.write_json_without_managers(out),
     }
 }
 
@@ -70,11 +98,14 @@ fn takes(kind: &Kind, fields: &FieldSelector, object: &Object) -> bool {
 }
 
 /// `{"kind":"PartialObjectMetadata",…}` of an object.
-fn show_metadata(object: &Object, version: MetaVersion, out: &mut Vec<u8>) {
+fn show_metadata(object: &Object, version: MetaVersion, managers: Managers, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":""#);
     out.extend_from_slice(version.api_version().as_bytes());
     out.extend_from_slice(br#"","metadata":"#);
-    object.write_metadata(out);
+    match managers {
+        Managers::Shown => object.write_metadata(out),
+        Managers::LeftOut => object.write_metadata_without_managers(out),
+    }
     out.push(b'}');
 }
 

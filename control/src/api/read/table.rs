@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::show_metadata;
+use super::{Managers, show_metadata};
 use crate::{
     kinds::{Kind, age},
     request::{accept::MetaVersion, query::IncludeObject},
@@ -53,7 +53,9 @@ impl Rows {
         out.extend_from_slice(br#"],"object":"#);
         match self.include {
             IncludeObject::None => out.extend_from_slice(b"null"),
-            IncludeObject::Metadata | IncludeObject::Unknown => show_metadata(object, self.version, out),
+            IncludeObject::Metadata | IncludeObject::Unknown => {
+                show_metadata(object, self.version, Managers::Shown, out);
+            }
             IncludeObject::Object => show(object, out),
         }
         out.push(b'}');

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
+    Managers,
     frames::{Frames, Select},
     options, page, prefix,
     watch_stream::{Start, Terms, WatchStream, expired},
@@ -45,6 +46,7 @@ pub async fn watch(api: &Api, call: &Call) -> Result<Response, Status> {
     let frames = Frames {
         kind: kind.clone(),
         accepted: call.accepted,
+        managers: Managers::of(call),
         include: query.include_object,
         prefix: prefix(&call.target),
         select: Select {

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::{
         api::{
-            read::frames::Select,
+            read::{Managers, frames::Select},
             tests::{Server, config_map},
         },
         request::{
@@ -220,6 +220,7 @@ mod tests {
             sent: server.api.metrics().requests().watch_events("", "v1", "ConfigMap"),
             kind,
             accepted: Accepted::default(),
+            managers: Managers::Shown,
             include: IncludeObject::None,
             prefix: String::new(),
             select,

@@ -1,5 +1,6 @@
 //! `managedFields` and server-side apply as clients meet them.
 
+use futures::StreamExt;
 use http::{Method, header};
 use serde_json::{Value, json};
 
@@ -298,6 +299,31 @@ async fn reviews_say_whose_they_are_and_clients_in_process_have_a_name() {
     maps.create(&kube::api::PostParams::default(), &object).await.unwrap();
     let read = server.get(&format!("{MAPS}/m")).await.json;
     assert_eq!(owners(&read), [r#"fairlead Update {"f:data":{".":{},"f:a":{}}}"#]);
+}
+
+#[tokio::test]
+async fn clients_in_process_get_objects_without_their_account_and_with_all_else() {
+    use k8s_openapi::api::apps::v1::ControllerRevision;
+    const REVISIONS: &str = "/apis/apps/v1/namespaces/default/controllerrevisions";
+    let server = Server::start().await;
+    let metadata = json!({"name": "n", "managedFields": [{"manager": "m"}], "resourceVersion": "1"});
+    let data = json!({"spec": {"template": {"metadata": metadata}}});
+    let revision = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "r"},
+        "revision": 1, "data": data});
+    let created = server.post(REVISIONS, revision).await.json;
+    assert!(created["metadata"]["managedFields"].is_array(), "{created}");
+    let revisions: kube::Api<ControllerRevision> = kube::Api::namespaced(server.client(), "default");
+    let read = revisions.get("r").await.unwrap();
+    let listed = revisions.list(&kube::api::ListParams::default()).await.unwrap().items.remove(0);
+    let mut events = revisions.watch(&kube::api::WatchParams::default(), "0").await.unwrap().boxed();
+    let Some(Ok(kube::api::WatchEvent::Added(watched))) = events.next().await else { panic!("the revision is there") };
+    for seen in [read, listed, watched] {
+        assert_eq!(seen.metadata.managed_fields, None);
+        assert_eq!(seen.data.map(|data| data.0), Some(data.clone()));
+    }
+    let of = |partial: kube::core::PartialObjectMeta<ControllerRevision>| partial.metadata.managed_fields;
+    assert_eq!(of(revisions.get_metadata("r").await.unwrap()), None);
+    assert!(server.get(&format!("{REVISIONS}/r")).await.json["metadata"]["managedFields"].is_array());
 }
 
 /// What the account costs: processor time of creates and status updates with it, and how much of that is its own. Run

@@ -2,7 +2,8 @@
 //! threshold, the longest unused first, until it is at the low one.
 //!
 //! Unlike the kubelet's, the container runtime may not be the agent's alone: a user's own images on a shared Docker
-//! Engine are left alone. Only what pulls for this node's pods brought is removed (`pulled.rs`), never by force.
+//! Engine are left alone. Only what pulls for this node's pods brought is removed (`pulled.rs`), and the sandbox images
+//! that agents of other versions made; never by force.
 //!
 //! - `crate::image_gc_policy`: the settings
 //! - `plan.rs`: what goes, and in which order (pure)
@@ -113,11 +114,12 @@ impl Collector {
 
     async fn collect(&mut self, now: Instant) -> Result<(), CollectError> {
         let policy = self.policy.clone();
+        let asked = self.context.pulled_images.now();
         let images = self.context.runtime.images().await.map_err(CollectError::List)?;
         self.history.observe(&images, now);
-        self.context.pulled_images.retain(&images);
+        self.context.pulled_images.retain(&images, asked);
         let mut unused = self.history.unused(images, now);
-        unused.retain(|image| self.context.pulled_images.contains(image));
+        unused.retain(|image| self.context.pulled_images.contains(image) || image.is_sandbox());
         let (old, rest): (Vec<_>, Vec<_>) =
             unused.into_iter().partition(|one| self.history.is_too_old(one, &policy, self.began, now));
         self.remove(old, u64::MAX, "unused for too long").await.map(drop)?;

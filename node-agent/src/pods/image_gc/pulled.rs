@@ -12,11 +12,20 @@ use crate::runtime::LocalImage;
 #[derive(Clone, Debug)]
 pub struct PulledImages(watch::Sender<KeptPulls>);
 
+/// A moment of the record: how many pulls had been noted.
+#[derive(Clone, Copy, Debug)]
+pub struct Noted(u64);
+
 /// The form on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptPulls {
     /// By the runtime's id: the tags that came with pulls.
     images: BTreeMap<String, BTreeSet<String>>,
+    /// When each image was noted last, since the agent has started.
+    #[serde(skip)]
+    noted: BTreeMap<String, u64>,
+    #[serde(skip)]
+    pulls: u64,
 }
 
 impl KeptPulls {
@@ -40,6 +49,8 @@ impl PulledImages {
         let tags = |list: &[LocalImage]| list.iter().find(|image| image.id == id).map(|image| image.tags.clone());
         let (before, Some(after)) = (tags(before), tags(after)) else { return };
         self.0.send_if_modified(|kept| {
+            kept.pulls = kept.pulls.saturating_add(1);
+            kept.noted.insert(id.to_owned(), kept.pulls);
             if before.is_some() && !kept.images.contains_key(id) {
                 // Somebody else had it here already.
                 return false;
@@ -51,12 +62,21 @@ impl PulledImages {
         });
     }
 
-    /// Forgets what is not local any more: what comes back by another way is another's.
-    pub fn retain(&self, local: &[LocalImage]) {
+    /// To be asked for before the images are listed, for [`Self::retain`].
+    pub fn now(&self) -> Noted {
+        Noted(self.0.borrow().pulls)
+    }
+
+    /// Forgets what is not in the list any more: what comes back by another way is another's. A pull that was noted
+    /// since the list was asked for, at `asked`, may have brought what the list does not have.
+    pub fn retain(&self, local: &[LocalImage], asked: Noted) {
         let local: BTreeSet<&str> = local.iter().map(|image| image.id.as_str()).collect();
         self.0.send_if_modified(|kept| {
             let known = kept.images.len();
-            kept.images.retain(|id, _| local.contains(id.as_str()));
+            let noted = &kept.noted;
+            let is_later = |id: &String| noted.get(id).is_some_and(|pull| *pull > asked.0);
+            kept.images.retain(|id, _| local.contains(id.as_str()) || is_later(id));
+            kept.noted.retain(|id, _| kept.images.contains_key(id));
             kept.images.len() != known
         });
     }
@@ -87,8 +107,22 @@ mod tests {
         let kept = pulled.snapshots().borrow().clone();
         let text = serde_json::to_string(&kept).unwrap();
         assert!(PulledImages::new(Some(serde_json::from_str(&text).unwrap())).contains(&app));
-        pulled.retain(&[image("2", &["other:1"])]);
+        pulled.retain(&[image("2", &["other:1"])], pulled.now());
         assert!(!pulled.contains(&app));
+    }
+
+    #[test]
+    fn a_pull_that_ends_while_the_images_are_listed_is_not_forgotten() {
+        let pulled = PulledImages::new(None);
+        let (old, new) = (image("1", &["old:1"]), image("2", &["new:1"]));
+        pulled.note("1", &[], std::slice::from_ref(&old));
+        let asked = pulled.now();
+        // The list was made before the pull ended, and is read after.
+        pulled.note("2", &[], &[old.clone(), new.clone()]);
+        pulled.retain(&[], asked);
+        assert!(pulled.contains(&new) && !pulled.contains(&old));
+        pulled.retain(&[], pulled.now());
+        assert!(!pulled.contains(&new));
     }
 
     #[test]

@@ -79,6 +79,18 @@ async fn what_pulls_brought_and_nothing_uses_goes_and_the_users_images_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sandbox_images_of_earlier_agents_go_unless_somebody_named_them() {
+    let (mut node, runtime) = Node::in_memory().await;
+    runtime.add_image("earlier", "fairlead/sandbox:0123456789ab", MIB);
+    runtime.add_image("other", "fairlead/sandboxes:1", MIB);
+    let mut collector = collector(&node, disk(&runtime, 10 * MIB, 8 * MIB));
+    collector.collect(collector.began).await.expect_err("nothing may go yet");
+    collector.collect(collector.began + Duration::from_secs(120)).await.expect_err("the disk is full of other things");
+    assert_eq!(local(&runtime), ["other"]);
+    node.stop_agent(Teardown::Remove).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_as_much_goes_as_is_wanted_and_too_little_is_an_event() {
     let (mut node, runtime) = Node::in_memory().await;
     pull(&node, &runtime, "one", true).await;
@@ -137,6 +149,7 @@ async fn docker_loses_what_pulls_brought_but_nothing_that_a_container_or_another
         context.pulled_images.note(&image.id, &[], &all);
     }
     engine.docker(&["create", "--name", "stopped", "held:v1", "/bin/sh"]);
+    engine.docker(&["tag", "held:v1", "held:v2"]);
     engine.docker(&["tag", "named:v1", "backup:v1"]);
     let full = |_: PathBuf| Some(DiskUsage { capacity_bytes: 1 << 40, available_bytes: 0 });
     let mut collector = Collector::new(context, ImageGcPolicy::default(), Box::new(full));
@@ -144,6 +157,8 @@ async fn docker_loses_what_pulls_brought_but_nothing_that_a_container_or_another
     assert_eq!(runtime.images().await.unwrap().len(), all.len());
     let held = runtime.images().await.unwrap().into_iter().find(|image| image.tags.contains("held:v1")).unwrap();
     assert!(held.is_used && !runtime.remove_image(&held).await.unwrap(), "Docker keeps what a container is made from");
+    let kept = runtime.images().await.unwrap().into_iter().find(|image| image.id == held.id).unwrap();
+    assert_eq!(kept.tags, held.tags, "with all of its names");
     collector.collect(collector.began + Duration::from_secs(120)).await.expect_err("the disk is full of other things");
     let left = runtime.images().await.unwrap();
     let tags: Vec<&str> = left.iter().flat_map(|image| &image.tags).map(String::as_str).collect();

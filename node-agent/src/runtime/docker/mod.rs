@@ -22,7 +22,8 @@ use bollard::{
     models::ContainerCreateBody,
     query_parameters::{
         CreateContainerOptions, ListContainersOptions, ListImagesOptions, RemoveContainerOptionsBuilder,
-        RemoveImageOptions, StatsOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+        RemoveImageOptions, StatsOptionsBuilder, StopContainerOptionsBuilder, TagImageOptions,
+        WaitContainerOptionsBuilder,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -92,6 +93,18 @@ impl Docker {
         }
     }
 
+    /// Gives an image that stays the names back that were removed already: pods ask for it by them.
+    async fn name_again(&self, id: &str, names: &[&String]) {
+        for name in names {
+            let (repository, tag) = pull::split(name);
+            let options = TagImageOptions { repo: Some(repository.to_owned()), tag };
+            if let Err(error) = self.client.tag_image(id, Some(options)).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(id, %name, error, "an image that stays lost one of its names");
+            }
+        }
+    }
+
     /// Creates a container of this name, in the place of one of the same name that an earlier try left behind.
     async fn create(&self, operation: &'static str, name: String, body: ContainerCreateBody) -> Result<String, Error> {
         let options = || Some(CreateContainerOptions { name: Some(name.clone()), ..Default::default() });
@@ -157,17 +170,31 @@ impl Runtime for Docker {
         let all = ListContainersOptions { all: true, ..Default::default() };
         let containers = self.client.list_containers(Some(all)).await.map_err(&failed)?;
         let used: HashSet<String> = containers.into_iter().filter_map(|container| container.image_id).collect();
-        Ok(images.into_iter().map(|image| inspect::local_image(image, &used)).collect())
+        let images = images.into_iter().map(|image| {
+            let image = inspect::local_image(image, &used);
+            let is_ours = image.tags.contains(&self.sandbox_image.reference);
+            LocalImage { is_used: image.is_used || is_ours, ..image }
+        });
+        Ok(images.collect())
     }
 
     async fn remove_image(&self, image: &LocalImage) -> Result<bool, Error> {
         // By its names: Docker removes an image with the last of them, and keeps one that another has named meanwhile.
         let names = if image.tags.is_empty() { vec![&image.id] } else { image.tags.iter().collect() };
+        let mut removed = Vec::new();
         for name in names {
             match self.client.remove_image(name, None::<RemoveImageOptions>, None).await {
-                Ok(_) | Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => {}
-                Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => return Ok(false),
-                Err(error) => return Err(self.error("remove the image")(error)),
+                Ok(_) => removed.push(name),
+                Err(Bollard::DockerResponseServerError { status_code: 404, .. }) => {}
+                // A container is made from it: Docker says so only when the last name is to go.
+                Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => {
+                    self.name_again(&image.id, &removed).await;
+                    return Ok(false);
+                }
+                Err(error) => {
+                    self.name_again(&image.id, &removed).await;
+                    return Err(self.error("remove the image")(error));
+                }
             }
         }
         Ok(true)

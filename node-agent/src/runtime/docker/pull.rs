@@ -32,7 +32,7 @@ pub(super) async fn pull(
 }
 
 /// Image and tag; without a tag Docker would pull all there are. A digest stays with the image.
-fn split(reference: &str) -> (&str, Option<String>) {
+pub(super) fn split(reference: &str) -> (&str, Option<String>) {
     if reference.contains('@') {
         return (reference, None);
     }

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
-    objects::{informers::owned_by, owners::controller_of, pod_state::is_finished},
+    objects::{informers::owned_by, pod_state::is_finished},
 };
 
 const COMPONENT: &str = "deployment-controller";
@@ -65,7 +65,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
 impl Controller {
     fn set_changed(&self, change: &ObjectChange<ReplicaSet>, queue: &WorkQueue<Key>) {
         for version in [&change.old, &change.new].into_iter().flatten() {
-            if let Some(deployment) = owner_of(KIND, &version.metadata) {
+            if let Some(deployment) = owner_of(&self.deployments, KIND, &version.metadata) {
                 queue.add(deployment);
             }
         }
@@ -80,9 +80,9 @@ impl Controller {
             return;
         }
         let pod = change.latest();
-        let Some(owner) = controller_of(&pod.metadata).filter(|o| o.kind == "ReplicaSet") else { return };
-        let Some(set) = self.sets.get(&Key::new(&change.key.namespace, &owner.name)) else { return };
-        let Some(key) = owner_of(KIND, &set.metadata) else { return };
+        let owner = owner_of(&self.sets, "ReplicaSet", &pod.metadata);
+        let Some(set) = owner.and_then(|owner| self.sets.get(&owner)) else { return };
+        let Some(key) = owner_of(&self.deployments, KIND, &set.metadata) else { return };
         if self.deployments.get(&key).is_some_and(|deployment| limits::is_recreate(&deployment)) {
             queue.add(key);
         }

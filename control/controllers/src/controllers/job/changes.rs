@@ -14,7 +14,7 @@ use super::{
 use crate::{
     controllers::pod_owners::{adopters, owner_of},
     engine::{Key, ObjectChange, WorkQueue},
-    objects::{owners::is_controlled_by, pod_state::counts_differently},
+    objects::pod_state::counts_differently,
 };
 
 /// How long changes are gathered. Source: `SyncJobBatchPeriod`.
@@ -53,11 +53,8 @@ impl Controller {
         }
     }
 
-    /// The pod's Job, if it is the one of that name now.
     fn owner_of(&self, pod: &Pod) -> Option<Key> {
-        let key = owner_of("Job", &pod.metadata)?;
-        let job = self.jobs.get(&key)?;
-        is_controlled_by(&pod.metadata, job.metadata.uid.as_deref()?).then_some(key)
+        owner_of(&self.jobs, "Job", &pod.metadata)
     }
 }
 

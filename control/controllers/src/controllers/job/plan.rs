@@ -25,10 +25,10 @@ use super::{
     removal, success_policy,
     terms::{Terms, number},
 };
-use crate::objects::pod_state::{is_active, is_ready, phase};
-
-/// Most pods that are created or deleted in one pass. Source: `MaxPodCreateDeletePerSync`.
-const BATCH: usize = 500;
+use crate::{
+    controllers::pod_requests::BURST,
+    objects::pod_state::{is_active, is_ready, phase},
+};
 
 /// All that one pass decides on.
 pub struct JobView<'a> {
@@ -235,7 +235,7 @@ impl JobPlan {
         };
         let mut removed = self.removed(view, active.saturating_sub(wanted));
         if !removed.is_empty() {
-            removed.truncate(BATCH);
+            removed.truncate(BURST);
             return Action::Delete(removed);
         }
         let terminating = if terms.replaces_only_failed { self.terminating } else { 0 };
@@ -250,7 +250,7 @@ impl JobPlan {
                 return Action::Wait;
             }
         }
-        let count = missing.min(BATCH);
+        let count = missing.min(BURST);
         if !terms.indexed {
             return Action::Create(count);
         }

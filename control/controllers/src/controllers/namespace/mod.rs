@@ -100,6 +100,17 @@ fn finalized(namespace: &Namespace) -> Namespace {
     finalized
 }
 
+/// After which pause the next pass follows one that left objects of so many kinds; `None` where nothing is left.
+/// `removed` is the pause where objects went meanwhile: their events ask for no other pass, even if this one failed.
+fn next_pass(left: Result<usize, Failure>, removed: Option<Duration>) -> Result<Option<Duration>, Failure> {
+    match (left, removed) {
+        (Ok(0), _) => Ok(None),
+        (Ok(_), pause) => Ok(Some(pause.unwrap_or(RECHECK_AFTER).min(RECHECK_AFTER))),
+        (Err(failure), None) => Err(failure),
+        (Err(failure), Some(timer)) => Err(Failure::BeforeTimer { failure: Box::new(failure), timer }),
+    }
+}
+
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(namespace) = self.namespaces.get(&key).filter(|namespace| is_ours(namespace)) else {
@@ -115,9 +126,9 @@ impl Controller {
         self.passes.lock().begin(&key, Instant::now());
         let left = self.pass(&namespace, &pods, &others, found.stale.iter().cloned().collect()).await;
         let removed = self.passes.lock().end(&key, Instant::now());
-        match left? {
-            0 => self.finalize(&namespace).await,
-            _ => Ok(Outcome::After(removed.unwrap_or(RECHECK_AFTER).min(RECHECK_AFTER))),
+        match next_pass(left, removed)? {
+            None => self.finalize(&namespace).await,
+            Some(pause) => Ok(Outcome::After(pause)),
         }
     }
 
@@ -181,6 +192,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_pass_that_fails_is_followed_by_the_one_that_removals_ask_for() {
+        let pause = Duration::from_millis(1500);
+        let failed = || Failure::Malformed { what: "kind", message: "it cannot be listed".into() };
+        assert!(matches!(next_pass(Err(failed()), None), Err(Failure::Malformed { .. })));
+        match next_pass(Err(failed()), Some(pause)) {
+            Err(Failure::BeforeTimer { timer, .. }) => assert_eq!(timer, pause),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(next_pass(Ok(2), Some(pause)).unwrap(), Some(pause));
+        assert_eq!(next_pass(Ok(2), None).unwrap(), Some(RECHECK_AFTER));
+        assert_eq!(next_pass(Ok(0), Some(pause)).unwrap(), None);
+    }
 
     #[test]
     fn only_a_terminating_namespace_that_waits_for_us_is_emptied() {

@@ -1,13 +1,15 @@
 //! For how long each node has been silent, as far as the nodes could have been heard. Pure: the clock is an argument.
 //!
 //! While the store refuses writes or stalls, no heartbeat arrives, from whatever node: that time says nothing about the
-//! nodes. So silence counts only while heartbeats of some node arrive; where no node sends any, the controller writes
+//! nodes. So silence counts only while Leases of some node are renewed; where no node renews one, the controller renews
 //! one of its own.
 
 use std::{collections::HashMap, time::Duration};
 
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use tokio::time::Instant;
 
+use super::health::condition;
 use crate::engine::Key;
 
 /// The controller writes no more often than this, however short the grace is.
@@ -17,7 +19,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Heartbeats {
     /// When the last heartbeat of each node arrived, moved forward by the time that does not count.
     heard: HashMap<Key, Instant>,
-    /// When the last heartbeat of any node, or of the controller, arrived.
+    /// When the last Lease of any node, or of the controller, was renewed.
     last: Instant,
     /// How long a node may be silent.
     grace: Duration,
@@ -40,8 +42,8 @@ impl Heartbeats {
         Self { heard: HashMap::new(), last: now, grace }
     }
 
-    /// A heartbeat was written and seen: of `node`, or of the controller.
-    pub fn arrived(&mut self, node: Option<&Key>, now: Instant) {
+    /// A Lease was renewed: that of `node`, or of the controller.
+    pub fn renewed(&mut self, node: Option<&Key>, now: Instant) {
         let gap = now.saturating_duration_since(self.last);
         if gap > self.longest_gap() {
             for heard in self.heard.values_mut() {
@@ -52,6 +54,12 @@ impl Heartbeats {
         if let Some(node) = node {
             self.heard.insert(node.clone(), now);
         }
+    }
+
+    /// The status of `node` shows that it lives. That says nothing about the Leases of others, which may be refused all
+    /// the same.
+    pub fn reported(&mut self, node: &Key, now: Instant) {
+        self.heard.insert(node.clone(), now);
     }
 
     /// Every node has the whole time again.
@@ -95,8 +103,32 @@ impl Heartbeats {
     }
 }
 
+/// Whether the change of a Node shows that the node lives: it is new, or its Ready condition comes, goes, or has another
+/// heartbeat. Source: Kubernetes' `tryUpdateNodeHealth`.
+pub fn shows_life(old: Option<&Node>, new: &Node) -> bool {
+    let Some(old) = old else { return true };
+    match (condition(old, "Ready"), condition(new, "Ready")) {
+        (None, None) => false,
+        // Unknown is what this controller writes of a node that never reported.
+        (None, Some(ready)) => ready.status != "Unknown",
+        (Some(_), None) => true,
+        (Some(old), Some(new)) => old.last_heartbeat_time != new.last_heartbeat_time,
+    }
+}
+
+/// Whether the change of a Lease is its renewal: other changes say nothing of its holder.
+///
+/// Kubernetes takes only a later time for one. Here any other time is: the clock of a node may be set back, and the
+/// node renews its Lease all the same.
+pub fn is_renewal(old: Option<&Lease>, new: &Lease) -> bool {
+    let renewed = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+    old.is_none_or(|old| renewed(old) != renewed(new))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(40);
@@ -113,9 +145,9 @@ mod tests {
     fn a_node_is_lost_after_its_grace_while_others_are_heard() {
         let start = Instant::now();
         let mut heartbeats = Heartbeats::new(GRACE, start);
-        heartbeats.arrived(Some(&key("a")), start);
+        heartbeats.renewed(Some(&key("a")), start);
         for second in (10..=40).step_by(10) {
-            heartbeats.arrived(Some(&key("b")), after(start, second));
+            heartbeats.renewed(Some(&key("b")), after(start, second));
         }
         assert_eq!(heartbeats.silence(&key("a"), after(start, 39)), Silence::Left(Duration::from_secs(1)));
         assert_eq!(heartbeats.silence(&key("a"), after(start, 40)), Silence::Lost);
@@ -125,12 +157,12 @@ mod tests {
     fn the_only_node_is_lost_in_the_same_time_by_the_heartbeats_of_the_controller() {
         let start = Instant::now();
         let mut heartbeats = Heartbeats::new(GRACE, start);
-        heartbeats.arrived(Some(&key("a")), start);
+        heartbeats.renewed(Some(&key("a")), start);
         let mut now = start;
         while now < after(start, 40) {
             now += heartbeats.until_own(now).expect("a heartbeat has just arrived");
             assert_eq!(heartbeats.until_own(now), None);
-            heartbeats.arrived(None, now);
+            heartbeats.renewed(None, now);
         }
         assert_eq!(heartbeats.silence(&key("a"), now), Silence::Lost);
     }
@@ -140,21 +172,64 @@ mod tests {
         for outage in [30, 39, 41, 600] {
             let start = Instant::now();
             let mut heartbeats = Heartbeats::new(GRACE, start);
-            heartbeats.arrived(Some(&key("a")), start);
-            heartbeats.arrived(Some(&key("b")), after(start, 9));
+            heartbeats.renewed(Some(&key("a")), start);
+            heartbeats.renewed(Some(&key("b")), after(start, 9));
             let end = after(start, 9 + outage);
             if outage >= 40 {
                 let asked = heartbeats.silence(&key("a"), after(start, 40));
                 assert_eq!(asked, Silence::NothingArrives(Duration::from_secs(15)));
             }
-            heartbeats.arrived(Some(&key("b")), end);
+            heartbeats.renewed(Some(&key("b")), end);
             // It has what it had left when the outage began.
             let left = Duration::from_secs(31);
             assert_eq!(heartbeats.silence(&key("a"), end), Silence::Left(left), "{outage} s");
             for second in [10, 20, 30] {
-                heartbeats.arrived(Some(&key("b")), end + Duration::from_secs(second));
+                heartbeats.renewed(Some(&key("b")), end + Duration::from_secs(second));
             }
             assert_eq!(heartbeats.silence(&key("a"), end + left), Silence::Lost, "dead all the same");
         }
+    }
+
+    #[test]
+    fn the_status_of_one_node_does_not_show_that_leases_can_be_written() {
+        let start = Instant::now();
+        let mut heartbeats = Heartbeats::new(GRACE, start);
+        heartbeats.renewed(Some(&key("a")), start);
+        for second in (10..=40).step_by(10) {
+            heartbeats.reported(&key("b"), after(start, second));
+        }
+        let now = after(start, 40);
+        assert_eq!(heartbeats.silence(&key("a"), now), Silence::NothingArrives(Duration::from_secs(15)));
+        assert_eq!(heartbeats.silence(&key("b"), now), Silence::Left(GRACE));
+        assert_eq!(heartbeats.until_own(now), None, "the controller tries with a Lease of its own");
+    }
+
+    #[test]
+    fn a_node_shows_that_it_lives_by_the_heartbeat_of_its_ready_condition_alone() {
+        let node = |labels: Value, conditions: Value| -> Node {
+            let node = json!({"metadata": {"name": "n", "labels": labels}, "status": {"conditions": conditions}});
+            serde_json::from_value(node).expect("a valid node")
+        };
+        let ready = |status: &str, second: u8| json!([{"type": "Ready", "status": status, "lastHeartbeatTime": format!("2026-01-01T00:00:{second:02}Z")}]);
+        let (new, reported) = (node(json!({}), json!([])), node(json!({}), ready("True", 1)));
+        assert!(shows_life(None, &new) && shows_life(None, &reported) && shows_life(Some(&new), &reported));
+        assert!(shows_life(Some(&reported), &node(json!({}), ready("True", 2))));
+        assert!(shows_life(Some(&reported), &new));
+        assert!(!shows_life(Some(&reported), &node(json!({"zone": "a"}), ready("True", 1))), "it was labelled");
+        assert!(!shows_life(Some(&reported), &node(json!({}), ready("Unknown", 1))), "the controller wrote it");
+        assert!(!shows_life(Some(&new), &node(json!({}), ready("Unknown", 0))), "and so it did here");
+    }
+
+    #[test]
+    fn a_lease_shows_that_its_holder_lives_when_it_is_renewed() {
+        let lease = |label: &str, second: u8| -> Lease {
+            let lease = json!({"metadata": {"name": "n", "labels": {"l": label}},
+                "spec": {"renewTime": format!("2026-01-01T00:00:{second:02}.000000Z")}});
+            serde_json::from_value(lease).expect("a valid lease")
+        };
+        let one = lease("a", 5);
+        assert!(is_renewal(None, &one) && is_renewal(Some(&one), &lease("a", 6)));
+        assert!(is_renewal(Some(&one), &lease("a", 4)), "its clock was set back");
+        assert!(!is_renewal(Some(&one), &lease("b", 5)), "somebody labelled it");
     }
 }

@@ -31,11 +31,11 @@ use tokio::time::Instant;
 
 use self::{
     disruption::{Disruption, Eviction, Transition},
-    health::{condition, unknown_conditions},
-    heartbeats::{Heartbeats, Silence},
+    health::unknown_conditions,
+    heartbeats::{Heartbeats, Silence, is_renewal, shows_life},
     taints::NoExecute,
 };
-use super::Context;
+use super::{Context, pod_requests::several};
 use crate::{
     engine::{
         EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code,
@@ -99,10 +99,9 @@ impl Controller {
             self.pace_changed(transition, queue);
             return;
         };
-        let heartbeat = |node: &Node| condition(node, "Ready").and_then(|c| c.last_heartbeat_time.clone());
         let old = change.old.as_deref();
-        if old.is_none_or(|old| heartbeat(old) != heartbeat(new)) {
-            self.heartbeats.lock().arrived(Some(&change.key), now);
+        if shows_life(old, new) {
+            self.heartbeats.lock().reported(&change.key, now);
         }
         match (old.map(readiness), readiness(new)) {
             (_, Readiness::Ready) => drop(self.ceased.lock().remove(&change.key)),
@@ -128,14 +127,15 @@ impl Controller {
     }
 
     fn lease_changed(&self, change: &ObjectChange<Lease>, queue: &WorkQueue<Key>) {
-        if change.new.is_none() {
+        let Some(new) = change.new.as_deref() else { return };
+        if !is_renewal(change.old.as_deref(), new) {
             return;
         }
         let node = Key::cluster(&change.key.name);
         // A Lease may exist without its Node: after the Node was deleted, before it was created, or as the controller's
         // own.
         let is_node = self.nodes.get(&node).is_some();
-        self.heartbeats.lock().arrived(is_node.then_some(&node), Instant::now());
+        self.heartbeats.lock().renewed(is_node.then_some(&node), Instant::now());
         if is_node {
             queue.add_after(node, self.grace);
         }
@@ -154,11 +154,14 @@ impl Controller {
             Silence::Left(left) | Silence::NothingArrives(left) => Some(left),
         };
         let (no_execute, ask_again) = self.request_eviction(&node);
+        let timer = left.into_iter().chain(ask_again).min();
+        let mut done = Ok(());
         if let Some(taints) = taints::desired(&node, no_execute, Timestamp::now()) {
-            self.set_taints(&node, &taints).await?;
+            done = self.set_taints(&node, &taints).await;
         }
-        self.tell_pods(&key, &node).await?;
-        Ok(left.into_iter().chain(ask_again).min().map_or(Outcome::Done, Outcome::After))
+        // Services must stop sending to the node even while it cannot be tainted.
+        let told = self.tell_pods(&key, &node).await;
+        Outcome::of(done.and(told), timer)
     }
 
     /// Renews the controller's own Lease where nothing else shows that heartbeats arrive. Its event counts as one.
@@ -256,30 +259,29 @@ impl Controller {
         }
     }
 
+    /// Goes on where one pod is refused: the others must not get traffic for its sake.
     async fn mark_pods_not_ready(&self, node: &Key) -> Result<(), Failure> {
-        for pod in self.pods.indexed(&on_node(&node.name)) {
-            if !is_ready(&pod) {
-                continue;
-            }
-            let key = Key::of(&*pod);
-            let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": Timestamp::now()});
-            let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
-            let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-            match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
-                Ok(_) => {
-                    self.recorder.record(
-                        COMPONENT,
-                        reference(&*pod),
-                        EventType::Warning,
-                        "NodeNotReady",
-                        "Node is not ready",
-                    );
-                }
-                Err(error) if matches!(api_code(&error), Some(404 | 409)) => {}
-                Err(error) => return Err(Failure::request("mark a pod of a node that is not ready")(error)),
-            }
+        let mut failures = Vec::new();
+        for pod in self.pods.indexed(&on_node(&node.name)).iter().filter(|pod| is_ready(pod)) {
+            failures.extend(self.mark_pod_not_ready(pod).await.err());
         }
-        Ok(())
+        several(failures).map_or(Ok(()), Err)
+    }
+
+    async fn mark_pod_not_ready(&self, pod: &Pod) -> Result<(), Failure> {
+        let key = Key::of(pod);
+        let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": Timestamp::now()});
+        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        match api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Ok(_) => {
+                let message = "Node is not ready";
+                self.recorder.record(COMPONENT, reference(pod), EventType::Warning, "NodeNotReady", message);
+                Ok(())
+            }
+            Err(error) if matches!(api_code(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => Err(Failure::request("mark a pod of a node that is not ready")(error)),
+        }
     }
 }
 
@@ -291,3 +293,6 @@ fn conditions_differ(old: &Node, new: &Node) -> bool {
     };
     statuses(old) != statuses(new)
 }
+
+#[cfg(test)]
+mod tests;

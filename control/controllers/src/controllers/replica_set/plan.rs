@@ -11,7 +11,7 @@ use kube::core::Selector;
 
 use super::delete_order;
 use crate::{
-    controllers::pod_owners::selects,
+    controllers::{pod_owners::selects, pod_requests::BURST},
     objects::{
         owners::{Claim, claim},
         pod_state::{is_active, node_name},
@@ -25,9 +25,9 @@ pub struct ReplicaSetPlan {
     pub adopt: Vec<Arc<Pod>>,
     /// Pods of the set that the selector matches no more: they lose it.
     pub release: Vec<Arc<Pod>>,
-    /// How many pods to make.
+    /// How many pods to make now.
     pub create: usize,
-    /// Pods beyond the wanted number, in the order of their deletion.
+    /// Pods beyond the wanted number that are deleted now, in the order of their deletion.
     pub delete: Vec<Arc<Pod>>,
     /// The set's active pods as the view shows them, adopted ones included.
     pub active: Vec<Arc<Pod>>,
@@ -72,10 +72,11 @@ pub fn plan(
 fn scale(plan: &mut ReplicaSetPlan, wanted: usize, now: Timestamp, crowd: impl Fn(&str) -> usize) {
     let have = plan.active.len();
     if have <= wanted {
-        plan.create = wanted - have;
+        plan.create = (wanted - have).min(BURST);
         return;
     }
-    if wanted == 0 {
+    let surplus = (have - wanted).min(BURST);
+    if surplus == have {
         plan.delete = plan.active.clone();
         return;
     }
@@ -91,7 +92,7 @@ fn scale(plan: &mut ReplicaSetPlan, wanted: usize, now: Timestamp, crowd: impl F
         .map(|pod| delete_order::Ranked::new(pod, node_name(pod).map_or(0, |node| crowds[node]), now))
         .collect();
     ranked.sort();
-    plan.delete = ranked.into_iter().take(have - wanted).map(|ranked| ranked.pod.clone()).collect();
+    plan.delete = ranked.into_iter().take(surplus).map(|ranked| ranked.pod.clone()).collect();
 }
 
 /// How many pods the set asks for.
@@ -173,6 +174,17 @@ mod tests {
     fn nothing_is_created_or_deleted_until_the_view_is_caught_up() {
         assert_eq!(decide(3, &[], false).create, 0);
         assert!(decide(0, &[pod("a", Some("set"), "web", json!({}))], false).delete.is_empty());
+    }
+
+    #[test]
+    fn a_pass_creates_or_deletes_no_more_than_a_burst_and_the_next_goes_on() {
+        assert_eq!(decide(2000, &[], true).create, BURST);
+        let pods: Vec<_> = (0..BURST + 100).map(|at| pod(&format!("p{at}"), Some("set"), "web", json!({}))).collect();
+        assert_eq!(decide(2000, &pods, true).create, BURST);
+        for wanted in [0, 1] {
+            assert_eq!(decide(wanted, &pods, true).delete.len(), BURST, "of {} pods", pods.len());
+        }
+        assert_eq!(decide(0, &pods[BURST..], true).delete.len(), 100);
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub fn refusals(cluster: &mut Cluster, needs: &Needs) -> Vec<Option<&'static str
         added.change(needs, &placed.needs, node, Step::Comes, &cluster.namespaces);
     }
     let of = |domains: &Domains| -> Vec<Option<&'static str>> {
-        cluster.nodes.iter().flatten().map(|node| domains.refusal(&node.node.labels)).collect()
+        let labels = cluster.nodes.iter().flatten().map(|node| &node.node.labels);
+        labels.map(|labels| domains.spread.refusal(labels).or_else(|| domains.affinity.refusal(labels))).collect()
     };
     assert_eq!(of(&fresh), of(&kept), "kept counts");
     assert_eq!(of(&fresh), of(&added), "one by one");
