@@ -8,10 +8,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
 use kube::Client;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +23,10 @@ use crate::custom::{
 use crate::{
     encode,
     kinds::{Kind, Registry},
-    store::{Object, Snapshot, Store, Subscription},
+    reflector::Reflector,
+    store::{Object, Snapshot, Store},
     webhook::Dial,
 };
-
-/// How soon the store is read again if its changes cannot be watched.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves every definition of the store that was established before. Returns when its objects can be read. Webhooks
 /// that convert them are called over `network`.
@@ -61,41 +57,18 @@ pub async fn run(
     let requests = Requests::new();
     let sending = requests.clone().run(store.clone(), client, stop.clone());
     let deciding = async {
-        loop {
+        let mut reflector = Reflector::new(store.clone(), [RESOURCE]);
+        while stop.run_until_cancelled(reflector.next()).await.is_some() {
             let snapshot = store.snapshot();
-            let mut changes = Changes::after(&store, &snapshot);
             served.refresh(&snapshot, &requests);
             served.reconcile(&snapshot, &requests).await;
-            changes.watch(&store, &snapshot, served.terminating());
-            if stop.run_until_cancelled(changes.next()).await.is_none() {
-                return;
-            }
+            // The objects of definitions that are being deleted.
+            let terminating = served.terminating();
+            reflector.retain(|resource| terminating.iter().any(|one| one == resource));
+            terminating.iter().for_each(|resource| reflector.follow_after(resource, &snapshot));
         }
     };
     tokio::join!(sending, deciding);
-}
-
-/// What to wait for: changes of definitions, and of the objects of those that are being deleted.
-struct Changes {
-    subscriptions: Vec<Subscription>,
-}
-
-impl Changes {
-    fn after(store: &Arc<dyn Store>, snapshot: &Snapshot) -> Self {
-        Self { subscriptions: store.watch(RESOURCE, snapshot.revision).into_iter().collect() }
-    }
-
-    fn watch(&mut self, store: &Arc<dyn Store>, snapshot: &Snapshot, resources: Vec<String>) {
-        self.subscriptions.extend(resources.iter().filter_map(|name| store.watch(name, snapshot.revision).ok()));
-    }
-
-    /// Returns at the next change; at once if changes were missed.
-    async fn next(&mut self) {
-        let mut waiting: FuturesUnordered<_> = self.subscriptions.iter_mut().map(Subscription::next).collect();
-        if waiting.next().await.is_none() {
-            tokio::time::sleep(RETRY).await;
-        }
-    }
 }
 
 /// A definition as it was read, and what was made of it.
