@@ -8,12 +8,35 @@ use std::{cmp::Reverse, sync::Arc};
 
 use serde_json::Value;
 
-use crate::kinds::reading::text;
+use super::plugins::{AdmissionContext, Mutate, Plugin};
+use crate::{kinds::reading::text, request::Verb, status::Status};
 
 /// Where StorageClasses are stored.
 pub const STORAGE_CLASSES: &str = "storageclasses.storage.k8s.io";
 /// Where IngressClasses are stored.
 pub const INGRESS_CLASSES: &str = "ingressclasses.networking.k8s.io";
+
+/// New claims get the default StorageClass.
+pub static STORAGE_PLUGIN: Plugin =
+    Plugin { name: "DefaultStorageClass", mutate: Some(Mutate::Now(default_storage_class)), ..Plugin::NONE };
+
+/// New Ingresses get the default IngressClass.
+pub static INGRESS_PLUGIN: Plugin =
+    Plugin { name: "DefaultIngressClass", mutate: Some(Mutate::Now(default_ingress_class)), ..Plugin::NONE };
+
+fn default_storage_class(context: &AdmissionContext<'_>, claim: &mut Value) -> Result<(), Status> {
+    if context.is(Verb::Create, ("", "PersistentVolumeClaim"), None) {
+        set_for_claim(claim, || context.readings.storage_classes.list(context.request.snapshot, ""));
+    }
+    Ok(())
+}
+
+fn default_ingress_class(context: &AdmissionContext<'_>, ingress: &mut Value) -> Result<(), Status> {
+    if context.is(Verb::Create, ("networking.k8s.io", "Ingress"), None) {
+        set_for_ingress(ingress, || context.readings.ingress_classes.list(context.request.snapshot, ""));
+    }
+    Ok(())
+}
 
 /// The name of a claim's class before there was a field for it.
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
@@ -50,7 +73,7 @@ pub fn read_ingress(class: &Value) -> Class {
 }
 
 /// Gives a claim without a class the default.
-pub fn set_for_claim(claim: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>) {
+fn set_for_claim(claim: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>) {
     let named = !claim["spec"]["storageClassName"].is_null() || has_annotation(claim, BETA_CLASS);
     if let Some(class) = (!named).then(classes).and_then(newest_default) {
         claim["spec"]["storageClassName"] = (*class).into();
@@ -58,7 +81,7 @@ pub fn set_for_claim(claim: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>,
 }
 
 /// Gives an Ingress without a class the default.
-pub fn set_for_ingress(ingress: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>) {
+fn set_for_ingress(ingress: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>) {
     let named =
         !ingress["spec"]["ingressClassName"].is_null() || has_annotation(ingress, "kubernetes.io/ingress.class");
     if let Some(class) = (!named).then(classes).and_then(newest_default) {

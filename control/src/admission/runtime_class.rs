@@ -2,13 +2,52 @@
 //!
 //! Source: `plugin/pkg/admission/runtimeclass`, whose words these are.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::amounts;
-use crate::kinds::reading::{entries, items, same, text};
+use super::{
+    amounts,
+    plugins::{AdmissionContext, Mutate, Plugin, Validate},
+};
+use crate::{
+    kinds::reading::{entries, items, same, text},
+    request::Verb,
+    status::Status,
+};
 
 /// Where RuntimeClasses are stored.
 pub const RESOURCE: &str = "runtimeclasses.node.k8s.io";
+
+/// New pods get what their class has for them, and no other overhead.
+pub static PLUGIN: Plugin = Plugin {
+    name: "RuntimeClass",
+    mutate: Some(Mutate::Now(mutate)),
+    validate: Some(Validate::Now(validate)),
+    ..Plugin::NONE
+};
+
+fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
+    let name = text(&pod["spec"], "runtimeClassName").to_owned();
+    if name.is_empty() || !context.is(Verb::Create, ("", "Pod"), None) {
+        return Ok(());
+    }
+    let class = class(context, &name).ok_or_else(|| context.forbidden(&not_found(&name)))?;
+    set(&mut pod["spec"], &class).map_err(|why| context.forbidden(&why))
+}
+
+fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
+    if !context.is(Verb::Create, ("", "Pod"), None) {
+        return Ok(());
+    }
+    let name = text(&pod["spec"], "runtimeClassName");
+    let class = if name.is_empty() { None } else { class(context, name) };
+    violation(&pod["spec"], class.as_deref()).map_or(Ok(()), |why| Err(context.forbidden(why)))
+}
+
+fn class(context: &AdmissionContext<'_>, name: &str) -> Option<Arc<Class>> {
+    context.readings.runtimes.get(context.request.snapshot, name)
+}
 
 /// What a RuntimeClass says of its pods.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,14 +75,14 @@ pub fn read(class: &Value) -> Class {
 }
 
 /// The words for a class that does not exist.
-pub fn not_found(name: &str) -> String {
+fn not_found(name: &str) -> String {
     format!("pod rejected: RuntimeClass {name:?} not found")
 }
 
 const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
 /// Gives a new pod the overhead and the scheduling of its class, or says why it cannot have them.
-pub fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
+fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
     if !class.overhead.is_null() {
         let said = &spec["overhead"];
         if entries(said).next().is_some() && amounts::read(said) != amounts::read(&class.overhead) {
@@ -76,7 +115,7 @@ pub fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
 }
 
 /// Why a new pod is refused whose overhead is not that of its class.
-pub fn violation(spec: &Value, class: Option<&Class>) -> Option<&'static str> {
+fn violation(spec: &Value, class: Option<&Class>) -> Option<&'static str> {
     match class.filter(|class| !class.overhead.is_null()) {
         Some(class) => (amounts::read(&spec["overhead"]) != amounts::read(&class.overhead)).then_some(OTHER_OVERHEAD),
         None if spec["overhead"].is_null() => None,

@@ -1,7 +1,7 @@
 //! The node authoriser: which requests the agent of one node may make.
 //!
 //! A node that falls into wrong hands gives away what runs on it and nothing else. Pure: see [`super::authorize`]. What
-//! such a request may write is decided by [`super::node_restriction`]. The rules are those of Kubernetes' Node
+//! such a request may write is decided by NodeRestriction, in `admission`. The rules are those of Kubernetes' Node
 //! authoriser.
 
 use super::{
@@ -17,7 +17,7 @@ pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> Decision {
             Decision::Allow
         }
         ("", "nodes", "") => match r.verb {
-            // The name is in the body, which `node_restriction` checks.
+            // The name is in the body, which NodeRestriction checks.
             "create" => Decision::Allow,
             "update" | "patch" => own_name(node, r),
             _ => Decision::Deny("a node may not delete nodes".into()),
@@ -39,7 +39,7 @@ pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> Decision {
                 "a node may only read its own pods: use the field selector spec.nodeName={node}"
             )),
             "get" | "delete" => bound(node, r),
-            // Mirror pods of its own, which `node_restriction` checks.
+            // Mirror pods of its own, which NodeRestriction checks.
             "create" => Decision::Allow,
             _ => Decision::Deny("a node may not change the spec of pods".into()),
         },

@@ -30,15 +30,22 @@ use self::{
     level::{LevelVersion, Policy},
     registry::Violations,
 };
+use super::plugins::{Plugin, Validate};
 use crate::{
     kinds::{
         FieldError,
         reading::{first_by_name, items, text},
     },
-    request::Verb,
     request::WriteRequest,
     status::{Status, Subject},
     warnings,
+};
+
+/// Pods keep to the level of their namespace.
+pub static PLUGIN: Plugin = Plugin {
+    name: "PodSecurity",
+    validate: Some(Validate::Now(|context, object| validate(context.request, object))),
+    ..Plugin::NONE
 };
 
 /// Subresources of a pod that change nothing that is checked.
@@ -46,10 +53,7 @@ const IGNORED: [&str; 8] = ["exec", "attach", "binding", "eviction", "log", "por
 
 /// Refuses pods that the level of their namespace forbids. Warns of templates whose pods would be refused, and of pods
 /// that are there where a namespace gets a stricter level.
-pub fn validate(request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
-    if !matches!(request.operation, Verb::Create | Verb::Update) {
-        return Ok(());
-    }
+fn validate(request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
     match (&*request.kind.group, &*request.kind.plural, request.subresource) {
         ("", "namespaces", None) => namespace::validate(request, object),
         ("", "pods", subresource) if !subresource.is_some_and(|segment| IGNORED.contains(&segment)) => {

@@ -45,7 +45,7 @@ impl Call {
         let target = Target::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
         let identity = info.user()?.clone();
         // An agent's stream has the form that the agent gives it.
-        let by_agent = target.subresource.is_some_and(|subresource| subresource.by_agent);
+        let by_agent = target.subresource.is_some_and(|subresource| subresource.by_agent());
         let endpoint = Endpoint::Objects {
             protobuf: target.kind.is_built_in(),
             table: !matches!(target.kind.storage, Storage::Virtual),

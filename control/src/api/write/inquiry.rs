@@ -22,7 +22,7 @@ use crate::{
     api::{
         Api, Status,
         request::Call,
-        subresource::{BINDING, Effect, Subresource, SubresourceKind, View},
+        subresource::{Effect, Subresource, SubresourceKind, View},
     },
     field_management,
     request::Verb,
@@ -64,7 +64,7 @@ impl<'a> Inquiry<'a> {
         old: Option<Stored<'a>>,
         subresource: Option<&'static Subresource>,
     ) -> Result<Option<Begun<'a>>, Status> {
-        let is_admitted = self.is_admitted || subresource == Some(&BINDING);
+        let is_admitted = self.is_admitted || subresource.is_some_and(|subresource| subresource.form_is_admitted);
         if is_admitted || !api.admission().asks(request.snapshot) {
             return Ok(None);
         }
@@ -73,7 +73,7 @@ impl<'a> Inquiry<'a> {
             Verb::Delete => Operation::Delete,
             _ => Operation::Update,
         };
-        let view = subresource.and_then(View::of);
+        let view = subresource.and_then(|subresource| subresource.view);
         let attributes = Attributes {
             form: view.and(subresource).and_then(|subresource| subresource.form.as_ref()).map(form),
             dry_run: call.query.dry_run || self.deletion.is_some_and(|options| options.dry_run),
@@ -114,7 +114,7 @@ impl Begun<'_> {
         let mut state = Reinvocation::default();
         loop {
             if self.view.is_none() {
-                admission.mutate(request, &mut new).await?;
+                admission.mutate(request, self.api.authorizer(), &mut new).await?;
             }
             let mut shown = self.shown(&new, managers)?;
             if self.name_is_generated
@@ -199,8 +199,8 @@ impl Begun<'_> {
             version => drop(metadata.insert("resourceVersion".into(), version.clone())),
         }
         Ok(match (self.effect, self.stored) {
-            (Effect::Fields(fields), Some(old)) => {
-                through_subresource(self.attributes.served, fields, answered, old.value)
+            (Effect::Fields(write), Some(old)) => {
+                through_subresource(self.attributes.served, write.fields, answered, old.value)
             }
             _ => answered,
         })

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Effect, Subresource, SubresourceKind};
+use super::{Responder, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status,
@@ -32,10 +32,8 @@ pub static EVICTION: Subresource = Subresource {
     segment: "eviction",
     verbs: &["create"],
     form: Some(FORM),
-    effect: Effect::Nothing,
-    by_agent: false,
-    any_path: false,
-    handle: |api, call, body| Box::pin(create(api, call, body)),
+    responder: Responder::Api(|api, call, body| Box::pin(create(api, call, body))),
+    ..Subresource::PLAIN
 };
 
 async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
