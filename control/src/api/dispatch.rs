@@ -25,7 +25,7 @@ use crate::{
     request::{
         RequestInfo, Verb,
         accept::{self, Accepted, Endpoint},
-        path::RequestPath,
+        path::{NonResourcePath, RequestPath},
     },
     warnings,
 };
@@ -68,7 +68,7 @@ fn elsewhere<'a>(api: &'a Api, info: &RequestInfo) -> Option<(&'a Aggregator, Ar
     let aggregator = api.inner.aggregator.get()?;
     let (group, version, spec) = match &info.path {
         RequestPath::Resource(path) => (path.group.as_str(), path.version.as_str(), false),
-        RequestPath::Other(path) => match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+        RequestPath::Other(path) => match path.segments().as_slice() {
             ["apis", group, version] => (*group, *version, false),
             ["openapi", "v3", "apis", group, version] => (*group, *version, true),
             _ => return None,
@@ -90,13 +90,17 @@ pub async fn refusal(status: Status, info: &RequestInfo) -> Response {
 }
 
 /// Health, version, discovery, OpenAPI and the list of paths.
-fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts) -> Result<Response, Status> {
+fn fixed(
+    api: &Api,
+    info: &RequestInfo,
+    path: &NonResourcePath,
+    parts: &http::request::Parts,
+) -> Result<Response, Status> {
     let accept = info.accept.as_str();
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
     let form = discovery::DiscoveryForm::of(accept);
     let plain = |body: bytes::Bytes| response::json(StatusCode::OK, body);
     let inner = &api.inner;
-    let found = match segments.as_slice() {
+    let found = match path.segments().as_slice() {
         [endpoint @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
             health::answer(&inner.health, endpoint, rest, parts.uri.query().unwrap_or_default()).ok()
         }
@@ -122,7 +126,7 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
         ["openapi", "v3", ..] => inner
             .openapi
             .get()
-            .document(path.trim_start_matches("/openapi/v3/"))
+            .document(path.as_str().trim_start_matches("/openapi/v3/"))
             .map(|document| documents::openapi_v3(document, accept, parts)),
         _ => None,
     };

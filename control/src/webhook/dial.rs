@@ -29,6 +29,11 @@ pub trait Dial: std::fmt::Debug + Send + Sync + 'static {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Stream>>;
 }
 
+/// Why another host could not connect, in its words, which are Go's: `connect: connection refused`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RemoteConnectError(pub String);
+
 /// The network of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Network;
@@ -103,8 +108,7 @@ fn shown(error: &io::Error) -> String {
         io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
         io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
         io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        // Another host's words for it.
-        _ if error.to_string().starts_with("connect: ") => error.to_string(),
+        _ if error.get_ref().is_some_and(|inner| inner.is::<RemoteConnectError>()) => error.to_string(),
         _ => format!("connect: {error}"),
     }
 }

@@ -41,7 +41,7 @@ mod target;
 pub mod tests;
 mod trust;
 
-pub use dial::{CONNECT_TIMEOUT, Connector, Dial, Network};
+pub use dial::{CONNECT_TIMEOUT, Connector, Dial, Network, RemoteConnectError};
 pub use stream::Stream;
 pub use target::{Address, Target, is_own};
 
