@@ -143,10 +143,10 @@ pub fn delete(context: &AdmissionContext<'_>, stored: &Value) -> Result<(), Stat
 pub struct PluginReadings {
     pub(super) accounts: Readings<service_account::Account>,
     pub(super) limit_ranges: Readings<Vec<limit_ranger::Limit>>,
-    pub(super) priorities: Readings<priority::Class>,
-    pub(super) runtimes: Readings<runtime_class::Class>,
-    pub(super) storage_classes: Readings<default_class::Class>,
-    pub(super) ingress_classes: Readings<default_class::Class>,
+    pub(super) priorities: Readings<priority::PriorityClass>,
+    pub(super) runtimes: Readings<runtime_class::RuntimeClass>,
+    pub(super) storage_classes: Readings<default_class::DefaultClass>,
+    pub(super) ingress_classes: Readings<default_class::DefaultClass>,
 }
 
 impl Default for PluginReadings {

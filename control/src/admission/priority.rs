@@ -45,15 +45,15 @@ fn validate(context: &AdmissionContext<'_>, class: &Value) -> Result<(), Status>
 
 /// What a PriorityClass gives to its pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Class {
+pub struct PriorityClass {
     value: i64,
     preemption_policy: Option<String>,
     is_default: bool,
 }
 
 /// Reads a stored PriorityClass.
-pub fn read(class: &Value) -> Class {
-    Class {
+pub fn read(class: &Value) -> PriorityClass {
+    PriorityClass {
         value: class["value"].as_i64().unwrap_or_default(),
         preemption_policy: class["preemptionPolicy"].as_str().map(str::to_owned),
         is_default: class["globalDefault"] == true,
@@ -61,7 +61,7 @@ pub fn read(class: &Value) -> Class {
 }
 
 /// The class of pods that name none. Where a race made several, the one that gives the lowest priority.
-fn default_class(classes: &[(Arc<str>, Arc<Class>)]) -> Option<(&str, &Class)> {
+fn default_class(classes: &[(Arc<str>, Arc<PriorityClass>)]) -> Option<(&str, &PriorityClass)> {
     let defaults = classes.iter().filter(|(_, class)| class.is_default);
     defaults.min_by_key(|(_, class)| class.value).map(|(name, class)| (&**name, &**class))
 }
@@ -70,8 +70,8 @@ fn default_class(classes: &[(Arc<str>, Arc<Class>)]) -> Option<(&str, &Class)> {
 /// the one that the pod names, if it does.
 fn set(
     spec: &mut Value,
-    named: impl FnOnce(&str) -> Option<Arc<Class>>,
-    classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>,
+    named: impl FnOnce(&str) -> Option<Arc<PriorityClass>>,
+    classes: impl FnOnce() -> Vec<(Arc<str>, Arc<PriorityClass>)>,
 ) -> Result<(), String> {
     let name = text(spec, "priorityClassName").to_owned();
     let class = if name.is_empty() {
@@ -80,11 +80,13 @@ fn set(
                 spec["priorityClassName"] = name.into();
                 class.clone()
             }
-            None => Class { preemption_policy: Some("PreemptLowerPriority".into()), ..Class::default() },
+            None => {
+                PriorityClass { preemption_policy: Some("PreemptLowerPriority".into()), ..PriorityClass::default() }
+            }
         }
     } else {
         let found = named(&name).ok_or_else(|| format!("no PriorityClass with name {name} was found"))?;
-        Class::clone(&found)
+        PriorityClass::clone(&found)
     };
     if let Some(said) = spec["priority"].as_i64().filter(|said| *said != class.value) {
         return Err(format!(
@@ -115,7 +117,7 @@ fn keep(spec: &mut Value, old: &Value) {
 }
 
 /// Why a class cannot be the one for pods that name none.
-fn violation(class: &Value, is_new: bool, classes: &[(Arc<str>, Arc<Class>)]) -> Option<String> {
+fn violation(class: &Value, is_new: bool, classes: &[(Arc<str>, Arc<PriorityClass>)]) -> Option<String> {
     if class["globalDefault"] != true {
         return None;
     }
@@ -128,7 +130,7 @@ fn violation(class: &Value, is_new: bool, classes: &[(Arc<str>, Arc<Class>)]) ->
 mod tests {
     use super::*;
 
-    fn classes() -> Vec<(Arc<str>, Arc<Class>)> {
+    fn classes() -> Vec<(Arc<str>, Arc<PriorityClass>)> {
         let class = |name: &str, class: Value| (Arc::from(name), Arc::new(read(&class)));
         vec![
             class("high", json!({"value": 1000, "preemptionPolicy": "Never"})),
@@ -137,7 +139,7 @@ mod tests {
         ]
     }
 
-    fn set_in(spec: Value, classes: Vec<(Arc<str>, Arc<Class>)>) -> Result<Value, String> {
+    fn set_in(spec: Value, classes: Vec<(Arc<str>, Arc<PriorityClass>)>) -> Result<Value, String> {
         let mut spec = spec;
         let find = |name: &str| classes.iter().find(|(known, _)| **known == *name).map(|(_, class)| class.clone());
         set(&mut spec, find, || classes.clone()).map(|()| spec)

@@ -45,13 +45,13 @@ fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
     violation(&pod["spec"], class.as_deref()).map_or(Ok(()), |why| Err(context.forbidden(why)))
 }
 
-fn class(context: &AdmissionContext<'_>, name: &str) -> Option<Arc<Class>> {
+fn class(context: &AdmissionContext<'_>, name: &str) -> Option<Arc<RuntimeClass>> {
     context.readings.runtimes.get(context.request.snapshot, name)
 }
 
 /// What a RuntimeClass says of its pods.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Class {
+pub struct RuntimeClass {
     /// Null where it says none.
     overhead: Value,
     node_selector: Value,
@@ -60,13 +60,13 @@ pub struct Class {
 }
 
 /// Reads a stored RuntimeClass.
-pub fn read(class: &Value) -> Class {
+pub fn read(class: &Value) -> RuntimeClass {
     let overhead = match class["overhead"].is_null() {
         true => Value::Null,
         false => class["overhead"].get("podFixed").filter(|fixed| !fixed.is_null()).cloned().unwrap_or(json!({})),
     };
     let scheduling = &class["scheduling"];
-    Class {
+    RuntimeClass {
         overhead,
         node_selector: scheduling["nodeSelector"].clone(),
         tolerations: items(&scheduling["tolerations"]).cloned().collect(),
@@ -82,7 +82,7 @@ fn not_found(name: &str) -> String {
 const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
 /// Gives a new pod the overhead and the scheduling of its class, or says why it cannot have them.
-fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
+fn set(spec: &mut Value, class: &RuntimeClass) -> Result<(), String> {
     if !class.overhead.is_null() {
         let said = &spec["overhead"];
         if entries(said).next().is_some() && amounts::read(said) != amounts::read(&class.overhead) {
@@ -115,7 +115,7 @@ fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
 }
 
 /// Why a new pod is refused whose overhead is not that of its class.
-fn violation(spec: &Value, class: Option<&Class>) -> Option<&'static str> {
+fn violation(spec: &Value, class: Option<&RuntimeClass>) -> Option<&'static str> {
     match class.filter(|class| !class.overhead.is_null()) {
         Some(class) => (amounts::read(&spec["overhead"]) != amounts::read(&class.overhead)).then_some(OTHER_OVERHEAD),
         None if spec["overhead"].is_null() => None,
@@ -201,7 +201,7 @@ mod tests {
             violation(&json!({"overhead": {"cpu": "1"}}), None),
             Some("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
         );
-        assert_eq!(violation(&json!({}), Some(&Class::default())), None);
+        assert_eq!(violation(&json!({}), Some(&RuntimeClass::default())), None);
         let class = read(&json!({"overhead": {"podFixed": {"cpu": "1"}}}));
         assert_eq!(violation(&json!({}), Some(&class)), Some(OTHER_OVERHEAD));
     }

@@ -16,7 +16,7 @@ use super::{
     backend::Backend,
     forward::ForwardError,
     openapi,
-    published::{Found, RemoteSpec, Version3},
+    published::{RemoteResources, RemoteSpec, Version3},
 };
 use crate::{document::Document, identity::Identity, proxy_headers, request::accept, webhook};
 
@@ -34,7 +34,7 @@ const ACCEPT_AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=
 #[derive(Clone, Default)]
 pub struct Documents {
     /// What it serves.
-    pub found: Option<Found>,
+    pub found: Option<RemoteResources>,
     /// Its OpenAPI documents.
     pub spec: Option<RemoteSpec>,
     /// `ETag` of the Swagger document.
@@ -52,11 +52,11 @@ impl Documents {
     /// Asks for everything again. `known` is what was known before.
     pub(super) async fn fetch(aggregator: &Aggregator, backend: &Backend, known: Self) -> Self {
         let found = Some(match discover(aggregator, backend).await {
-            Ok(resources) => Found { resources: Arc::new(resources), current: true },
+            Ok(resources) => RemoteResources { resources: Arc::new(resources), current: true },
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::info!(name = backend.name, error, "the discovery of an extension server is stale");
-                Found { resources: Arc::default(), current: false }
+                RemoteResources { resources: Arc::default(), current: false }
             }
         });
         if !backend.available {

@@ -56,7 +56,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
-pub use self::published::Found;
+pub use self::published::RemoteResources;
 pub use self::{
     authentication_config::Authorities,
     backend::{Backend, any_certificate},

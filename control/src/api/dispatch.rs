@@ -18,8 +18,8 @@ use crate::{
     auth::{account_token::TokenIssuer, gate::Handler, in_flight::Seat},
     deadline,
     health::{
-        Endpoint::{Healthy, Live, Ready},
         Health,
+        HealthEndpoint::{Healthy, Live, Ready},
     },
     kinds::{Kinds, Storage},
     request::{

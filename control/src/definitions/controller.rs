@@ -31,7 +31,7 @@ use crate::{
 /// Serves every definition of the store that was established before. Returns when its objects can be read. Webhooks
 /// that convert them are called over `network`.
 pub async fn load(store: &Arc<dyn Store>, registry: &Registry, network: &Arc<dyn Dial>) {
-    let mut served = Served::new(store.clone(), registry.clone(), network.clone());
+    let mut served = ServedDefinitions::new(store.clone(), registry.clone(), network.clone());
     let snapshot = store.snapshot();
     served.refresh(&snapshot, &Requests::new());
     let established: Vec<String> = served
@@ -53,7 +53,7 @@ pub async fn run(
     network: Arc<dyn Dial>,
     stop: CancellationToken,
 ) {
-    let mut served = Served::new(store.clone(), registry, network);
+    let mut served = ServedDefinitions::new(store.clone(), registry, network);
     let requests = Requests::new();
     let sending = requests.clone().run(store.clone(), client, stop.clone());
     let deciding = async {
@@ -77,17 +77,17 @@ struct Read {
     object: Value,
     definition: Definition,
     /// What the kinds in the registry were made from, if they are there.
-    made_from: Option<Made>,
+    made_from: Option<KindSource>,
 }
 
 /// Kinds are made anew when one of these changes.
 #[derive(PartialEq)]
-struct Made {
+struct KindSource {
     spec: Value,
     names: crate::custom::definition::Names,
 }
 
-struct Served {
+struct ServedDefinitions {
     store: Arc<dyn Store>,
     registry: Registry,
     /// What webhooks that convert are called over.
@@ -96,7 +96,7 @@ struct Served {
     read: BTreeMap<String, Read>,
 }
 
-impl Served {
+impl ServedDefinitions {
     fn new(store: Arc<dyn Store>, registry: Registry, network: Arc<dyn Dial>) -> Self {
         Self { store, registry, network, read: BTreeMap::new() }
     }
@@ -163,7 +163,7 @@ impl Served {
     async fn establish(&mut self, name: &str) -> Option<Value> {
         let read = self.read.get(name)?;
         let others = self.read.values().map(|read| &read.definition);
-        let taken = naming::Taken::of(&read.definition.group, others);
+        let taken = naming::TakenNames::of(&read.definition.group, others);
         let named = naming::name(&read.definition, &taken);
         let status = naming::with_names(&read.object, &named);
         let established = conditions::is_true(&status, "Established");
@@ -177,7 +177,7 @@ impl Served {
     /// Adds a definition's kinds to the registry, if they are not there as they must be. Answers whether they are.
     async fn serve(&mut self, name: &str) -> bool {
         let Some(read) = self.read.get_mut(name) else { return false };
-        let made = Made { spec: read.object["spec"].clone(), names: read.definition.accepted.clone() };
+        let made = KindSource { spec: read.object["spec"].clone(), names: read.definition.accepted.clone() };
         if read.made_from.as_ref() == Some(&made) {
             return true;
         }

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::{
     lookup::Lookups,
     stream::Stream,
-    target::{Target, is_own},
+    target::{WebhookTarget, is_own},
 };
 
 /// Opens connections and looks names up: the network, or what stands for it in a test.
@@ -72,8 +72,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Connector {
     /// For a webhook with this target.
-    pub fn new(dial: Arc<dyn Dial>, target: &Target) -> Self {
-        Self { dial, by_service: matches!(target, Target::Service { .. }) }
+    pub fn new(dial: Arc<dyn Dial>, target: &WebhookTarget) -> Self {
+        Self { dial, by_service: matches!(target, WebhookTarget::Service { .. }) }
     }
 
     async fn connect(self, uri: Uri) -> io::Result<Stream> {

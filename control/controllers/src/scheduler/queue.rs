@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::pod::{Needs, Owner, PodInfo};
+use super::pod::{Needs, PodController, PodInfo};
 use crate::engine::{Deadline, Key};
 
 /// First delay after a failed binding. Source: kube-scheduler's `podInitialBackoffSeconds`.
@@ -28,7 +28,7 @@ pub struct QueuedPod {
     /// Tells the pod from a later one of the same name.
     pub uid: String,
     /// What controls it.
-    pub owner: Option<Owner>,
+    pub owner: Option<PodController>,
     /// What decides where it can run.
     pub needs: Arc<Needs>,
     /// The reason that was last written to the pod.

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use self::{
     checks::PodView,
-    level::{LevelVersion, Policy},
+    level::{LevelVersion, NamespaceLevels},
     registry::Violations,
 };
 use super::plugins::{Plugin, Validate};
@@ -83,9 +83,10 @@ fn template<'a>(group: &str, plural: &str, object: &'a Value) -> Option<&'a Valu
 }
 
 /// What the labels of the request's namespace mean, with what is wrong with them.
-fn policy(request: &WriteRequest<'_>) -> (Policy, Vec<FieldError>) {
+fn policy(request: &WriteRequest<'_>) -> (NamespaceLevels, Vec<FieldError>) {
     let namespace = request.snapshot.get(super::namespace::RESOURCE, request.namespace.unwrap_or_default());
-    namespace.map_or_else(Default::default, |found| Policy::of_labels(&found.header().labels().collect::<Vec<_>>()))
+    namespace
+        .map_or_else(Default::default, |found| NamespaceLevels::of_labels(&found.header().labels().collect::<Vec<_>>()))
 }
 
 fn validate_pod(request: &WriteRequest<'_>, pod: &Value) -> Result<(), Status> {
@@ -117,7 +118,7 @@ fn validate_pod(request: &WriteRequest<'_>, pod: &Value) -> Result<(), Status> {
 
 /// Tells how a pod violates a level; that which is enforced was evaluated already.
 fn tell(
-    policy: &Policy,
+    policy: &NamespaceLevels,
     level: LevelVersion,
     enforced: &Violations,
     pod: PodView<'_>,

@@ -18,7 +18,7 @@ use super::{
     limits::Quota,
     measure::{Evaluator, Measure},
     parse, pods,
-    recount::{self, Found},
+    recount::{self, QuotaObjects},
     services,
 };
 use crate::{
@@ -39,11 +39,11 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Keeps the status of all quotas right, until `stop`.
 pub async fn run(store: Arc<dyn Store>, kinds: Registry, stop: CancellationToken) {
-    let mut counter = Counter::new(store, kinds);
+    let mut counter = QuotaController::new(store, kinds);
     stop.run_until_cancelled(counter.run()).await.unwrap_or_default();
 }
 
-struct Counter {
+struct QuotaController {
     store: Arc<dyn Store>,
     kinds: Registry,
     pods: Readings<Measure>,
@@ -60,7 +60,7 @@ struct Counter {
     due: BTreeMap<String, i64>,
 }
 
-impl Counter {
+impl QuotaController {
     fn new(store: Arc<dyn Store>, kinds: Registry) -> Self {
         Self {
             reflector: Reflector::new(store.clone(), [RESOURCE]),
@@ -229,7 +229,7 @@ impl Counter {
         let now = Timestamp::now().as_second();
         let quotas = quotas(&snapshot, namespace);
         let resources: BTreeSet<&str> = quotas.iter().flat_map(|(_, _, quota)| recount::resources(quota)).collect();
-        let found: BTreeMap<String, Found> = resources
+        let found: BTreeMap<String, QuotaObjects> = resources
             .into_iter()
             .filter_map(|resource| Some((resource.to_owned(), self.find(&snapshot, namespace, resource)?)))
             .collect();
@@ -260,11 +260,11 @@ impl Counter {
     }
 
     /// The objects of a resource in a namespace; `None` if it is not served.
-    fn find(&self, snapshot: &Snapshot, namespace: &str, resource: &str) -> Option<Found> {
+    fn find(&self, snapshot: &Snapshot, namespace: &str, resource: &str) -> Option<QuotaObjects> {
         let prefix = format!("{namespace}/");
         let measured = |readings: &Readings<Measure>| {
             let all = readings.list(snapshot, &prefix);
-            Some(Found::Measured(all.into_iter().map(|(_, measure)| measure).collect()))
+            Some(QuotaObjects::Measured(all.into_iter().map(|(_, measure)| measure).collect()))
         };
         match resource {
             "pods" => measured(&self.pods),
@@ -274,7 +274,7 @@ impl Counter {
             resource => {
                 self.kinds.snapshot().by_resource(resource)?;
                 let count = snapshot.list(resource, &prefix, None).count();
-                Some(Found::Counted(i64::try_from(count).unwrap_or(i64::MAX)))
+                Some(QuotaObjects::Counted(i64::try_from(count).unwrap_or(i64::MAX)))
             }
         }
     }

@@ -21,11 +21,11 @@ const NODES: &str = "nodes";
 
 /// The pod subnets of all Nodes in a store.
 pub struct PodSubnets {
-    current: Mutex<Current>,
+    current: Mutex<FollowedIndex>,
 }
 
 /// The index, and the changes that it does not know yet.
-struct Current {
+struct FollowedIndex {
     index: Index,
     changes: Reflector,
 }
@@ -60,7 +60,7 @@ struct SubnetsSpec {
 impl PodSubnets {
     /// Of the Nodes in `store`, which is first read when somebody asks.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        let current = Current { index: Index::default(), changes: Reflector::new(store, [NODES]) };
+        let current = FollowedIndex { index: Index::default(), changes: Reflector::new(store, [NODES]) };
         Self { current: Mutex::new(current) }
     }
 
@@ -72,7 +72,7 @@ impl PodSubnets {
     }
 }
 
-impl Current {
+impl FollowedIndex {
     /// Takes the changes since the last call.
     fn catch_up(&mut self) {
         match self.changes.ready() {

@@ -3,14 +3,14 @@
 
 use serde_json::Value;
 
-use super::{Connection, Responder, Subresource};
+use super::{ConnectionOptions, Responder, Subresource};
 use crate::{api::request::Call, request::path::PodStream};
 
 /// The declaration of this subresource.
 pub static ATTACH: Subresource = Subresource {
     segment: "attach",
     verbs: &["create", "get"],
-    connection: Some(&Connection { kinds: &[("pods", "PodAttachOptions")], set_options: set_options }),
+    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodAttachOptions")], set_options: set_options }),
     responder: Responder::Node(|nodes, info, request| Box::pin(nodes.pod_stream(PodStream::Attach, info, request))),
     ..Subresource::PLAIN
 };

@@ -8,7 +8,7 @@ use super::{Effect, Responder, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status, Subject,
-        request::{Call, body, target::Target},
+        request::{Call, body, target::RequestTarget},
         response, write,
     },
     kinds::{
@@ -54,7 +54,7 @@ async fn create_named(api: &Api, call: &Call, given: &[u8]) -> Result<Response, 
     let binding = write::admit_unstored(api, call, binding).await?;
     let pods = api.kinds().snapshot().by_path("", "v1", "pods");
     let name = binding["metadata"]["name"].as_str().map(str::to_owned);
-    let target = Target {
+    let target = RequestTarget {
         kind: pods.ok_or_else(|| Status::internal("pods are not served"))?,
         namespace: Some(namespace),
         name: Some(name.unwrap_or_default()),

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::{Connection, Responder, Subresource, attach};
+use super::{ConnectionOptions, Responder, Subresource, attach};
 use crate::{api::request::Call, request::path::PodStream};
 
 /// The declaration of this subresource.
 pub static EXEC: Subresource = Subresource {
     segment: "exec",
     verbs: &["create", "get"],
-    connection: Some(&Connection { kinds: &[("pods", "PodExecOptions")], set_options: set_options }),
+    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodExecOptions")], set_options: set_options }),
     responder: Responder::Node(|nodes, info, request| Box::pin(nodes.pod_stream(PodStream::Exec, info, request))),
     ..Subresource::PLAIN
 };

@@ -62,11 +62,11 @@ pub struct Subresource {
     /// Whether policies and webhooks are asked about the form alone, and not about the write of the object too.
     pub form_is_admitted: bool,
     /// Answers a `POST` of the form to the collection of its own kind, where that is a kind.
-    pub post_form: Option<Handle>,
+    pub post_form: Option<ApiHandler>,
     /// What policies and webhooks see in the object's place, where that is the form.
     pub view: Option<&'static View>,
     /// What policies and webhooks are asked of, where it opens a connection to what the object stands for.
-    pub connection: Option<&'static Connection>,
+    pub connection: Option<&'static ConnectionOptions>,
     /// Whether the path may go on after the segment.
     pub any_path: bool,
     /// Answers a request with one of the verbs.
@@ -77,17 +77,17 @@ pub struct Subresource {
 #[derive(Clone, Copy)]
 pub enum Responder {
     /// This server, given the request's body.
-    Api(Handle),
+    Api(ApiHandler),
     /// The agent of a node, or a server in a pod, with a stream that OpenAPI does not describe.
-    Node(Forward),
+    Node(NodeHandler),
 }
 
 /// Answers a request, given its body.
-pub type Handle = for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> Answer<'a>;
+pub type ApiHandler = for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> ResponseFuture<'a>;
 /// Passes a request on, and its answer back.
-pub type Forward = for<'a> fn(&'a NodeProxy, &'a RequestInfo, Request<Body>) -> Answer<'a>;
+pub type NodeHandler = for<'a> fn(&'a NodeProxy, &'a RequestInfo, Request<Body>) -> ResponseFuture<'a>;
 /// An answer under way.
-pub type Answer<'a> = BoxFuture<'a, Result<Response, Status>>;
+pub type ResponseFuture<'a> = BoxFuture<'a, Result<Response, Status>>;
 
 /// A kind that stands for a part of an object, or for something to be done with it.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ pub enum Effect {
     /// Some fields of the object; all others stay as they are.
     Fields(&'static FieldWrite),
     /// A part of the object that has rules of its own.
-    Part(&'static Part),
+    Part(&'static PartWrite),
     /// Nothing stored, or the object's life.
     Nothing,
 }
@@ -128,7 +128,7 @@ pub struct FieldWrite {
 
 /// How a part of an object is written. The kind's own rules for an update of the whole object do not hold.
 #[derive(Debug)]
-pub struct Part {
+pub struct PartWrite {
     /// Leaves of `new` only the part, the rest being as in the stored `old`.
     pub prepare: fn(new: &mut Value, old: &Value),
     /// Reasons why `new` may not be stored in place of `old`.
@@ -146,7 +146,7 @@ pub struct View {
 }
 
 /// A connection to what an object stands for: a stream to a container, or requests that are passed on.
-pub struct Connection {
+pub struct ConnectionOptions {
     /// The kind of its options, by the plural of the object.
     pub kinds: &'static [(&'static str, &'static str)],
     /// Sets in the options what a request says of them in its query and path.
@@ -169,7 +169,7 @@ impl Subresource {
     };
 
     /// What answers a `POST` to the collection of a kind that is the form of a subresource.
-    pub fn poster(kind: &Kind) -> Option<Handle> {
+    pub fn poster(kind: &Kind) -> Option<ApiHandler> {
         let is_form = |form: SubresourceKind| {
             (form.group, form.version, form.kind) == (&*kind.group, &*kind.version, &*kind.kind)
         };
@@ -236,7 +236,7 @@ pub fn is_long_running(info: &RequestInfo) -> bool {
 }
 
 /// Answers a subresource that has the object's shape.
-fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
+fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> ResponseFuture<'a> {
     Box::pin(async move {
         match call.method {
             Method::PUT => write::update(api, call, body).await,
@@ -255,7 +255,7 @@ fn must_name_the_object(form: &SubresourceKind, given: &Value, name: &str) -> Re
 }
 
 /// 405 about the object of a request.
-pub fn refuse<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> Answer<'a> {
+pub fn refuse<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> ResponseFuture<'a> {
     let kind = &call.target.kind;
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = Subject { group: &kind.group, resource: &kind.plural, name };

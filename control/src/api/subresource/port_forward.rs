@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Connection, Responder, Subresource};
+use super::{ConnectionOptions, Responder, Subresource};
 use crate::{
     api::{node_proxy::forwarded_ports, request::Call},
     request::path::PodStream,
@@ -12,7 +12,7 @@ use crate::{
 pub static PORT_FORWARD: Subresource = Subresource {
     segment: "portforward",
     verbs: &["create", "get"],
-    connection: Some(&Connection { kinds: &[("pods", "PodPortForwardOptions")], set_options: set_options }),
+    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodPortForwardOptions")], set_options: set_options }),
     responder: Responder::Node(|nodes, info, request| {
         Box::pin(nodes.pod_stream(PodStream::PortForward, info, request))
     }),

@@ -4,7 +4,7 @@
 use axum::{body::Body, response::Response};
 use http::Request;
 
-use super::{Connection, Responder, Subresource};
+use super::{ConnectionOptions, Responder, Subresource};
 use crate::{
     api::{NodeProxy, Status, object_proxy::Destination},
     request::RequestInfo,
@@ -15,7 +15,7 @@ pub static PROXY: Subresource = Subresource {
     segment: "proxy",
     verbs: &["create", "delete", "get", "patch", "update"],
     any_path: true,
-    connection: Some(&Connection {
+    connection: Some(&ConnectionOptions {
         kinds: &[("nodes", "NodeProxyOptions"), ("pods", "PodProxyOptions"), ("services", "ServiceProxyOptions")],
         set_options: |call, options| {
             options["path"] = call.info.resource().map(|resource| resource.rest.as_str()).unwrap_or_default().into();

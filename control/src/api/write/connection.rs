@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::inquiry::{ask, attributes};
 use crate::{
-    admission::attributes::{Attributes, Form, Operation},
+    admission::attributes::{Attributes, Operation, RequestForm},
     api::{Api, Status, request::Call},
     deadline, warnings,
 };
@@ -21,7 +21,7 @@ pub async fn admit_connection(api: &Api, call: &Call) -> Result<Vec<String>, Sta
     if !api.admission().asks(&snapshot) {
         return Ok(Vec::new());
     }
-    let form = Form { group: "", version: "v1", kind };
+    let form = RequestForm { group: "", version: "v1", kind };
     let attributes = Attributes { form: Some(form), ..attributes(api, call, &snapshot, Operation::Connect) };
     // The options of a connection stand in its query and path.
     let mut object = json!({"kind": kind, "apiVersion": "v1"});

@@ -9,13 +9,13 @@ use std::{borrow::Cow, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    Options, metadata,
+    DeleteOptions, metadata,
     pipeline::{Stored, take_managers},
     update::through_subresource,
 };
 use crate::{
     admission::{
-        attributes::{Attributes, Form, Operation},
+        attributes::{Attributes, Operation, RequestForm},
         reinvocation::Reinvocation,
         versions::Versioned,
     },
@@ -34,7 +34,7 @@ use crate::{
 #[derive(Clone, Copy, Default)]
 pub struct Inquiry<'a> {
     /// The options of a deletion.
-    pub deletion: Option<&'a Options>,
+    pub deletion: Option<&'a DeleteOptions>,
     /// Whether the name was generated: who changes the new object does not see it yet.
     pub name_is_generated: bool,
     /// Whether they were asked already, about a form that led to this write.
@@ -77,7 +77,7 @@ impl<'a> Inquiry<'a> {
         let attributes = Attributes {
             form: view.and(subresource).and_then(|subresource| subresource.form.as_ref()).map(form),
             dry_run: call.query.dry_run || self.deletion.is_some_and(|options| options.dry_run),
-            options: self.deletion.map_or_else(|| options(call, operation), Options::to_json),
+            options: self.deletion.map_or_else(|| options(call, operation), DeleteOptions::to_json),
             namespace: request.namespace,
             name: request.name,
             subresource: request.subresource,
@@ -287,8 +287,8 @@ pub(super) fn attributes<'a>(
     }
 }
 
-fn form(sent: &SubresourceKind) -> Form<'static> {
-    Form { group: sent.group, version: sent.version, kind: sent.kind }
+fn form(sent: &SubresourceKind) -> RequestForm<'static> {
+    RequestForm { group: sent.group, version: sent.version, kind: sent.kind }
 }
 
 /// CreateOptions or UpdateOptions: a patch has those of what it comes to.

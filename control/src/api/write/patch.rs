@@ -15,7 +15,7 @@ use crate::{
         Api, Status, Subject,
         request::{
             Call,
-            body::{self, Unreadable},
+            body::{self, UnreadableBody},
         },
     },
     definitions::conversion,
@@ -102,7 +102,9 @@ fn rechecked(call: &Call, base: &Value, new: Value, instructions: &Value) -> Res
                 }
                 return Ok(decoded);
             }
-            Err(Unreadable::Type(error)) if is_typed && error.is_base64 => format!("error decoding from json: {error}"),
+            Err(UnreadableBody::Type(error)) if is_typed && error.is_base64 => {
+                format!("error decoding from json: {error}")
+            }
             Err(why) => why.to_string(),
         },
     };

@@ -13,7 +13,7 @@ use crate::{
         Api, Status,
         request::{Call, body},
         response,
-        write::{self, Alongside, Options},
+        write::{self, Alongside, DeleteOptions},
     },
     encode,
     kinds::{
@@ -44,7 +44,7 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
     let eviction = write::admit_form(api, call, &FORM, eviction).await?;
     // Policies and webhooks may have changed it.
     super::must_name_the_object(&FORM, &eviction, name)?;
-    let mut options = Options::read(&eviction["deleteOptions"], None, None, None)?;
+    let mut options = DeleteOptions::read(&eviction["deleteOptions"], None, None, None)?;
     options.dry_run |= call.query.dry_run;
     let budgets = api.kinds().snapshot().by_path("policy", "v1", "poddisruptionbudgets");
     let budgets = budgets.ok_or_else(|| Status::internal("PodDisruptionBudgets are not served"))?;
