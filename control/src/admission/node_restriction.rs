@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::plugins::{AdmissionContext, Mutate, Plugin};
 use crate::{request::Verb, status::Status};
 
-/// Holds the writes of nodes, deletions included, against [`check`]. As in Kubernetes it sees what the node sent, before
-/// later plugins and the cluster's webhooks change it: a node does not answer for what these add.
+/// Holds the writes of nodes, deletions included, against [`check`]. As in Kubernetes it sees what the node sent,
+/// before later plugins and the cluster's webhooks change it: a node does not answer for what these add.
 pub static PLUGIN: Plugin = Plugin {
     name: "NodeRestriction",
     mutate: Some(Mutate::Now(|context, object| restrict(context, object))),
