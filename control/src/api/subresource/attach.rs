@@ -10,7 +10,7 @@ use crate::{api::request::Call, request::path::PodStream};
 pub static ATTACH: Subresource = Subresource {
     segment: "attach",
     verbs: &["create", "get"],
-    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodAttachOptions")], set_options: set_options }),
+    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodAttachOptions")], set_options }),
     responder: Responder::Node(|nodes, info, request| Box::pin(nodes.pod_stream(PodStream::Attach, info, request))),
     ..Subresource::PLAIN
 };

@@ -9,7 +9,7 @@ use crate::{api::request::Call, request::path::PodStream};
 pub static EXEC: Subresource = Subresource {
     segment: "exec",
     verbs: &["create", "get"],
-    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodExecOptions")], set_options: set_options }),
+    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodExecOptions")], set_options }),
     responder: Responder::Node(|nodes, info, request| Box::pin(nodes.pod_stream(PodStream::Exec, info, request))),
     ..Subresource::PLAIN
 };

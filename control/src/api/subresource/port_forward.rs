@@ -12,7 +12,7 @@ use crate::{
 pub static PORT_FORWARD: Subresource = Subresource {
     segment: "portforward",
     verbs: &["create", "get"],
-    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodPortForwardOptions")], set_options: set_options }),
+    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodPortForwardOptions")], set_options }),
     responder: Responder::Node(|nodes, info, request| {
         Box::pin(nodes.pod_stream(PodStream::PortForward, info, request))
     }),
