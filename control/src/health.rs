@@ -43,7 +43,7 @@ impl CheckFailure {
 
 /// The paths under which checks are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum HealthEndpoint {
     /// `/livez`: would a restart help?
     Live,
     /// `/readyz`: can it be asked?
@@ -59,15 +59,15 @@ pub struct Health {
 }
 
 struct Inner {
-    checks: Mutex<Vec<Check>>,
+    checks: Mutex<Vec<HealthCheck>>,
     last_beat: Mutex<Instant>,
     shutting_down: AtomicBool,
 }
 
 #[derive(Clone)]
-struct Check {
+struct HealthCheck {
     name: &'static str,
-    endpoints: &'static [Endpoint],
+    endpoints: &'static [HealthEndpoint],
     run: Arc<dyn Fn() -> CheckResult + Send + Sync>,
 }
 
@@ -88,7 +88,7 @@ impl Default for Health {
             shutting_down: AtomicBool::new(false),
         });
         let health = Self { inner: inner.clone() };
-        let all = &[Endpoint::Live, Endpoint::Ready, Endpoint::Healthy];
+        let all = &[HealthEndpoint::Live, HealthEndpoint::Ready, HealthEndpoint::Healthy];
         health.add("ping", all, || Ok(String::new()));
         // Weak, or the checks would keep themselves alive.
         let inner = Arc::downgrade(&inner);
@@ -100,7 +100,7 @@ impl Default for Health {
         });
         let inner = Arc::downgrade(&health.inner);
         let stopping = move || inner.upgrade().is_none_or(|inner| inner.shutting_down.load(Ordering::Relaxed));
-        health.add("shutdown", &[Endpoint::Ready], move || match stopping() {
+        health.add("shutdown", &[HealthEndpoint::Ready], move || match stopping() {
             true => Err(CheckFailure::new("the service is shutting down")),
             false => Ok(String::new()),
         });
@@ -113,10 +113,10 @@ impl Health {
     pub fn add(
         &self,
         name: &'static str,
-        endpoints: &'static [Endpoint],
+        endpoints: &'static [HealthEndpoint],
         run: impl Fn() -> CheckResult + Send + Sync + 'static,
     ) {
-        self.inner.checks.lock().push(Check { name, endpoints, run: Arc::new(run) });
+        self.inner.checks.lock().push(HealthCheck { name, endpoints, run: Arc::new(run) });
     }
 
     /// Records that tasks run and that logging does not block. To be called every [`BEAT`].
@@ -131,7 +131,7 @@ impl Health {
     }
 
     /// Asks the checks of `endpoint`, in the order they were added, but those whose name is `excluded`.
-    pub fn ask(&self, endpoint: Endpoint, excluded: impl Fn(&str) -> bool) -> Vec<Checked> {
+    pub fn ask(&self, endpoint: HealthEndpoint, excluded: impl Fn(&str) -> bool) -> Vec<Checked> {
         // Asked without the lock: a check may take another.
         let mut checks = self.inner.checks.lock().clone();
         checks.retain(|check| check.endpoints.contains(&endpoint) && !excluded(check.name));
@@ -145,7 +145,7 @@ impl Health {
     }
 
     /// The names of the checks of `endpoint`.
-    pub fn names(&self, endpoint: Endpoint) -> Vec<&'static str> {
+    pub fn names(&self, endpoint: HealthEndpoint) -> Vec<&'static str> {
         let checks = self.inner.checks.lock();
         checks.iter().filter(|check| check.endpoints.contains(&endpoint)).map(|check| check.name).collect()
     }

@@ -28,6 +28,7 @@ mod health;
 mod metrics;
 pub mod patch;
 mod proxy_headers;
+mod reflector;
 pub mod request;
 mod server;
 #[cfg(test)]

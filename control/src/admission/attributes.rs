@@ -39,7 +39,7 @@ impl Operation {
 
 /// A kind that is sent to a subresource in the place of the object: Scale, Eviction, Binding, PodExecOptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form<'a> {
+pub struct RequestForm<'a> {
     /// API group; empty for the core group.
     pub group: &'a str,
     /// `v1`
@@ -56,7 +56,7 @@ pub struct Attributes<'a> {
     /// The kind whose path it names.
     pub served: &'a Arc<Kind>,
     /// What is sent, where that is not an object of the kind.
-    pub form: Option<Form<'a>>,
+    pub form: Option<RequestForm<'a>>,
     /// Path segment.
     pub subresource: Option<&'a str>,
     /// Of the object; `None` for cluster-scoped kinds.
@@ -121,7 +121,7 @@ impl<'a> Attributes<'a> {
     /// An `AdmissionRequest` without uid and objects, as sent to who is asked about `invoked`.
     pub fn request(&self, invoked: &Kind) -> Value {
         let of = |kind: &Kind| match self.form {
-            Some(Form { group, version, kind }) => json!({"group": group, "version": version, "kind": kind}),
+            Some(RequestForm { group, version, kind }) => json!({"group": group, "version": version, "kind": kind}),
             None => json!({"group": kind.group, "version": kind.version, "kind": kind.kind}),
         };
         let at = |kind: &Kind| json!({"group": kind.group, "version": kind.version, "resource": kind.plural});

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Sets `spec.username`, `spec.groups`, `spec.uid` and `spec.extra` to the authenticated requester.
-pub fn set_requester(object: &mut Value, identity: &Identity) {
+fn set_requester(object: &mut Value, identity: &Identity) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     for field in ["uid", "extra"] {
         spec.shift_remove(field);
@@ -23,10 +23,10 @@ pub fn set_requester(object: &mut Value, identity: &Identity) {
     }
 }
 
-/// The same of what is to be stored, where it is a new request: nobody who was asked to change it says who sent it.
+/// Sets them in a new request that is to be stored: neither its sender nor a webhook says who sent it.
 ///
 /// Source: `PrepareForCreate` of the registry's strategy, which runs after all mutation.
-pub fn keep_requester(request: &WriteRequest<'_>, object: &mut Value) {
+pub fn prepare(request: &WriteRequest<'_>, object: &mut Value) {
     let kind = request.kind;
     let is_request = (&*kind.group, &*kind.kind) == ("certificates.k8s.io", "CertificateSigningRequest");
     if is_request && request.operation == Verb::Create && request.subresource.is_none() {

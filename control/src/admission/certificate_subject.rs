@@ -6,12 +6,24 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use crate::{identity::MASTERS, kinds::reading::text};
+use super::plugins::{AdmissionContext, Plugin, Validate};
+use crate::{identity::MASTERS, kinds::reading::text, request::Verb, status::Status};
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
+/// New requests ask for no certificate of `system:masters`.
+pub static PLUGIN: Plugin =
+    Plugin { name: "CertificateSubjectRestriction", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+
+fn validate(context: &AdmissionContext<'_>, request: &Value) -> Result<(), Status> {
+    if !context.is(Verb::Create, ("certificates.k8s.io", "CertificateSigningRequest"), None) {
+        return Ok(());
+    }
+    violation(request).map_or(Ok(()), |why| Err(context.forbidden(&why)))
+}
+
 /// Why a new CertificateSigningRequest is refused.
-pub fn violation(request: &Value) -> Option<String> {
+fn violation(request: &Value) -> Option<String> {
     let spec = &request["spec"];
     if text(spec, "signerName") != CLIENT_SIGNER {
         return None;

@@ -4,11 +4,30 @@
 
 use serde_json::Value;
 
-use super::default_class;
-use crate::kinds::{quantity::Quantity, reading::text};
+use super::{
+    default_class,
+    plugins::{AdmissionContext, Plugin, Validate},
+};
+use crate::{
+    kinds::{quantity::Quantity, reading::text},
+    request::Verb,
+    status::Status,
+};
+
+/// Changed claims grow only where they can.
+pub static PLUGIN: Plugin =
+    Plugin { name: "PersistentVolumeClaimResize", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+
+fn validate(context: &AdmissionContext<'_>, claim: &Value) -> Result<(), Status> {
+    let old = context.request.old.filter(|_| context.is(Verb::Update, ("", "PersistentVolumeClaim"), None));
+    let classes = &context.readings.storage_classes;
+    let expands = |class: &str| classes.get(context.request.snapshot, class).is_some_and(|class| class.expands);
+    let violation = old.and_then(|old| violation(claim, old, expands));
+    violation.map_or(Ok(()), |why| Err(context.forbidden(why)))
+}
 
 /// Why the claim `new` may not take the place of `old`. `expands` tells of a StorageClass whether it lets volumes grow.
-pub fn violation(new: &Value, old: &Value, expands: impl FnOnce(&str) -> bool) -> Option<&'static str> {
+fn violation(new: &Value, old: &Value, expands: impl FnOnce(&str) -> bool) -> Option<&'static str> {
     let size =
         |claim: &Value| Quantity::of(&claim["spec"]["resources"]["requests"]["storage"]).unwrap_or(Quantity::ZERO);
     if size(new) <= size(old) {

@@ -8,19 +8,42 @@ use std::{cmp::Reverse, sync::Arc};
 
 use serde_json::Value;
 
-use crate::kinds::reading::text;
+use super::plugins::{AdmissionContext, Mutate, Plugin};
+use crate::{kinds::reading::text, request::Verb, status::Status};
 
 /// Where StorageClasses are stored.
 pub const STORAGE_CLASSES: &str = "storageclasses.storage.k8s.io";
 /// Where IngressClasses are stored.
 pub const INGRESS_CLASSES: &str = "ingressclasses.networking.k8s.io";
 
+/// New claims get the default StorageClass.
+pub static STORAGE_PLUGIN: Plugin =
+    Plugin { name: "DefaultStorageClass", mutate: Some(Mutate::Now(default_storage_class)), ..Plugin::NONE };
+
+/// New Ingresses get the default IngressClass.
+pub static INGRESS_PLUGIN: Plugin =
+    Plugin { name: "DefaultIngressClass", mutate: Some(Mutate::Now(default_ingress_class)), ..Plugin::NONE };
+
+fn default_storage_class(context: &AdmissionContext<'_>, claim: &mut Value) -> Result<(), Status> {
+    if context.is(Verb::Create, ("", "PersistentVolumeClaim"), None) {
+        set_for_claim(claim, || context.readings.storage_classes.list(context.request.snapshot, ""));
+    }
+    Ok(())
+}
+
+fn default_ingress_class(context: &AdmissionContext<'_>, ingress: &mut Value) -> Result<(), Status> {
+    if context.is(Verb::Create, ("networking.k8s.io", "Ingress"), None) {
+        set_for_ingress(ingress, || context.readings.ingress_classes.list(context.request.snapshot, ""));
+    }
+    Ok(())
+}
+
 /// The name of a claim's class before there was a field for it.
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// What a class says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Class {
+pub struct DefaultClass {
     is_default: bool,
     /// RFC 3339 in UTC, so that later ones are greater.
     created: String,
@@ -29,10 +52,10 @@ pub struct Class {
 }
 
 /// Reads a stored StorageClass.
-pub fn read_storage(class: &Value) -> Class {
+pub fn read_storage(class: &Value) -> DefaultClass {
     let annotations = &class["metadata"]["annotations"];
     let marks = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
-    Class {
+    DefaultClass {
         is_default: marks.iter().any(|mark| text(annotations, mark) == "true"),
         created: text(&class["metadata"], "creationTimestamp").to_owned(),
         expands: class["allowVolumeExpansion"] == true,
@@ -40,9 +63,9 @@ pub fn read_storage(class: &Value) -> Class {
 }
 
 /// Reads a stored IngressClass.
-pub fn read_ingress(class: &Value) -> Class {
+pub fn read_ingress(class: &Value) -> DefaultClass {
     let annotations = &class["metadata"]["annotations"];
-    Class {
+    DefaultClass {
         is_default: text(annotations, "ingressclass.kubernetes.io/is-default-class") == "true",
         created: text(&class["metadata"], "creationTimestamp").to_owned(),
         expands: false,
@@ -50,7 +73,7 @@ pub fn read_ingress(class: &Value) -> Class {
 }
 
 /// Gives a claim without a class the default.
-pub fn set_for_claim(claim: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>) {
+fn set_for_claim(claim: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>, Arc<DefaultClass>)>) {
     let named = !claim["spec"]["storageClassName"].is_null() || has_annotation(claim, BETA_CLASS);
     if let Some(class) = (!named).then(classes).and_then(newest_default) {
         claim["spec"]["storageClassName"] = (*class).into();
@@ -58,7 +81,7 @@ pub fn set_for_claim(claim: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>,
 }
 
 /// Gives an Ingress without a class the default.
-pub fn set_for_ingress(ingress: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>) {
+fn set_for_ingress(ingress: &mut Value, classes: impl FnOnce() -> Vec<(Arc<str>, Arc<DefaultClass>)>) {
     let named =
         !ingress["spec"]["ingressClassName"].is_null() || has_annotation(ingress, "kubernetes.io/ingress.class");
     if let Some(class) = (!named).then(classes).and_then(newest_default) {
@@ -78,7 +101,7 @@ fn has_annotation(object: &Value, key: &str) -> bool {
     object["metadata"]["annotations"].get(key).is_some_and(|value| !value.is_null())
 }
 
-fn newest_default(classes: Vec<(Arc<str>, Arc<Class>)>) -> Option<Arc<str>> {
+fn newest_default(classes: Vec<(Arc<str>, Arc<DefaultClass>)>) -> Option<Arc<str>> {
     let defaults = classes.into_iter().filter(|(_, class)| class.is_default);
     defaults.min_by_key(|(name, class)| (Reverse(class.created.clone()), name.clone())).map(|(name, _)| name)
 }
@@ -89,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    fn classes(read: fn(&Value) -> Class, mark: &str) -> Vec<(Arc<str>, Arc<Class>)> {
+    fn classes(read: fn(&Value) -> DefaultClass, mark: &str) -> Vec<(Arc<str>, Arc<DefaultClass>)> {
         let class = |name: &str, created: &str, default: &str| {
             let class = json!({"metadata": {"creationTimestamp": created, "annotations": {mark: default}}});
             (Arc::from(name), Arc::new(read(&class)))

@@ -3,13 +3,29 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::reading::{items, text};
+use super::plugins::{Mutate, Plugin};
+use crate::{
+    kinds::reading::{items, text},
+    request::Verb,
+};
 
 /// Seconds that a pod stays bound to a node that is not ready or not reachable.
 const LOST_NODE_TOLERATION_SECONDS: i64 = 300;
 
+/// New and changed pods get the tolerations.
+pub static PLUGIN: Plugin = Plugin {
+    name: "DefaultTolerationSeconds",
+    mutate: Some(Mutate::Now(|context, pod| {
+        if [Verb::Create, Verb::Update].into_iter().any(|operation| context.is(operation, ("", "Pod"), None)) {
+            add(&mut pod["spec"]);
+        }
+        Ok(())
+    })),
+    ..Plugin::NONE
+};
+
 /// Adds the tolerations that a pod's spec does not have.
-pub fn add(spec: &mut Value) {
+fn add(spec: &mut Value) {
     for taint in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         if items(&spec["tolerations"]).any(|toleration| tolerates(toleration, taint)) {
             continue;

@@ -3,12 +3,13 @@
 //!
 //! Source: `plugin/pkg/admission/limitranger`, whose words these are.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
 
 use super::{
     amounts::{self, Amounts},
+    plugins::{AdmissionContext, Mutate, Plugin, Validate},
     pod_resources::{self, Reckoning},
 };
 use crate::{
@@ -16,14 +17,53 @@ use crate::{
         quantity::Quantity,
         reading::{items, text},
     },
-    request::Verb,
-    request::WriteRequest,
+    request::{Verb, WriteRequest},
+    status::Status,
 };
 
 /// Where LimitRanges are stored.
 pub const RESOURCE: &str = "limitranges";
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
+
+/// Pods get defaults; pods and claims keep to the limits.
+pub static PLUGIN: Plugin = Plugin {
+    name: "LimitRanger",
+    mutate: Some(Mutate::Now(mutate)),
+    validate: Some(Validate::Now(validate)),
+    ..Plugin::NONE
+};
+
+fn mutate(context: &AdmissionContext<'_>, object: &mut Value) -> Result<(), Status> {
+    if *context.request.kind.kind == *"Pod" {
+        ranges(context).iter().for_each(|range| set_defaults(object, range));
+    }
+    Ok(())
+}
+
+fn validate(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
+    for range in ranges(context) {
+        let violation = match &*context.request.kind.kind {
+            "Pod" => violation_of_pod(object, &range),
+            _ => violation_of_claim(object, &range),
+        };
+        if let Some(why) = violation {
+            return Err(context.forbidden(&why));
+        }
+    }
+    Ok(())
+}
+
+/// The LimitRanges that a write must keep to.
+fn ranges(context: &AdmissionContext<'_>) -> Vec<Arc<Vec<Limit>>> {
+    let request = context.request;
+    let Some(namespace) = request.namespace.filter(|_| concerns(request)) else { return Vec::new() };
+    if request.snapshot.count(RESOURCE) == 0 {
+        return Vec::new();
+    }
+    let found = context.readings.limit_ranges.list(request.snapshot, &format!("{namespace}/"));
+    found.into_iter().map(|(_, range)| range).collect()
+}
 
 /// One item of a LimitRange.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +91,7 @@ pub fn read(range: &Value) -> Vec<Limit> {
 }
 
 /// Whether limits concern a write at all. Containers do not change when a pod is updated, but for its resize.
-pub fn concerns(request: &WriteRequest<'_>) -> bool {
+fn concerns(request: &WriteRequest<'_>) -> bool {
     let terminating = request.old.is_some_and(|old| old["metadata"]["deletionTimestamp"].is_string());
     let is_written = matches!(request.operation, Verb::Create | Verb::Update);
     let limited = match (&*request.kind.group, &*request.kind.plural, request.subresource) {
@@ -64,7 +104,7 @@ pub fn concerns(request: &WriteRequest<'_>) -> bool {
 }
 
 /// Gives the containers of a pod what a LimitRange says that they get, and notes it in an annotation.
-pub fn set_defaults(pod: &mut Value, range: &[Limit]) {
+fn set_defaults(pod: &mut Value, range: &[Limit]) {
     let (mut limits, mut requests) = (Amounts::new(), Amounts::new());
     for limit in range.iter().filter(|limit| limit.kind == "Container") {
         limits.extend(limit.default.clone());
@@ -102,7 +142,7 @@ fn fill<'a>(container: &mut Value, list: &str, defaults: &'a Amounts) -> Vec<&'a
 }
 
 /// Why a pod does not keep to a LimitRange, in one text.
-pub fn violation_of_pod(pod: &Value, range: &[Limit]) -> Option<String> {
+fn violation_of_pod(pod: &Value, range: &[Limit]) -> Option<String> {
     let mut errors = Vec::new();
     for limit in range {
         match limit.kind.as_str() {
@@ -123,7 +163,7 @@ pub fn violation_of_pod(pod: &Value, range: &[Limit]) -> Option<String> {
 }
 
 /// Why a claim does not keep to a LimitRange, in one text.
-pub fn violation_of_claim(claim: &Value, range: &[Limit]) -> Option<String> {
+fn violation_of_claim(claim: &Value, range: &[Limit]) -> Option<String> {
     let requests = amounts::read(&claim["spec"]["resources"]["requests"]);
     let mut errors = Vec::new();
     for limit in range.iter().filter(|limit| limit.kind == "PersistentVolumeClaim") {

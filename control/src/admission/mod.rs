@@ -12,17 +12,19 @@
 //!
 //! | file | what it decides |
 //! |---|---|
+//! | `plugins` | in which order Kubernetes' built-in plugins see a write; each has one of the next files |
 //! | `namespace` | whether a namespace takes new objects, and may be deleted |
-//! | `plugins` | which of Kubernetes' built-in plugins sees what, and in which order |
 //! | `limit_ranger`, `pod_resources` | what containers get, and between which amounts they stay |
 //! | `service_account` | the account of a pod, its pull secrets and its token |
 //! | `pod_security` | which pods the level of their namespace forbids |
 //! | `priority`, `default_tolerations`, `runtime_class`, `topology_labels` | what else a pod gets |
+//! | `node_restriction` | what the agent of a node may write |
 //! | `node_taint` | that a new node takes no pods yet |
 //! | `device_admin_access` | which claims reach devices that others have claimed |
 //! | `default_class`, `claim_resize` | the class of claims and Ingresses; whether claims grow |
 //! | `storage_protection` | the finalizers of volumes, claims and VolumeAttributesClasses |
 //! | `certificate_request`, `certificate_subject` | the requester and the subject of a CertificateSigningRequest |
+//! | `certificate_signers` | who approves and signs for a signer |
 //! | `quota` | how much a namespace may hold |
 //! | `write_warnings` | of what in an object an answer warns |
 //! | `webhooks` | what programs outside change and deny |
@@ -33,8 +35,6 @@
 //! | `decoded` | what mutators made of an object, as if a client had sent it |
 //! | `reinvocation` | which mutators are asked once more |
 //! | `per_revision` | keeps them compiled |
-//!
-//! What a node may write is decided by [`crate::auth::node_restriction`].
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -42,16 +42,15 @@ use serde_json::Value;
 
 use self::{
     attributes::Attributes,
-    plugins::{Plugins, Surroundings},
+    plugins::{AdmissionContext, PluginReadings},
     reinvocation::Reinvocation,
     versions::Versioned,
 };
 use crate::{
-    auth::node_restriction::{self, NodeWrite},
+    auth::authorizer::Authorizer,
     kinds::Registry,
     metrics::{AdmissionMetrics, Scrape},
-    request::Verb,
-    request::WriteRequest,
+    request::{Verb, WriteRequest},
     status::Status,
     store::{Snapshot, Store, Write},
     webhook::Dial,
@@ -61,6 +60,7 @@ mod access;
 mod amounts;
 pub mod attributes;
 pub mod certificate_request;
+mod certificate_signers;
 mod certificate_subject;
 mod claim_resize;
 mod decoded;
@@ -70,6 +70,7 @@ mod device_admin_access;
 mod expression;
 mod limit_ranger;
 pub mod namespace;
+mod node_restriction;
 mod node_taint;
 mod per_revision;
 mod plugins;
@@ -94,7 +95,7 @@ mod write_warnings;
 #[derive(Clone, Default)]
 pub struct Admission {
     inner: Arc<Configured>,
-    plugins: Arc<Plugins>,
+    readings: Arc<PluginReadings>,
     /// The kinds that quotas count.
     kinds: Option<Registry>,
     store: Option<Arc<dyn Store>>,
@@ -116,41 +117,37 @@ impl Admission {
         Self { inner, kinds: Some(kinds), store: Some(store), ..Self::default() }
     }
 
-    fn around(&self) -> Surroundings<'_> {
-        Surroundings { store: self.store.as_ref(), kinds: self.kinds.as_ref() }
+    fn context<'a>(&'a self, request: &'a WriteRequest<'a>, authorizer: &'a Authorizer) -> AdmissionContext<'a> {
+        let (store, kinds) = (self.store.as_ref(), self.kinds.as_ref());
+        AdmissionContext { request, readings: &self.readings, authorizer, store, kinds }
     }
 
     /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take
-    /// them.
-    pub async fn mutate(&self, request: &WriteRequest<'_>, object: &mut Value) -> Result<(), Status> {
-        if let (Verb::Create, Some(namespace)) = (request.operation, request.namespace) {
-            let state = namespace::state(request.snapshot.get(namespace::RESOURCE, namespace).map(|found| &**found));
-            namespace::takes_new_objects(request.subject(), namespace, state)?;
-        }
-        self.plugins.mutate(request, self.around(), object).await
+    /// them, and what a node may not write.
+    pub async fn mutate(
+        &self,
+        request: &WriteRequest<'_>,
+        authorizer: &Authorizer,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        plugins::mutate(&self.context(request, authorizer), object).await
     }
 
-    /// Refuses what may not be stored. On [`Verb::Delete`], `object` is the stored one.
-    pub async fn validate(&self, request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
-        if request.operation == Verb::Delete {
-            namespace::may_be_deleted(request)?;
-        } else {
-            device_admin_access::refuse(request, object)?;
-        }
+    /// Refuses what may not be stored, being created or updated.
+    pub async fn validate(
+        &self,
+        request: &WriteRequest<'_>,
+        authorizer: &Authorizer,
+        object: &Value,
+    ) -> Result<(), Status> {
+        device_admin_access::refuse(request, object)?;
         write_warnings::tell(request, object);
-        self.plugins.validate(request, self.around(), object).await?;
-        let Some(node) = request.identity.node() else { return Ok(()) };
-        let write = NodeWrite {
-            node,
-            operation: request.operation,
-            group: &request.kind.group,
-            resource: &request.kind.plural,
-            subresource: request.subresource.unwrap_or_default(),
-            old: request.old,
-            new: object,
-        };
-        node_restriction::check(&write)
-            .map_err(|violation| Status::forbidden(request.subject(), &violation.to_string()))
+        plugins::validate(&self.context(request, authorizer), object).await
+    }
+
+    /// Refuses the deletion of what may not be deleted.
+    pub fn delete(&self, request: &WriteRequest<'_>, authorizer: &Authorizer, stored: &Value) -> Result<(), Status> {
+        plugins::delete(&self.context(request, authorizer), stored)
     }
 
     /// Whether anything is configured that might have a say about a request.

@@ -1,15 +1,31 @@
-//! Whether a namespace takes new objects, and whether it may be deleted at all.
+//! NamespaceLifecycle: whether a namespace takes new objects, and whether it may be deleted at all.
 
 use serde_json::json;
 
+use super::plugins::{AdmissionContext, Mutate, Plugin};
 use crate::{
-    request::WriteRequest,
+    request::{Verb, WriteRequest},
     status::{Status, Subject},
     store::{Key, Object},
 };
 
 /// Where namespaces are stored.
 pub const RESOURCE: &str = "namespaces";
+
+/// New objects need a namespace that takes them; some namespaces are never deleted.
+pub static PLUGIN: Plugin = Plugin {
+    name: "NamespaceLifecycle",
+    mutate: Some(Mutate::Now(|context, _| must_take_new_objects(context))),
+    delete: Some(|context, _| may_be_deleted(context.request)),
+    ..Plugin::NONE
+};
+
+fn must_take_new_objects(context: &AdmissionContext<'_>) -> Result<(), Status> {
+    let request = context.request;
+    let (Verb::Create, Some(namespace)) = (request.operation, request.namespace) else { return Ok(()) };
+    let state = state(request.snapshot.get(RESOURCE, namespace).map(|found| &**found));
+    takes_new_objects(request.subject(), namespace, state)
+}
 
 /// What the store says of the namespace of a new object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +80,7 @@ pub fn takes_new_objects(subject: Subject, namespace: &str, state: NamespaceStat
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// Refuses the deletion of a namespace that every cluster has.
-pub fn may_be_deleted(request: &WriteRequest) -> Result<(), Status> {
+fn may_be_deleted(request: &WriteRequest<'_>) -> Result<(), Status> {
     if request.kind.group.is_empty() && request.kind.plural == RESOURCE && IMMORTAL.contains(&request.name) {
         return Err(Status::forbidden(request.subject(), "this namespace may not be deleted"));
     }

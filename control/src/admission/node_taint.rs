@@ -2,13 +2,29 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::reading::{items, text};
+use super::plugins::{Mutate, Plugin};
+use crate::{
+    kinds::reading::{items, text},
+    request::Verb,
+};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const EFFECT: &str = "NoSchedule";
 
+/// New nodes get the taint of nodes that are not ready.
+pub static PLUGIN: Plugin = Plugin {
+    name: "TaintNodesByCondition",
+    mutate: Some(Mutate::Now(|context, node| {
+        if context.is(Verb::Create, ("", "Node"), None) {
+            add(node);
+        }
+        Ok(())
+    })),
+    ..Plugin::NONE
+};
+
 /// Adds the taint of nodes that are not ready.
-pub fn add(node: &mut Value) {
+fn add(node: &mut Value) {
     let taints = &mut node["spec"]["taints"];
     if items(taints).any(|taint| text(taint, "key") == NOT_READY && text(taint, "effect") == EFFECT) {
         return;

@@ -19,14 +19,14 @@ use crate::store::{Object, Snapshot};
 #[derive(Debug)]
 pub struct PerRevision<T> {
     resource: &'static str,
-    kept: ArcSwap<Vec<Made<T>>>,
+    kept: ArcSwap<Vec<RevisionValue<T>>>,
     /// The revision of the newest state that was seen.
     latest: AtomicU64,
 }
 
 /// What was made of one object.
 #[derive(Debug)]
-pub struct Made<T> {
+pub struct RevisionValue<T> {
     /// Its key.
     pub name: Arc<str>,
     revision: u64,
@@ -34,7 +34,7 @@ pub struct Made<T> {
     pub value: Option<Arc<T>>,
 }
 
-impl<T> Clone for Made<T> {
+impl<T> Clone for RevisionValue<T> {
     fn clone(&self) -> Self {
         Self { name: self.name.clone(), revision: self.revision, value: self.value.clone() }
     }
@@ -53,22 +53,23 @@ impl<T> PerRevision<T> {
 
     /// What is made of the objects of `snapshot`, in the order of their names. Objects that have not changed since the
     /// last call are not looked at.
-    pub fn of(&self, snapshot: &Snapshot, make: impl Fn(&Value) -> T) -> Arc<Vec<Made<T>>> {
+    pub fn of(&self, snapshot: &Snapshot, make: impl Fn(&Value) -> T) -> Arc<Vec<RevisionValue<T>>> {
         let kept = self.kept.load_full();
         let objects = || snapshot.list(self.resource, "", None);
-        let same =
-            |made: &Made<T>, name: &Arc<str>, object: &Object| made.name == *name && made.revision == object.revision;
+        let same = |made: &RevisionValue<T>, name: &Arc<str>, object: &Object| {
+            made.name == *name && made.revision == object.revision
+        };
         if kept.len() == objects().count()
             && kept.iter().zip(objects()).all(|(made, (name, object))| same(made, name, object))
         {
             return kept;
         }
-        let known: HashMap<&str, &Made<T>> = kept.iter().map(|made| (&*made.name, made)).collect();
+        let known: HashMap<&str, &RevisionValue<T>> = kept.iter().map(|made| (&*made.name, made)).collect();
         let all = objects().map(|(name, object)| match known.get(&**name) {
             Some(made) if made.revision == object.revision => (*made).clone(),
             _ => {
                 let value = serde_json::from_slice(&object.json()).ok().map(|value| Arc::new(make(&value)));
-                Made { name: name.clone(), revision: object.revision, value }
+                RevisionValue { name: name.clone(), revision: object.revision, value }
             }
         });
         let all = Arc::new(all.collect::<Vec<_>>());

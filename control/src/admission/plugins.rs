@@ -1,38 +1,155 @@
-//! Kubernetes' built-in admission plugins that are on by default, in its order. Each plugin's file decides; here is
-//! only what each is given.
+//! Kubernetes' built-in admission plugins that are on by default, and the order in which they see a write. Each
+//! plugin's file says which writes it is about, and decides.
 //!
-//! Webhooks and policies come after them, and ResourceQuota after those: see [`super::quota`].
+//! After them come mutating policies and webhooks, validating policies and webhooks, and ResourceQuota at last:
+//! [`super::Admission`] asks those itself, since they see a request in the version that the client sent.
+//!
+//! Source: `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`.
 
 use std::sync::Arc;
 
-use rand::RngExt;
+use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::{
-    certificate_request, certificate_subject, claim_resize, default_class, default_tolerations, limit_ranger,
-    node_taint, pod_security, priority, readings::Readings, runtime_class, service_account, storage_protection,
-    topology_labels,
+    certificate_signers, certificate_subject, claim_resize, default_class, default_tolerations, limit_ranger,
+    namespace, node_restriction, node_taint, pod_security, priority, readings::Readings, runtime_class,
+    service_account, storage_protection, topology_labels,
 };
 use crate::{
-    kinds::{Registry, pod::qos, reading::text},
-    request::Verb,
-    request::WriteRequest,
+    auth::authorizer::Authorizer,
+    kinds::Registry,
+    request::{Verb, WriteRequest},
     status::Status,
     store::Store,
 };
 
-/// The plugins with what they have read.
-#[derive(Debug)]
-pub struct Plugins {
-    accounts: Readings<service_account::Account>,
-    limit_ranges: Readings<Vec<limit_ranger::Limit>>,
-    priorities: Readings<priority::Class>,
-    runtimes: Readings<runtime_class::Class>,
-    storage_classes: Readings<default_class::Class>,
-    ingress_classes: Readings<default_class::Class>,
+/// The plugins, in Kubernetes' order.
+pub static ORDER: [&Plugin; 17] = [
+    &namespace::PLUGIN,
+    &limit_ranger::PLUGIN,
+    &service_account::PLUGIN,
+    &node_restriction::PLUGIN,
+    &node_taint::PLUGIN,
+    &pod_security::PLUGIN,
+    &priority::PLUGIN,
+    &default_tolerations::PLUGIN,
+    &default_class::STORAGE_PLUGIN,
+    &storage_protection::PLUGIN,
+    &claim_resize::PLUGIN,
+    &runtime_class::PLUGIN,
+    &certificate_signers::APPROVAL_PLUGIN,
+    &certificate_signers::SIGNING_PLUGIN,
+    &certificate_subject::PLUGIN,
+    &default_class::INGRESS_PLUGIN,
+    &topology_labels::PLUGIN,
+];
+
+/// A built-in admission plugin: what it does with writes, of which it finds those that concern it.
+pub struct Plugin {
+    /// As Kubernetes calls it.
+    pub name: &'static str,
+    /// Fills in a created or updated object, or refuses it, before the object is validated. May run twice for a write.
+    pub mutate: Option<Mutate>,
+    /// Refuses a created or updated object as it is to be stored.
+    pub validate: Option<Validate>,
+    /// Refuses the deletion of a stored object.
+    pub delete: Option<fn(&AdmissionContext<'_>, &Value) -> Result<(), Status>>,
 }
 
-impl Default for Plugins {
+impl Plugin {
+    /// For the fields that a plugin does not have.
+    pub const NONE: Self = Self { name: "", mutate: None, validate: None, delete: None };
+}
+
+/// How a plugin mutates.
+pub enum Mutate {
+    /// By what is stored.
+    Now(fn(&AdmissionContext<'_>, &mut Value) -> Result<(), Status>),
+    /// It may wait for an object that is about to be made.
+    Waiting(for<'a> fn(&'a AdmissionContext<'a>, &'a mut Value) -> BoxFuture<'a, Result<(), Status>>),
+}
+
+/// How a plugin validates.
+pub enum Validate {
+    /// By what is stored.
+    Now(fn(&AdmissionContext<'_>, &Value) -> Result<(), Status>),
+    /// It may wait for an object that is about to be made.
+    Waiting(for<'a> fn(&'a AdmissionContext<'a>, &'a Value) -> BoxFuture<'a, Result<(), Status>>),
+}
+
+/// What a plugin decides by, beside the object.
+#[derive(Clone, Copy)]
+pub struct AdmissionContext<'a> {
+    /// The write.
+    pub request: &'a WriteRequest<'a>,
+    /// Parsed objects that configure plugins.
+    pub readings: &'a PluginReadings,
+    /// Whom plugins ask what the writer may do beside.
+    pub authorizer: &'a Authorizer,
+    /// Where a plugin waits for an object that is about to be made.
+    pub store: Option<&'a Arc<dyn Store>>,
+    /// The kinds that are served.
+    pub kinds: Option<&'a Registry>,
+}
+
+impl AdmissionContext<'_> {
+    /// Whether the write is this operation on an object of this kind, or on its subresource.
+    pub fn is(&self, operation: Verb, (group, kind): (&str, &str), subresource: Option<&str>) -> bool {
+        let request = self.request;
+        request.operation == operation
+            && request.subresource == subresource
+            && *request.kind.kind == *kind
+            && *request.kind.group == *group
+    }
+
+    /// 403 about the object.
+    pub fn forbidden(&self, why: &str) -> Status {
+        Status::forbidden(self.request.subject(), why)
+    }
+}
+
+/// Has each plugin fill in what the cluster gives to a new or changed object.
+pub async fn mutate(context: &AdmissionContext<'_>, object: &mut Value) -> Result<(), Status> {
+    for plugin in ORDER {
+        match &plugin.mutate {
+            None => {}
+            Some(Mutate::Now(mutate)) => mutate(context, object)?,
+            Some(Mutate::Waiting(mutate)) => mutate(context, object).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Has each plugin look at the object that is to be stored.
+pub async fn validate(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
+    for plugin in ORDER {
+        match &plugin.validate {
+            None => {}
+            Some(Validate::Now(validate)) => validate(context, object)?,
+            Some(Validate::Waiting(validate)) => validate(context, object).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Has each plugin look at an object that is to be deleted.
+pub fn delete(context: &AdmissionContext<'_>, stored: &Value) -> Result<(), Status> {
+    ORDER.iter().filter_map(|plugin| plugin.delete).try_for_each(|delete| delete(context, stored))
+}
+
+/// What plugins have read of stored objects, parsed once for each of their revisions.
+#[derive(Debug)]
+pub struct PluginReadings {
+    pub(super) accounts: Readings<service_account::Account>,
+    pub(super) limit_ranges: Readings<Vec<limit_ranger::Limit>>,
+    pub(super) priorities: Readings<priority::PriorityClass>,
+    pub(super) runtimes: Readings<runtime_class::RuntimeClass>,
+    pub(super) storage_classes: Readings<default_class::DefaultClass>,
+    pub(super) ingress_classes: Readings<default_class::DefaultClass>,
+}
+
+impl Default for PluginReadings {
     fn default() -> Self {
         Self {
             accounts: Readings::new(service_account::RESOURCE, service_account::read),
@@ -45,220 +162,57 @@ impl Default for Plugins {
     }
 }
 
-/// What plugins are given beside the request.
-#[derive(Clone, Copy, Default)]
-pub struct Surroundings<'a> {
-    /// Where a plugin waits for an object that is about to be made.
-    pub store: Option<&'a Arc<dyn Store>>,
-    /// The kinds that are served.
-    pub kinds: Option<&'a Registry>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Plugins {
-    /// Fills in what the cluster gives to a new or changed object.
-    pub async fn mutate(
-        &self,
-        request: &WriteRequest<'_>,
-        around: Surroundings<'_>,
-        object: &mut Value,
-    ) -> Result<(), Status> {
-        let kind = request.kind;
-        match (&*kind.group, &*kind.kind, request.operation, request.subresource) {
-            ("", "Pod", Verb::Create, None) => self.complete_pod(request, around, object).await,
-            ("", "Pod", Verb::Update, None) => {
-                let old = request.old.unwrap_or(&Value::Null);
-                priority::keep(&mut object["spec"], &old["spec"]);
-                default_tolerations::add(&mut object["spec"]);
-                if object["spec"] == old["spec"] {
-                    // What was left out and filled in again is no change.
-                    object["metadata"]["generation"] = old["metadata"]["generation"].clone();
-                }
-                Ok(())
-            }
-            ("", "Pod", Verb::Update, Some("resize")) => {
-                let metadata = object["metadata"].clone();
-                self.set_limits(request, object);
-                // A resize changes nothing else.
-                object["metadata"] = metadata;
-                Ok(())
-            }
-            ("", "Pod", Verb::Update, Some("binding")) => {
-                copy_topology(request, object);
-                Ok(())
-            }
-            ("", "Node", Verb::Create, None) => {
-                node_taint::add(object);
-                Ok(())
-            }
-            ("", "PersistentVolumeClaim", Verb::Create, None) => {
-                default_class::set_for_claim(object, || self.storage_classes.list(request.snapshot, ""));
-                storage_protection::add(object, storage_protection::CLAIM);
-                Ok(())
-            }
-            ("", "PersistentVolume", Verb::Create, None) => {
-                storage_protection::add(object, storage_protection::VOLUME);
-                Ok(())
-            }
-            ("storage.k8s.io", "VolumeAttributesClass", Verb::Create, None) => {
-                storage_protection::add(object, storage_protection::ATTRIBUTES_CLASS);
-                Ok(())
-            }
-            ("networking.k8s.io", "Ingress", Verb::Create, None) => {
-                default_class::set_for_ingress(object, || self.ingress_classes.list(request.snapshot, ""));
-                Ok(())
-            }
-            ("certificates.k8s.io", "CertificateSigningRequest", Verb::Create, None) => {
-                certificate_request::set_requester(object, request.identity);
-                Ok(())
-            }
-            _ => Ok(()),
+    /// `AllOrderedPlugins` of Kubernetes 1.35 up to the mutating policies.
+    const KUBERNETES: [&str; 30] = [
+        "AlwaysAdmit",
+        "NamespaceAutoProvision",
+        "NamespaceLifecycle",
+        "NamespaceExists",
+        "LimitPodHardAntiAffinityTopology",
+        "LimitRanger",
+        "ServiceAccount",
+        "NodeRestriction",
+        "TaintNodesByCondition",
+        "AlwaysPullImages",
+        "ImagePolicyWebhook",
+        "PodSecurity",
+        "PodNodeSelector",
+        "Priority",
+        "DefaultTolerationSeconds",
+        "PodTolerationRestriction",
+        "EventRateLimit",
+        "ExtendedResourceToleration",
+        "DefaultStorageClass",
+        "StorageObjectInUseProtection",
+        "OwnerReferencesPermissionEnforcement",
+        "PersistentVolumeClaimResize",
+        "RuntimeClass",
+        "CertificateApproval",
+        "CertificateSigning",
+        "ClusterTrustBundleAttest",
+        "CertificateSubjectRestriction",
+        "DefaultIngressClass",
+        "DenyServiceExternalIPs",
+        "PodTopologyLabels",
+    ];
+
+    #[test]
+    fn plugins_see_a_write_in_kubernetes_order() {
+        let mut expected = KUBERNETES.into_iter();
+        for plugin in ORDER {
+            assert!(expected.any(|name| name == plugin.name), "{} stands at another place", plugin.name);
         }
     }
 
-    /// Refuses what a plugin does not allow. The object is the one to be stored.
-    pub async fn validate(
-        &self,
-        request: &WriteRequest<'_>,
-        around: Surroundings<'_>,
-        object: &Value,
-    ) -> Result<(), Status> {
-        if !matches!(request.operation, Verb::Create | Verb::Update) {
-            return Ok(());
+    #[test]
+    fn every_plugin_does_something() {
+        for plugin in ORDER {
+            let does = plugin.mutate.is_some() || plugin.validate.is_some() || plugin.delete.is_some();
+            assert!(does, "{}", plugin.name);
         }
-        self.check_limits(request, object)?;
-        pod_security::validate(request, object)?;
-        let kind = request.kind;
-        let violation = match (&*kind.group, &*kind.kind, request.operation, request.subresource) {
-            ("", "Pod", Verb::Create, None) => self.pod_violation(request, around, object).await,
-            ("", "Pod", Verb::Update, Some("ephemeralcontainers")) => {
-                self.secret_violation(request, around, object, service_account::ephemeral_secret_violation).await
-            }
-            ("scheduling.k8s.io", "PriorityClass", operation, None) => {
-                let classes = self.priorities.list(request.snapshot, "");
-                priority::violation(object, operation == Verb::Create, &classes)
-            }
-            ("", "PersistentVolumeClaim", Verb::Update, None) => {
-                let expands =
-                    |class: &str| self.storage_classes.get(request.snapshot, class).is_some_and(|class| class.expands);
-                request.old.and_then(|old| claim_resize::violation(object, old, expands)).map(str::to_owned)
-            }
-            ("certificates.k8s.io", "CertificateSigningRequest", Verb::Create, None) => {
-                certificate_subject::violation(object)
-            }
-            _ => None,
-        };
-        violation.map_or(Ok(()), |why| Err(Status::forbidden(request.subject(), &why)))
-    }
-
-    async fn complete_pod(
-        &self,
-        request: &WriteRequest<'_>,
-        around: Surroundings<'_>,
-        pod: &mut Value,
-    ) -> Result<(), Status> {
-        let snapshot = request.snapshot;
-        let refused = |why: String| Status::forbidden(request.subject(), &why);
-        self.set_limits(request, pod);
-        if !service_account::is_mirror(pod) {
-            let name = service_account::set_name(&mut pod["spec"]);
-            let namespace = request.namespace.unwrap_or_default();
-            let account = service_account::find(&self.accounts, snapshot, around.store, namespace, &name).await;
-            let token_volume = serves_tokens(around.kinds).then(token_volume);
-            service_account::complete(pod, &*account.map_err(refused)?, token_volume);
-        }
-        let named = |name: &str| self.priorities.get(snapshot, name);
-        let classes = || self.priorities.list(snapshot, "");
-        priority::set(&mut pod["spec"], named, classes).map_err(refused)?;
-        default_tolerations::add(&mut pod["spec"]);
-        let runtime = text(&pod["spec"], "runtimeClassName").to_owned();
-        if !runtime.is_empty() {
-            let class = self.runtimes.get(snapshot, &runtime);
-            let class = class.ok_or_else(|| refused(runtime_class::not_found(&runtime)))?;
-            runtime_class::set(&mut pod["spec"], &class).map_err(refused)?;
-        }
-        copy_topology(request, pod);
-        // Told from requests and limits, which have just been filled in.
-        pod["status"]["qosClass"] = qos::class(&pod["spec"]).into();
-        Ok(())
-    }
-
-    async fn pod_violation(&self, request: &WriteRequest<'_>, around: Surroundings<'_>, pod: &Value) -> Option<String> {
-        let why = match service_account::is_mirror(pod) {
-            true => service_account::mirror_violation(pod).map(str::to_owned),
-            false => self.secret_violation(request, around, pod, service_account::secret_violation).await,
-        };
-        if why.is_some() {
-            return why;
-        }
-        let runtime = text(&pod["spec"], "runtimeClassName");
-        let class = if runtime.is_empty() { None } else { self.runtimes.get(request.snapshot, runtime) };
-        runtime_class::violation(&pod["spec"], class.as_deref()).map(str::to_owned)
-    }
-
-    /// What `violation` says of a pod and its account, which must exist.
-    async fn secret_violation(
-        &self,
-        request: &WriteRequest<'_>,
-        around: Surroundings<'_>,
-        pod: &Value,
-        violation: fn(&Value, &service_account::Account, &str) -> Option<String>,
-    ) -> Option<String> {
-        let (name, namespace) = (text(&pod["spec"], "serviceAccountName"), request.namespace.unwrap_or_default());
-        if name.is_empty() {
-            return Some(format!("no service account specified for pod {namespace}/{}", request.name));
-        }
-        match service_account::find(&self.accounts, request.snapshot, around.store, namespace, name).await {
-            Ok(account) => violation(pod, &account, name),
-            Err(why) => Some(why),
-        }
-    }
-
-    fn limits(&self, request: &WriteRequest<'_>) -> Vec<Arc<Vec<limit_ranger::Limit>>> {
-        let Some(namespace) = request.namespace.filter(|_| limit_ranger::concerns(request)) else { return Vec::new() };
-        if request.snapshot.count(limit_ranger::RESOURCE) == 0 {
-            return Vec::new();
-        }
-        let found = self.limit_ranges.list(request.snapshot, &format!("{namespace}/"));
-        found.into_iter().map(|(_, range)| range).collect()
-    }
-
-    fn set_limits(&self, request: &WriteRequest<'_>, pod: &mut Value) {
-        for range in self.limits(request) {
-            limit_ranger::set_defaults(pod, &range);
-        }
-    }
-
-    fn check_limits(&self, request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
-        for range in self.limits(request) {
-            let violation = match &*request.kind.kind {
-                "Pod" => limit_ranger::violation_of_pod(object, &range),
-                _ => limit_ranger::violation_of_claim(object, &range),
-            };
-            if let Some(why) = violation {
-                return Err(Status::forbidden(request.subject(), &why));
-            }
-        }
-        Ok(())
     }
 }
-
-fn copy_topology(request: &WriteRequest<'_>, pod: &mut Value) {
-    topology_labels::copy(pod, |node, key| request.snapshot.get("nodes", node)?.header().label(key).map(str::to_owned));
-}
-
-/// Whether nodes can ask for tokens of ServiceAccounts: a pod with a token that nobody gives would never start.
-fn serves_tokens(kinds: Option<&Registry>) -> bool {
-    let accounts = kinds.and_then(|kinds| kinds.snapshot().by_path("", "v1", service_account::RESOURCE));
-    accounts.is_some_and(|accounts| accounts.has("token"))
-}
-
-/// A name for a volume with a token.
-fn token_volume() -> String {
-    let mut random = rand::rng();
-    let letter = |_| LETTERS[random.random_range(0..LETTERS.len())] as char;
-    service_account::TOKEN_VOLUME.chars().chain((0..SUFFIX).map(letter)).collect()
-}
-
-/// Without vowels, so that they make no words.
-const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-const SUFFIX: usize = 5;

@@ -7,22 +7,53 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::kinds::reading::text;
+use super::plugins::{AdmissionContext, Mutate, Plugin, Validate};
+use crate::{kinds::reading::text, request::Verb, status::Status};
 
 /// Where PriorityClasses are stored.
 pub const RESOURCE: &str = "priorityclasses.scheduling.k8s.io";
 
+/// Pods get their priority; a second default class is refused.
+pub static PLUGIN: Plugin = Plugin {
+    name: "Priority",
+    mutate: Some(Mutate::Now(mutate)),
+    validate: Some(Validate::Now(validate)),
+    ..Plugin::NONE
+};
+
+fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
+    let (snapshot, classes) = (context.request.snapshot, &context.readings.priorities);
+    if context.is(Verb::Create, ("", "Pod"), None) {
+        let named = |name: &str| classes.get(snapshot, name);
+        return set(&mut pod["spec"], named, || classes.list(snapshot, "")).map_err(|why| context.forbidden(&why));
+    }
+    if context.is(Verb::Update, ("", "Pod"), None) {
+        keep(&mut pod["spec"], &context.request.old.unwrap_or(&Value::Null)["spec"]);
+    }
+    Ok(())
+}
+
+fn validate(context: &AdmissionContext<'_>, class: &Value) -> Result<(), Status> {
+    let request = context.request;
+    if !context.is(request.operation, ("scheduling.k8s.io", "PriorityClass"), None) {
+        return Ok(());
+    }
+    let classes = context.readings.priorities.list(request.snapshot, "");
+    let violation = violation(class, request.operation == Verb::Create, &classes);
+    violation.map_or(Ok(()), |why| Err(context.forbidden(&why)))
+}
+
 /// What a PriorityClass gives to its pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Class {
+pub struct PriorityClass {
     value: i64,
     preemption_policy: Option<String>,
     is_default: bool,
 }
 
 /// Reads a stored PriorityClass.
-pub fn read(class: &Value) -> Class {
-    Class {
+pub fn read(class: &Value) -> PriorityClass {
+    PriorityClass {
         value: class["value"].as_i64().unwrap_or_default(),
         preemption_policy: class["preemptionPolicy"].as_str().map(str::to_owned),
         is_default: class["globalDefault"] == true,
@@ -30,17 +61,17 @@ pub fn read(class: &Value) -> Class {
 }
 
 /// The class of pods that name none. Where a race made several, the one that gives the lowest priority.
-pub fn default_class(classes: &[(Arc<str>, Arc<Class>)]) -> Option<(&str, &Class)> {
+fn default_class(classes: &[(Arc<str>, Arc<PriorityClass>)]) -> Option<(&str, &PriorityClass)> {
     let defaults = classes.iter().filter(|(_, class)| class.is_default);
     defaults.min_by_key(|(_, class)| class.value).map(|(name, class)| (&**name, &**class))
 }
 
 /// Gives a new pod the priority of its class, or says why it cannot have it. `classes` are all there are; `named` is
 /// the one that the pod names, if it does.
-pub fn set(
+fn set(
     spec: &mut Value,
-    named: impl FnOnce(&str) -> Option<Arc<Class>>,
-    classes: impl FnOnce() -> Vec<(Arc<str>, Arc<Class>)>,
+    named: impl FnOnce(&str) -> Option<Arc<PriorityClass>>,
+    classes: impl FnOnce() -> Vec<(Arc<str>, Arc<PriorityClass>)>,
 ) -> Result<(), String> {
     let name = text(spec, "priorityClassName").to_owned();
     let class = if name.is_empty() {
@@ -49,11 +80,13 @@ pub fn set(
                 spec["priorityClassName"] = name.into();
                 class.clone()
             }
-            None => Class { preemption_policy: Some("PreemptLowerPriority".into()), ..Class::default() },
+            None => {
+                PriorityClass { preemption_policy: Some("PreemptLowerPriority".into()), ..PriorityClass::default() }
+            }
         }
     } else {
         let found = named(&name).ok_or_else(|| format!("no PriorityClass with name {name} was found"))?;
-        Class::clone(&found)
+        PriorityClass::clone(&found)
     };
     if let Some(said) = spec["priority"].as_i64().filter(|said| *said != class.value) {
         return Err(format!(
@@ -75,7 +108,7 @@ pub fn set(
 }
 
 /// An update that leaves out the priority keeps it.
-pub fn keep(spec: &mut Value, old: &Value) {
+fn keep(spec: &mut Value, old: &Value) {
     for field in ["priority", "preemptionPolicy"] {
         if spec[field].is_null() && !old[field].is_null() {
             spec[field] = json!(old[field]);
@@ -84,7 +117,7 @@ pub fn keep(spec: &mut Value, old: &Value) {
 }
 
 /// Why a class cannot be the one for pods that name none.
-pub fn violation(class: &Value, is_new: bool, classes: &[(Arc<str>, Arc<Class>)]) -> Option<String> {
+fn violation(class: &Value, is_new: bool, classes: &[(Arc<str>, Arc<PriorityClass>)]) -> Option<String> {
     if class["globalDefault"] != true {
         return None;
     }
@@ -97,7 +130,7 @@ pub fn violation(class: &Value, is_new: bool, classes: &[(Arc<str>, Arc<Class>)]
 mod tests {
     use super::*;
 
-    fn classes() -> Vec<(Arc<str>, Arc<Class>)> {
+    fn classes() -> Vec<(Arc<str>, Arc<PriorityClass>)> {
         let class = |name: &str, class: Value| (Arc::from(name), Arc::new(read(&class)));
         vec![
             class("high", json!({"value": 1000, "preemptionPolicy": "Never"})),
@@ -106,7 +139,7 @@ mod tests {
         ]
     }
 
-    fn set_in(spec: Value, classes: Vec<(Arc<str>, Arc<Class>)>) -> Result<Value, String> {
+    fn set_in(spec: Value, classes: Vec<(Arc<str>, Arc<PriorityClass>)>) -> Result<Value, String> {
         let mut spec = spec;
         let find = |name: &str| classes.iter().find(|(known, _)| **known == *name).map(|(_, class)| class.clone());
         set(&mut spec, find, || classes.clone()).map(|()| spec)

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Who mutates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plugin {
+pub enum MutatorKind {
     /// MutatingAdmissionPolicies.
     Policies,
     /// Mutating webhooks; they come after the policies.
@@ -23,13 +23,13 @@ pub struct Reinvocation {
     second: bool,
     /// Whether anything has changed the object, so that there is a second round.
     changed: bool,
-    policies: Asked,
-    webhooks: Asked,
+    policies: InvokedMutators,
+    webhooks: InvokedMutators,
 }
 
 /// The mutators of one plugin.
 #[derive(Debug, Default)]
-struct Asked {
+struct InvokedMutators {
     /// The object, in the stored version, as they left it.
     output: Option<Value>,
     /// Those that were asked and want to be asked again.
@@ -48,7 +48,7 @@ impl Reinvocation {
 
     /// To be called before the mutators of a plugin, with the object as it is then: what changed it since they last ran
     /// changed it after all of them that were asked.
-    pub fn begin(&mut self, plugin: Plugin, object: &Value) {
+    pub fn begin(&mut self, plugin: MutatorKind, object: &Value) {
         let second = self.second;
         let own = self.of(plugin);
         if second && own.output.as_ref().is_some_and(|output| output != object) {
@@ -57,42 +57,42 @@ impl Reinvocation {
     }
 
     /// To be called after them.
-    pub fn end(&mut self, plugin: Plugin, object: &Value) {
+    pub fn end(&mut self, plugin: MutatorKind, object: &Value) {
         self.of(plugin).output = Some(object.clone());
     }
 
     /// Whether the mutator `uid` is left out of this round.
-    pub fn skips(&self, plugin: Plugin, uid: &str) -> bool {
+    pub fn skips(&self, plugin: MutatorKind, uid: &str) -> bool {
         let own = match plugin {
-            Plugin::Policies => &self.policies,
-            Plugin::Webhooks => &self.webhooks,
+            MutatorKind::Policies => &self.policies,
+            MutatorKind::Webhooks => &self.webhooks,
         };
         self.second && !own.again.contains(uid)
     }
 
     /// Says that a mutator ran, and whether it wants to be asked again. If it changed the object, [`Self::changed`]
     /// comes before.
-    pub fn ran(&mut self, plugin: Plugin, uid: &str, reinvoked: bool) {
+    pub fn ran(&mut self, plugin: MutatorKind, uid: &str, reinvoked: bool) {
         if reinvoked {
             self.of(plugin).asked.insert(uid.to_owned());
         }
     }
 
     /// Says that those which ran so far, and want it, are to be asked again.
-    pub fn changed(&mut self, plugin: Plugin) {
+    pub fn changed(&mut self, plugin: MutatorKind) {
         self.of(plugin).ask_again();
         self.changed = true;
     }
 
-    fn of(&mut self, plugin: Plugin) -> &mut Asked {
+    fn of(&mut self, plugin: MutatorKind) -> &mut InvokedMutators {
         match plugin {
-            Plugin::Policies => &mut self.policies,
-            Plugin::Webhooks => &mut self.webhooks,
+            MutatorKind::Policies => &mut self.policies,
+            MutatorKind::Webhooks => &mut self.webhooks,
         }
     }
 }
 
-impl Asked {
+impl InvokedMutators {
     fn ask_again(&mut self) {
         self.again.append(&mut self.asked);
     }
@@ -108,14 +108,14 @@ mod tests {
     fn those_are_asked_again_after_whom_the_object_was_changed() {
         let mut state = Reinvocation::default();
         for (uid, reinvoked) in [("first", true), ("never", false), ("last", true)] {
-            assert!(!state.skips(Plugin::Webhooks, uid));
-            state.changed(Plugin::Webhooks);
-            state.ran(Plugin::Webhooks, uid, reinvoked);
+            assert!(!state.skips(MutatorKind::Webhooks, uid));
+            state.changed(MutatorKind::Webhooks);
+            state.ran(MutatorKind::Webhooks, uid, reinvoked);
         }
-        state.end(Plugin::Webhooks, &json!(1));
+        state.end(MutatorKind::Webhooks, &json!(1));
         assert!(state.begin_second());
-        state.begin(Plugin::Webhooks, &json!(1));
-        let skipped = ["first", "never", "last"].map(|uid| state.skips(Plugin::Webhooks, uid));
+        state.begin(MutatorKind::Webhooks, &json!(1));
+        let skipped = ["first", "never", "last"].map(|uid| state.skips(MutatorKind::Webhooks, uid));
         assert_eq!(skipped, [false, true, true]);
         assert!(!state.begin_second(), "there are two rounds at most");
     }
@@ -123,19 +123,19 @@ mod tests {
     #[test]
     fn what_comes_after_a_plugin_has_it_asked_again() {
         let mut state = Reinvocation::default();
-        state.ran(Plugin::Policies, "p", true);
-        state.end(Plugin::Policies, &json!(1));
-        state.changed(Plugin::Webhooks);
-        state.ran(Plugin::Webhooks, "w", false);
-        assert!(state.begin_second() && state.skips(Plugin::Policies, "p"));
-        state.begin(Plugin::Policies, &json!(2));
-        assert!(!state.skips(Plugin::Policies, "p") && state.skips(Plugin::Webhooks, "w"));
+        state.ran(MutatorKind::Policies, "p", true);
+        state.end(MutatorKind::Policies, &json!(1));
+        state.changed(MutatorKind::Webhooks);
+        state.ran(MutatorKind::Webhooks, "w", false);
+        assert!(state.begin_second() && state.skips(MutatorKind::Policies, "p"));
+        state.begin(MutatorKind::Policies, &json!(2));
+        assert!(!state.skips(MutatorKind::Policies, "p") && state.skips(MutatorKind::Webhooks, "w"));
     }
 
     #[test]
     fn without_a_change_there_is_one_round() {
         let mut state = Reinvocation::default();
-        state.ran(Plugin::Policies, "p", true);
+        state.ran(MutatorKind::Policies, "p", true);
         assert!(!state.begin_second());
     }
 }

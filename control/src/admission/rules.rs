@@ -11,12 +11,12 @@ use crate::kinds::Kind;
 
 /// One rule, read.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct RequestRule {
     operations: Vec<String>,
     groups: Vec<String>,
     versions: Vec<String>,
     resources: Vec<Pattern>,
-    scope: Scope,
+    scope: ScopeRule,
     /// Policies alone name objects; none means all.
     names: Vec<String>,
 }
@@ -30,13 +30,13 @@ struct Pattern {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
+enum ScopeRule {
     All,
     Namespaced,
     Cluster,
 }
 
-impl Rule {
+impl RequestRule {
     /// Reads a list of rules.
     pub fn all_of(rules: &Value) -> Vec<Self> {
         rules.as_array().into_iter().flatten().map(Self::read).collect()
@@ -57,9 +57,9 @@ impl Rule {
             versions: texts("apiVersions"),
             resources: patterns.collect(),
             scope: match rule["scope"].as_str() {
-                Some("Namespaced") => Scope::Namespaced,
-                Some("Cluster") => Scope::Cluster,
-                _ => Scope::All,
+                Some("Namespaced") => ScopeRule::Namespaced,
+                Some("Cluster") => ScopeRule::Cluster,
+                _ => ScopeRule::All,
             },
             names: texts("resourceNames"),
         }
@@ -70,10 +70,10 @@ impl Rule {
         let has = |list: &[String], wanted: &str| list.iter().any(|one| one == "*" || one == wanted);
         let subresource = attributes.subresource.unwrap_or_default();
         let scope = match self.scope {
-            Scope::All => true,
+            ScopeRule::All => true,
             // A namespace is no object of a namespace, although requests for it name one.
-            Scope::Namespaced => !attributes.is_namespace() && attributes.namespace.is_some(),
-            Scope::Cluster => attributes.is_namespace() || attributes.namespace.is_none(),
+            ScopeRule::Namespaced => !attributes.is_namespace() && attributes.namespace.is_some(),
+            ScopeRule::Cluster => attributes.is_namespace() || attributes.namespace.is_none(),
         };
         scope
             && has(&self.operations, attributes.operation.as_str())
@@ -87,7 +87,7 @@ impl Rule {
 }
 
 /// As which kind the rules take the request: as the one that it names, or with `equivalent` as another version of it.
-pub fn matching(rules: &[Rule], equivalent: bool, attributes: &Attributes<'_>) -> Option<Arc<Kind>> {
+pub fn matching(rules: &[RequestRule], equivalent: bool, attributes: &Attributes<'_>) -> Option<Arc<Kind>> {
     if rules.iter().any(|rule| rule.takes(attributes, attributes.served)) {
         return Some(attributes.served.clone());
     }
@@ -95,6 +95,6 @@ pub fn matching(rules: &[Rule], equivalent: bool, attributes: &Attributes<'_>) -
         return None;
     }
     // Earlier rules first.
-    let found = |rule: &Rule| attributes.equivalents().find(|kind| rule.takes(attributes, kind)).cloned();
+    let found = |rule: &RequestRule| attributes.equivalents().find(|kind| rule.takes(attributes, kind)).cloned();
     rules.iter().find_map(found)
 }

@@ -2,17 +2,56 @@
 //!
 //! Source: `plugin/pkg/admission/runtimeclass`, whose words these are.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::amounts;
-use crate::kinds::reading::{entries, items, same, text};
+use super::{
+    amounts,
+    plugins::{AdmissionContext, Mutate, Plugin, Validate},
+};
+use crate::{
+    kinds::reading::{entries, items, same, text},
+    request::Verb,
+    status::Status,
+};
 
 /// Where RuntimeClasses are stored.
 pub const RESOURCE: &str = "runtimeclasses.node.k8s.io";
 
+/// New pods get what their class has for them, and no other overhead.
+pub static PLUGIN: Plugin = Plugin {
+    name: "RuntimeClass",
+    mutate: Some(Mutate::Now(mutate)),
+    validate: Some(Validate::Now(validate)),
+    ..Plugin::NONE
+};
+
+fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
+    let name = text(&pod["spec"], "runtimeClassName").to_owned();
+    if name.is_empty() || !context.is(Verb::Create, ("", "Pod"), None) {
+        return Ok(());
+    }
+    let class = class(context, &name).ok_or_else(|| context.forbidden(&not_found(&name)))?;
+    set(&mut pod["spec"], &class).map_err(|why| context.forbidden(&why))
+}
+
+fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
+    if !context.is(Verb::Create, ("", "Pod"), None) {
+        return Ok(());
+    }
+    let name = text(&pod["spec"], "runtimeClassName");
+    let class = if name.is_empty() { None } else { class(context, name) };
+    violation(&pod["spec"], class.as_deref()).map_or(Ok(()), |why| Err(context.forbidden(why)))
+}
+
+fn class(context: &AdmissionContext<'_>, name: &str) -> Option<Arc<RuntimeClass>> {
+    context.readings.runtimes.get(context.request.snapshot, name)
+}
+
 /// What a RuntimeClass says of its pods.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Class {
+pub struct RuntimeClass {
     /// Null where it says none.
     overhead: Value,
     node_selector: Value,
@@ -21,13 +60,13 @@ pub struct Class {
 }
 
 /// Reads a stored RuntimeClass.
-pub fn read(class: &Value) -> Class {
+pub fn read(class: &Value) -> RuntimeClass {
     let overhead = match class["overhead"].is_null() {
         true => Value::Null,
         false => class["overhead"].get("podFixed").filter(|fixed| !fixed.is_null()).cloned().unwrap_or(json!({})),
     };
     let scheduling = &class["scheduling"];
-    Class {
+    RuntimeClass {
         overhead,
         node_selector: scheduling["nodeSelector"].clone(),
         tolerations: items(&scheduling["tolerations"]).cloned().collect(),
@@ -36,14 +75,14 @@ pub fn read(class: &Value) -> Class {
 }
 
 /// The words for a class that does not exist.
-pub fn not_found(name: &str) -> String {
+fn not_found(name: &str) -> String {
     format!("pod rejected: RuntimeClass {name:?} not found")
 }
 
 const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
 /// Gives a new pod the overhead and the scheduling of its class, or says why it cannot have them.
-pub fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
+fn set(spec: &mut Value, class: &RuntimeClass) -> Result<(), String> {
     if !class.overhead.is_null() {
         let said = &spec["overhead"];
         if entries(said).next().is_some() && amounts::read(said) != amounts::read(&class.overhead) {
@@ -76,7 +115,7 @@ pub fn set(spec: &mut Value, class: &Class) -> Result<(), String> {
 }
 
 /// Why a new pod is refused whose overhead is not that of its class.
-pub fn violation(spec: &Value, class: Option<&Class>) -> Option<&'static str> {
+fn violation(spec: &Value, class: Option<&RuntimeClass>) -> Option<&'static str> {
     match class.filter(|class| !class.overhead.is_null()) {
         Some(class) => (amounts::read(&spec["overhead"]) != amounts::read(&class.overhead)).then_some(OTHER_OVERHEAD),
         None if spec["overhead"].is_null() => None,
@@ -162,7 +201,7 @@ mod tests {
             violation(&json!({"overhead": {"cpu": "1"}}), None),
             Some("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
         );
-        assert_eq!(violation(&json!({}), Some(&Class::default())), None);
+        assert_eq!(violation(&json!({}), Some(&RuntimeClass::default())), None);
         let class = read(&json!({"overhead": {"podFixed": {"cpu": "1"}}}));
         assert_eq!(violation(&json!({}), Some(&class)), Some(OTHER_OVERHEAD));
     }

@@ -5,14 +5,23 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use futures::FutureExt;
+use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::readings::Readings;
+use super::{
+    plugins::{AdmissionContext, Mutate, Plugin, Validate},
+    readings::Readings,
+};
 use crate::{
     kinds::{
+        Registry,
         pod::defaults::same_under_both_names,
         reading::{as_text, is_empty, items, text},
     },
+    reflector::Reflector,
+    request::Verb,
+    status::Status,
     store::{NAMESPACE_INDEX, Snapshot, Store},
 };
 
@@ -26,10 +35,79 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// Where containers find their token.
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// How the names of token volumes begin.
-pub const TOKEN_VOLUME: &str = "kube-api-access-";
+const TOKEN_VOLUME: &str = "kube-api-access-";
 /// An hour and seven seconds, by which Kubernetes tells the tokens of this plugin from others.
 const TOKEN_SECONDS: i64 = 3607;
 const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// New pods get what their account has for them, and name no Secrets that it does not.
+pub static PLUGIN: Plugin = Plugin {
+    name: "ServiceAccount",
+    mutate: Some(Mutate::Waiting(|context, pod| mutate(context, pod).boxed())),
+    validate: Some(Validate::Waiting(|context, pod| validate(context, pod).boxed())),
+    ..Plugin::NONE
+};
+
+const POD: (&str, &str) = ("", "Pod");
+
+async fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
+    if !context.is(Verb::Create, POD, None) || is_mirror(pod) {
+        return Ok(());
+    }
+    let name = set_name(&mut pod["spec"]);
+    let account = find(context, &name).await.map_err(|why| context.forbidden(&why))?;
+    let token_volume = serves_tokens(context.kinds).then(token_volume);
+    complete(pod, &account, token_volume);
+    Ok(())
+}
+
+async fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
+    let why = if context.is(Verb::Create, POD, None) {
+        match is_mirror(pod) {
+            true => mirror_violation(pod).map(str::to_owned),
+            false => violation_by_account(context, pod, secret_violation).await,
+        }
+    } else if context.is(Verb::Update, POD, Some("ephemeralcontainers")) {
+        violation_by_account(context, pod, ephemeral_secret_violation).await
+    } else {
+        None
+    };
+    why.map_or(Ok(()), |why| Err(context.forbidden(&why)))
+}
+
+/// What `violation` says of a pod and its account, which must exist.
+async fn violation_by_account(
+    context: &AdmissionContext<'_>,
+    pod: &Value,
+    violation: fn(&Value, &Account, &str) -> Option<String>,
+) -> Option<String> {
+    let name = text(&pod["spec"], "serviceAccountName");
+    if name.is_empty() {
+        let (namespace, pod) = (context.request.namespace.unwrap_or_default(), context.request.name);
+        return Some(format!("no service account specified for pod {namespace}/{pod}"));
+    }
+    match find(context, name).await {
+        Ok(account) => violation(pod, &account, name),
+        Err(why) => Some(why),
+    }
+}
+
+/// Whether nodes can ask for tokens of ServiceAccounts: a pod with a token that nobody gives would never start.
+fn serves_tokens(kinds: Option<&Registry>) -> bool {
+    let accounts = kinds.and_then(|kinds| kinds.snapshot().by_path("", "v1", RESOURCE));
+    accounts.is_some_and(|accounts| accounts.has("token"))
+}
+
+/// A name for a volume with a token.
+fn token_volume() -> String {
+    let mut random = rand::rng();
+    let letter = |_| LETTERS[random.random_range(0..LETTERS.len())] as char;
+    TOKEN_VOLUME.chars().chain((0..SUFFIX).map(letter)).collect()
+}
+
+/// Without vowels, so that they make no words.
+const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX: usize = 5;
 
 /// What a ServiceAccount says about its pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,12 +132,12 @@ pub fn read(account: &Value) -> Account {
 }
 
 /// Whether a node's agent only shows the pod, which it runs from a file.
-pub fn is_mirror(pod: &Value) -> bool {
+fn is_mirror(pod: &Value) -> bool {
     pod["metadata"]["annotations"].get(MIRROR).is_some_and(|mirror| !mirror.is_null())
 }
 
 /// The name of the account that a new pod runs as, filled in if it names none.
-pub fn set_name(spec: &mut Value) -> String {
+fn set_name(spec: &mut Value) -> String {
     same_under_both_names(spec);
     if text(spec, "serviceAccountName").is_empty() {
         spec["serviceAccountName"] = DEFAULT.into();
@@ -69,12 +147,17 @@ pub fn set_name(spec: &mut Value) -> String {
 }
 
 /// The account of this name, or why there is none. Waits a moment for the account `default`.
-pub async fn find(
+async fn find(context: &AdmissionContext<'_>, name: &str) -> Result<Arc<Account>, String> {
+    let (snapshot, readings) = (context.request.snapshot, &context.readings.accounts);
+    let namespace = context.request.namespace.unwrap_or_default();
+    account_in(readings, snapshot, context.store, (namespace, name)).await
+}
+
+async fn account_in(
     readings: &Readings<Account>,
     snapshot: &Snapshot,
     store: Option<&Arc<dyn Store>>,
-    namespace: &str,
-    name: &str,
+    (namespace, name): (&str, &str),
 ) -> Result<Arc<Account>, String> {
     let key = format!("{namespace}/{name}");
     if let Some(account) = readings.get(snapshot, &key) {
@@ -82,9 +165,9 @@ pub async fn find(
     }
     let made = async {
         let store = store.filter(|_| name == DEFAULT)?;
-        let mut changes = store.watch_by(RESOURCE, (NAMESPACE_INDEX, namespace), snapshot.revision).ok()?;
+        let mut reflector = Reflector::of_term(store.clone(), RESOURCE, (NAMESPACE_INDEX, namespace));
         loop {
-            changes.next().await.ok()?;
+            reflector.next().await;
             if let Some(account) = readings.get(&store.snapshot(), &key) {
                 return Some(account);
             }
@@ -98,7 +181,7 @@ pub async fn find(
 
 /// Gives a new pod what its account has for it. `token_volume` is the name of a volume to be added for its token, if
 /// tokens are served.
-pub fn complete(pod: &mut Value, account: &Account, token_volume: Option<String>) {
+fn complete(pod: &mut Value, account: &Account, token_volume: Option<String>) {
     let spec = &mut pod["spec"];
     let automount = spec["automountServiceAccountToken"].as_bool().or(account.automount).unwrap_or(true);
     if let Some(volume) = token_volume.filter(|_| automount) {
@@ -147,7 +230,7 @@ fn push(object: &mut Value, list: &str, item: Value) {
 }
 
 /// Why a mirror pod is refused: it has no account, so it gets nothing that needs one.
-pub fn mirror_violation(pod: &Value) -> Option<&'static str> {
+fn mirror_violation(pod: &Value) -> Option<&'static str> {
     let spec = &pod["spec"];
     if !text(spec, "serviceAccountName").is_empty() {
         return Some("a mirror pod may not reference service accounts");
@@ -184,7 +267,7 @@ fn names_secrets(spec: &Value) -> bool {
 }
 
 /// Why a new pod is refused whose account says that its pods have only the secrets that it names.
-pub fn secret_violation(pod: &Value, account: &Account, name: &str) -> Option<String> {
+fn secret_violation(pod: &Value, account: &Account, name: &str) -> Option<String> {
     if !account.enforces_secrets {
         return None;
     }
@@ -211,7 +294,7 @@ pub fn secret_violation(pod: &Value, account: &Account, name: &str) -> Option<St
 }
 
 /// The same of the ephemeral containers that are added to a pod.
-pub fn ephemeral_secret_violation(pod: &Value, account: &Account, name: &str) -> Option<String> {
+fn ephemeral_secret_violation(pod: &Value, account: &Account, name: &str) -> Option<String> {
     let why =
         |what: String| format!("{what} is not allowed because service account {name} does not reference that secret");
     let violation = || container_violation(&pod["spec"], "ephemeralContainers", "ephemeral container", account, &why);

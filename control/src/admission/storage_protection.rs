@@ -5,10 +5,33 @@
 
 use serde_json::{Value, json};
 
-pub use crate::kinds::protection_finalizer::{ATTRIBUTES_CLASS, CLAIM, VOLUME};
+use super::plugins::{AdmissionContext, Mutate, Plugin};
+use crate::{
+    kinds::protection_finalizer::{ATTRIBUTES_CLASS, CLAIM, VOLUME},
+    request::Verb,
+    status::Status,
+};
+
+/// New objects that storage controllers protect get their finalizer.
+pub static PLUGIN: Plugin =
+    Plugin { name: "StorageObjectInUseProtection", mutate: Some(Mutate::Now(mutate)), ..Plugin::NONE };
+
+fn mutate(context: &AdmissionContext<'_>, object: &mut Value) -> Result<(), Status> {
+    let protected = [
+        (("", "PersistentVolumeClaim"), CLAIM),
+        (("", "PersistentVolume"), VOLUME),
+        (("storage.k8s.io", "VolumeAttributesClass"), ATTRIBUTES_CLASS),
+    ];
+    for (kind, finalizer) in protected {
+        if context.is(Verb::Create, kind, None) {
+            add(object, finalizer);
+        }
+    }
+    Ok(())
+}
 
 /// Gives an object a finalizer after those that it has.
-pub fn add(object: &mut Value, finalizer: &str) {
+fn add(object: &mut Value, finalizer: &str) {
     let finalizers = &mut object["metadata"]["finalizers"];
     match finalizers.as_array_mut() {
         Some(list) if list.iter().any(|one| one == finalizer) => {}

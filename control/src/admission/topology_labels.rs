@@ -4,13 +4,26 @@
 
 use serde_json::Value;
 
-use crate::kinds::reading::text;
+use super::plugins::{AdmissionContext, Mutate, Plugin};
+use crate::{kinds::reading::text, request::Verb, status::Status};
 
 /// The labels that a pod takes from its node.
 const LABELS: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
 
+/// Pods that are created on a node, or bound to one, get its labels.
+pub static PLUGIN: Plugin = Plugin { name: "PodTopologyLabels", mutate: Some(Mutate::Now(mutate)), ..Plugin::NONE };
+
+fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
+    const POD: (&str, &str) = ("", "Pod");
+    if context.is(Verb::Create, POD, None) || context.is(Verb::Update, POD, Some("binding")) {
+        let node = |name: &str| context.request.snapshot.get("nodes", name);
+        copy(pod, |name, key| node(name)?.header().label(key).map(str::to_owned));
+    }
+    Ok(())
+}
+
 /// Copies the labels of the pod's node. `label` answers a label of a node, if both are there.
-pub fn copy(pod: &mut Value, label: impl Fn(&str, &str) -> Option<String>) {
+fn copy(pod: &mut Value, label: impl Fn(&str, &str) -> Option<String>) {
     let node = text(&pod["spec"], "nodeName").to_owned();
     if node.is_empty() {
         return;

@@ -16,6 +16,7 @@ use super::kept_object::Repair;
 use crate::{
     auth::pki::FRONT_PROXY_CLIENT,
     engine::{Failure, Outcome, WorkQueue, work},
+    reflector::Reflector,
     store::{KEY_INDEX, Store},
 };
 
@@ -24,8 +25,6 @@ const NAMESPACE: &str = "kube-system";
 const NAME: &str = "extension-apiserver-authentication";
 /// The ConfigMap's key in the store, which is also its key in the queue.
 const KEY: &str = "kube-system/extension-apiserver-authentication";
-/// How soon a watch that fell behind begins anew.
-const RETRY: Duration = Duration::from_millis(100);
 /// So often even if nobody changes it: certificates of others may have expired.
 const RECHECK: Duration = Duration::from_secs(12 * 3600);
 
@@ -55,38 +54,24 @@ pub async fn run(
         }
     };
     let working = work("extension-apiserver-authentication", queue.clone(), 1, stop.clone(), reconcile);
-    tokio::join!(working, follow(&*store, &queue, &mut changed, stop));
+    tokio::join!(working, follow(store, &queue, &mut changed, stop));
 }
 
 /// Enqueues the ConfigMap at first, and whenever it or the authorities change.
 async fn follow(
-    store: &dyn Store,
+    store: Arc<dyn Store>,
     queue: &WorkQueue<&'static str>,
     authorities: &mut watch::Receiver<Authorities>,
     stop: CancellationToken,
 ) {
+    let mut reflector = Reflector::of_term(store, "configmaps", (KEY_INDEX, KEY));
     loop {
-        authorities.mark_unchanged();
-        let watch = store.watch_by("configmaps", (KEY_INDEX, KEY), store.snapshot().revision);
-        queue.add(KEY);
-        let expired = async {
-            if let Ok(mut watch) = watch {
-                loop {
-                    let changed = tokio::select! {
-                        events = watch.next() => events.is_ok(),
-                        Ok(()) = authorities.changed() => true,
-                    };
-                    if !changed {
-                        break;
-                    }
-                    queue.add(KEY);
-                }
-            }
-            tokio::time::sleep(RETRY).await;
-        };
-        if stop.run_until_cancelled(expired).await.is_none() {
-            return;
+        tokio::select! {
+            _ = reflector.next() => {}
+            Ok(()) = authorities.changed() => {}
+            () = stop.cancelled() => return,
         }
+        queue.add(KEY);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     identity::Identity,
     proxy_headers, rfc3339,
     store::Snapshot,
-    webhook::{self, Target},
+    webhook::{self, WebhookTarget},
 };
 
 /// How often a server is asked that was available.
@@ -185,7 +185,7 @@ pub fn of_service(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -
 impl Aggregator {
     /// Whether the server is available now.
     pub(super) async fn availability(&self, backend: &Backend) -> Availability {
-        if let Target::Service { namespace, name, port } = &backend.target
+        if let WebhookTarget::Service { namespace, name, port } = &backend.target
             && let Err(found) = of_service(&self.store().snapshot(), namespace, name, *port)
         {
             return found;

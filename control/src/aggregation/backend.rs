@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::Value;
 
 use super::front_proxy::FrontProxy;
-use crate::webhook::{self, ConfigError, Connector, Dial, Target};
+use crate::webhook::{self, ConfigError, Connector, Dial, WebhookTarget};
 
 /// The resource of APIServices in the store.
 pub const RESOURCE: &str = "apiservices.apiregistration.k8s.io";
@@ -38,7 +38,7 @@ pub struct Backend {
     /// `spec.versionPriority`
     pub version_priority: i64,
     /// Always a Service.
-    pub target: Target,
+    pub target: WebhookTarget,
     /// Whether its condition `Available` is true.
     pub available: bool,
     trusted: Trusted,
@@ -73,7 +73,7 @@ impl Backend {
         let service = spec["service"].as_object()?;
         let of_service = |field: &str| service.get(field).map(text).unwrap_or_default();
         let port = service.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()).unwrap_or(443);
-        let target = Target::Service { namespace: of_service("namespace"), name: of_service("name"), port };
+        let target = WebhookTarget::Service { namespace: of_service("namespace"), name: of_service("name"), port };
         let trusted = Trusted { bundle: text(&spec["caBundle"]), any: spec["insecureSkipTLSVerify"] == true };
         let group = text(&spec["group"]);
         if group.is_empty() {
@@ -128,7 +128,7 @@ fn is_available(object: &Value) -> bool {
 }
 
 impl Trusted {
-    fn http(&self, target: &Target, dialer: &Dialer) -> Result<Http, ConfigError> {
+    fn http(&self, target: &WebhookTarget, dialer: &Dialer) -> Result<Http, ConfigError> {
         if self.any {
             return insecure(target, dialer);
         }
@@ -139,11 +139,11 @@ impl Trusted {
 }
 
 /// Sends requests to a server that need not prove who it is.
-fn insecure(target: &Target, dialer: &Dialer) -> Result<Http, ConfigError> {
+fn insecure(target: &WebhookTarget, dialer: &Dialer) -> Result<Http, ConfigError> {
     http(target, dialer, any_certificate())
 }
 
-fn http(target: &Target, dialer: &Dialer, verifier: Arc<dyn ServerCertVerifier>) -> Result<Http, ConfigError> {
+fn http(target: &WebhookTarget, dialer: &Dialer, verifier: Arc<dyn ServerCertVerifier>) -> Result<Http, ConfigError> {
     let tls = TlsConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| ConfigError::Tls { why: error.to_string() })?

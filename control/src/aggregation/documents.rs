@@ -16,7 +16,7 @@ use super::{
     backend::Backend,
     forward::ForwardError,
     openapi,
-    published::{Found, RemoteSpec, Version3},
+    published::{RemoteResources, RemoteSpec, Version3},
 };
 use crate::{document::Document, identity::Identity, proxy_headers, request::accept, webhook};
 
@@ -34,7 +34,7 @@ const ACCEPT_AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=
 #[derive(Clone, Default)]
 pub struct Documents {
     /// What it serves.
-    pub found: Option<Found>,
+    pub found: Option<RemoteResources>,
     /// Its OpenAPI documents.
     pub spec: Option<RemoteSpec>,
     /// `ETag` of the Swagger document.
@@ -52,10 +52,11 @@ impl Documents {
     /// Asks for everything again. `known` is what was known before.
     pub(super) async fn fetch(aggregator: &Aggregator, backend: &Backend, known: Self) -> Self {
         let found = Some(match discover(aggregator, backend).await {
-            Ok(resources) => Found { resources: Arc::new(resources), current: true },
-            Err(why) => {
-                tracing::info!(name = backend.name, why, "the discovery of an extension server is stale");
-                Found { resources: Arc::default(), current: false }
+            Ok(resources) => RemoteResources { resources: Arc::new(resources), current: true },
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::info!(name = backend.name, error, "the discovery of an extension server is stale");
+                RemoteResources { resources: Arc::default(), current: false }
             }
         });
         if !backend.available {
@@ -67,16 +68,34 @@ impl Documents {
     }
 }
 
+/// Why it is not known what a server has.
+#[derive(Debug, thiserror::Error)]
+enum DiscoveryError {
+    /// It was not reached, or its answer did not come whole.
+    #[error("cannot ask for {path}")]
+    Fetch { path: String, source: ForwardError },
+    /// It answered with another status than 200.
+    #[error("the answer to {path} has the status {}", code.as_u16())]
+    Refused { path: String, code: StatusCode },
+    /// Its answer is not JSON.
+    #[error("cannot read the answer to {path}")]
+    Malformed { path: String, source: serde_json::Error },
+}
+
 /// The resources of the backend's version, each an `APIResourceDiscovery`.
-async fn discover(aggregator: &Aggregator, backend: &Backend) -> Result<Vec<Value>, String> {
-    let fetched = get(aggregator, backend, "/apis", ACCEPT_AGGREGATED, None, LONGEST_DISCOVERY).await;
-    let fetched = fetched.map_err(|error| error.to_string())?;
+async fn discover(aggregator: &Aggregator, backend: &Backend) -> Result<Vec<Value>, DiscoveryError> {
+    let path = "/apis".to_owned();
+    let fetched = match get(aggregator, backend, &path, ACCEPT_AGGREGATED, None, LONGEST_DISCOVERY).await {
+        Ok(fetched) => fetched,
+        Err(source) => return Err(DiscoveryError::Fetch { path, source }),
+    };
     if fetched.code == StatusCode::SERVICE_UNAVAILABLE {
-        return Err(format!("it returned non-success response code: {}", fetched.code.as_u16()));
+        return Err(DiscoveryError::Refused { path, code: fetched.code });
     }
     let content_type = fetched.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if fetched.code == StatusCode::OK && content_type.is_some_and(is_aggregated) {
-        let list: Value = serde_json::from_slice(&fetched.body).map_err(|error| error.to_string())?;
+        let read = serde_json::from_slice(&fetched.body);
+        let list: Value = read.map_err(|source| DiscoveryError::Malformed { path, source })?;
         let mut groups = list["items"].as_array().into_iter().flatten();
         let group = groups.find(|group| group["metadata"]["name"] == backend.group.as_str());
         let mut versions = group.into_iter().flat_map(|group| group["versions"].as_array().into_iter().flatten());
@@ -84,12 +103,15 @@ async fn discover(aggregator: &Aggregator, backend: &Backend) -> Result<Vec<Valu
         return Ok(version.and_then(|version| version["resources"].as_array()).cloned().unwrap_or_default());
     }
     let path = format!("/{}", backend.root());
-    let fetched = get(aggregator, backend, &path, "application/json", None, LONGEST_DISCOVERY).await;
-    let fetched = fetched.map_err(|error| error.to_string())?;
+    let fetched = match get(aggregator, backend, &path, "application/json", None, LONGEST_DISCOVERY).await {
+        Ok(fetched) => fetched,
+        Err(source) => return Err(DiscoveryError::Fetch { path, source }),
+    };
     if fetched.code != StatusCode::OK {
-        return Err(format!("failed to download legacy discovery for {path}: {}", fetched.code.as_u16()));
+        return Err(DiscoveryError::Refused { path, code: fetched.code });
     }
-    let list: Value = serde_json::from_slice(&fetched.body).map_err(|error| error.to_string())?;
+    let read = serde_json::from_slice(&fetched.body);
+    let list: Value = read.map_err(|source| DiscoveryError::Malformed { path, source })?;
     Ok(from_plain(&list, &backend.group, &backend.version))
 }
 

@@ -90,7 +90,7 @@ impl Aggregator {
         if !backend.available {
             return Ok(ForwardError::Unavailable.response());
         }
-        let is_discovery = matches!(&info.path, RequestPath::Other(path) if path.starts_with("/apis/"));
+        let is_discovery = matches!(&info.path, RequestPath::Other(path) if path.as_str().starts_with("/apis/"));
         // One that asks for another protocol has as long as others until that is agreed on: it has no body then.
         let until =
             (!long_running).then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));

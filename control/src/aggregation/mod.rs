@@ -43,11 +43,7 @@ mod table;
 #[cfg(test)]
 pub mod tests;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use futures::FutureExt;
@@ -60,7 +56,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
-pub use self::published::Found;
+pub use self::published::RemoteResources;
 pub use self::{
     authentication_config::Authorities,
     backend::{Backend, any_certificate},
@@ -80,6 +76,7 @@ use crate::{
     engine::{Failure, Outcome, WorkQueue, api_code, work},
     kinds::Registry,
     metrics::{Labels, Scrape},
+    reflector::{Reflector, StoreUpdate},
     store::{Event, Snapshot, Store},
     supervise::Supervisor,
     webhook::Dial,
@@ -88,8 +85,9 @@ use crate::{
 const USER_AGENT: &str = concat!("fairlead-aggregator/", env!("CARGO_PKG_VERSION"));
 /// Backends that are asked at a time.
 const CONCURRENCY: usize = 5;
-/// How soon a watch that fell behind begins anew.
-const RETRY: Duration = Duration::from_millis(100);
+
+const SERVICES: &str = "services";
+const SLICES: &str = "endpointslices.discovery.k8s.io";
 
 /// Knows the backends and reaches them. Cheap to clone; clones share what is known.
 #[derive(Clone)]
@@ -250,60 +248,38 @@ impl Aggregator {
 
     /// Follows APIServices, Services and their endpoints, until `stop`.
     async fn watch(self, stop: CancellationToken) {
-        const SERVICES: &str = "services";
-        const SLICES: &str = "endpointslices.discovery.k8s.io";
-        loop {
-            let snapshot = self.store().snapshot();
-            let watch = |resource| self.store().watch(resource, snapshot.revision);
-            let watches = (watch(RESOURCE), watch(SERVICES), watch(SLICES));
-            self.refresh(&snapshot);
-            for backend in self.inner.table.load().iter() {
-                self.inner.checks.add(backend.name.clone());
-            }
-            if let (Ok(mut api_services), Ok(mut services), Ok(mut slices)) = watches {
-                let follow = async {
-                    loop {
-                        let changed = tokio::select! {
-                            events = api_services.next() => events.map(|events| self.take_api_services(&events)),
-                            events = services.next() => events.map(|events| self.take(&events, |event| {
-                                event.object.header().name().to_string()
-                            })),
-                            events = slices.next() => events.map(|events| self.take(&events, |event| {
-                                let of = event.object.header().label("kubernetes.io/service-name");
-                                of.unwrap_or_default().to_owned()
-                            })),
-                        };
-                        if changed.is_err() {
-                            return;
-                        }
+        let mut reflector = Reflector::new(self.inner.store.clone(), [RESOURCE, SERVICES, SLICES]);
+        while let Some(update) = stop.run_until_cancelled(reflector.next()).await {
+            match update {
+                StoreUpdate::Listed(snapshot) => {
+                    self.refresh(&snapshot);
+                    for backend in self.inner.table.load().iter() {
+                        self.inner.checks.add(backend.name.clone());
                     }
-                };
-                if stop.run_until_cancelled(follow).await.is_none() {
-                    return;
                 }
-            }
-            if stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
-                return;
+                StoreUpdate::Changed(events) => self.take(&events),
             }
         }
     }
 
-    fn take_api_services(&self, events: &[Arc<Event>]) {
-        self.refresh(&self.store().snapshot());
-        for event in events {
-            // Somebody may have written another condition.
-            self.inner.checks.add(event.key.name.to_string());
+    /// Enqueues the backends that changes concern: their APIServices, or the Services that they stand behind.
+    fn take(&self, events: &[Arc<Event>]) {
+        if events.iter().any(|event| *event.key.resource == *RESOURCE) {
+            self.refresh(&self.store().snapshot());
         }
-    }
-
-    /// Enqueues the backends behind Services that changed; `service` is the name of an event's.
-    fn take(&self, events: &[Arc<Event>], service: impl Fn(&Event) -> String) {
         let table = self.inner.table.load();
-        if table.iter().next().is_none() {
-            return;
-        }
         for event in events {
-            for backend in table.behind(event.object.header().namespace(), &service(event)) {
+            let header = event.object.header();
+            let service = match &*event.key.resource {
+                SERVICES => header.name(),
+                SLICES => header.label("kubernetes.io/service-name").unwrap_or_default(),
+                _ => {
+                    // Somebody may have written another condition.
+                    self.inner.checks.add(event.key.name.to_string());
+                    continue;
+                }
+            };
+            for backend in table.behind(header.namespace(), service) {
                 self.inner.checks.add(backend.name.clone());
             }
         }

@@ -24,12 +24,12 @@ pub struct RemoteVersion {
     /// `spec.versionPriority`
     pub version_priority: i64,
     /// What the server said; nothing before it was asked for the first time.
-    pub found: Option<Found>,
+    pub found: Option<RemoteResources>,
 }
 
 /// What a server said about one version of a group.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct RemoteResources {
     /// `APIResourceDiscovery` each.
     pub resources: Arc<Vec<Value>>,
     /// Whether it could be asked the last time.

@@ -8,7 +8,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use kube::Client;
@@ -20,6 +19,7 @@ use super::{backend::RESOURCE, kept_object::Repair};
 use crate::{
     engine::{Failure, Outcome, WorkQueue, work},
     kinds::{Kind, Kinds, Registry, api_service, group_priority},
+    reflector::{Reflector, StoreUpdate},
     store::{Snapshot, Store},
 };
 
@@ -30,8 +30,6 @@ const ALWAYS: &str = "true";
 const AT_START: &str = "onstart";
 /// APIServices that are written at a time.
 const CONCURRENCY: usize = 5;
-/// How soon a watch that fell behind begins anew.
-const RETRY: Duration = Duration::from_millis(100);
 /// Priorities of the groups of custom resources.
 pub const CUSTOM: group_priority::Priority = group_priority::Priority { group: 1_000, version: 100 };
 
@@ -68,27 +66,18 @@ impl Registration {
 
     /// Enqueues what has to be repaired.
     async fn follow(&self, stop: CancellationToken) {
-        let mut changed = self.kinds.subscribe();
+        let mut served = self.kinds.subscribe();
+        let mut reflector = Reflector::new(self.store.clone(), [RESOURCE]);
         loop {
-            changed.mark_unchanged();
-            let snapshot = self.store.snapshot();
-            let watch = self.store.watch(RESOURCE, snapshot.revision);
-            self.names_to_enqueue(&snapshot).into_iter().for_each(|name| self.queue.add(name));
-            let next = async {
-                let Ok(mut watch) = watch else { return tokio::time::sleep(RETRY).await };
-                loop {
-                    tokio::select! {
-                        events = watch.next() => match events {
-                            Ok(events) => events.iter().for_each(|event| self.queue.add(event.key.name.clone())),
-                            Err(_) => return tokio::time::sleep(RETRY).await,
-                        },
-                        _ = changed.changed() => return,
-                    }
-                }
+            let names = tokio::select! {
+                update = reflector.next() => match update {
+                    StoreUpdate::Listed(snapshot) => self.names_to_enqueue(&snapshot),
+                    StoreUpdate::Changed(events) => events.iter().map(|event| event.key.name.clone()).collect(),
+                },
+                Ok(()) = served.changed() => self.names_to_enqueue(&self.store.snapshot()),
+                () = stop.cancelled() => return,
             };
-            if stop.run_until_cancelled(next).await.is_none() {
-                return;
-            }
+            names.into_iter().for_each(|name| self.queue.add(name));
         }
     }
 

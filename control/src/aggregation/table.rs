@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use super::backend::{Backend, Dialer, RESOURCE};
-use crate::{store::Snapshot, webhook::Target};
+use crate::{store::Snapshot, webhook::WebhookTarget};
 
 /// The versions of groups that other servers answer for.
 #[derive(Clone, Default)]
@@ -80,8 +80,8 @@ impl Table {
     /// The servers behind a Service.
     pub fn behind<'a>(&'a self, namespace: &'a str, service: &'a str) -> impl Iterator<Item = &'a Arc<Backend>> {
         self.iter().filter(move |backend| match &backend.target {
-            Target::Service { namespace: n, name, .. } => n == namespace && name == service,
-            Target::Host { .. } => false,
+            WebhookTarget::Service { namespace: n, name, .. } => n == namespace && name == service,
+            WebhookTarget::Host { .. } => false,
         })
     }
 }

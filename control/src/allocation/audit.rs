@@ -14,7 +14,7 @@ use crate::store::{Condition, Key, Requirement, Snapshot, Transaction};
 
 /// What an audit found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct AuditFindings {
     /// One transaction for each difference that can be repaired.
     pub repairs: Vec<Transaction>,
     /// What only people can repair, in words.
@@ -29,9 +29,9 @@ struct RecordClaim<'a> {
 
 /// Compares all Services with all records. Cost: O(Services + records), and a parse of each Service that was changed
 /// since the last audit.
-pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> Found {
+pub fn audit(allocator: &Allocator, snapshot: &Snapshot) -> AuditFindings {
     let inner = &*allocator.inner;
-    let mut found = Found::default();
+    let mut found = AuditFindings::default();
     // (resource, key of the record) → the Service that holds it.
     let mut claims: BTreeMap<(&'static str, String), RecordClaim<'_>> = BTreeMap::new();
     let mut cache = inner.held.lock();

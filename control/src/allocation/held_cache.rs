@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::service::{Held, held};
+use super::service::{ServiceAllocations, held};
 use crate::store::Snapshot;
 
 /// By the key of the Service.
@@ -19,7 +19,7 @@ pub struct Reading {
     /// Of the version that was parsed.
     pub revision: u64,
     /// `None` where it is not readable.
-    pub held: Option<Held>,
+    pub held: Option<ServiceAllocations>,
 }
 
 impl HeldCache {

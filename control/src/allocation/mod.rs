@@ -54,7 +54,7 @@ use records::Records;
 #[cfg(test)]
 use repair::repair;
 pub use repair::{audit_repeatedly, repair_at_start};
-use service::{Held, ServiceAllocation, held};
+use service::{ServiceAllocation, ServiceAllocations, held};
 
 use crate::{
     kinds::Kind,
@@ -127,7 +127,7 @@ impl Allocator {
         }
         let Inner { cluster_ips, node_ports, records, .. } = &*self.inner;
         let before = old.map(held).unwrap_or_default();
-        let mut now = Held::default();
+        let mut now = ServiceAllocations::default();
         if let Some(new) = new {
             let is_ip_taken = |ip: Ipv4Addr| records.of_ip(snapshot, ip).is_some();
             let is_port_taken = |port: u16| records.of_port(snapshot, port).is_some();

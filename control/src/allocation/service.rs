@@ -18,7 +18,7 @@ use crate::{
 
 /// The addresses and ports that a Service has, each list sorted and without repetition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct ServiceAllocations {
     /// ClusterIPs.
     pub cluster_ips: Vec<Ipv4Addr>,
     /// NodePorts, that of the health check among them.
@@ -26,10 +26,10 @@ pub struct Held {
 }
 
 /// What a Service holds by its spec.
-pub fn held(service: &Value) -> Held {
+pub fn held(service: &Value) -> ServiceAllocations {
     let spec = &service["spec"];
     if spec["type"] == "ExternalName" {
-        return Held::default();
+        return ServiceAllocations::default();
     }
     let listed = spec["clusterIPs"].as_array().into_iter().flatten().chain([&spec["clusterIP"]]);
     let mut cluster_ips: Vec<Ipv4Addr> = listed.filter_map(|ip| ip.as_str()?.parse().ok()).collect();
@@ -43,7 +43,7 @@ pub fn held(service: &Value) -> Held {
         .collect();
     node_ports.sort_unstable();
     node_ports.dedup();
-    Held { cluster_ips, node_ports }
+    ServiceAllocations { cluster_ips, node_ports }
 }
 
 /// Fills in what a Service needs.
@@ -53,7 +53,7 @@ pub struct ServiceAllocation<'a> {
     /// The NodePorts.
     pub node_ports: &'a NodePorts,
     /// What the Service had before.
-    pub before: &'a Held,
+    pub before: &'a ServiceAllocations,
     /// Whether another has the address.
     pub is_ip_taken: &'a dyn Fn(Ipv4Addr) -> bool,
     /// Whether another has the port.

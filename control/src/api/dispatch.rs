@@ -9,21 +9,23 @@ use tracing::Instrument;
 use super::{
     Api, Status, Subject, component_status, discovery, documents, health, openapi, read,
     request::{self, Call},
-    response, review, subresource, write,
+    response, review,
+    subresource::{self, Responder, Subresource},
+    write,
 };
 use crate::{
     aggregation::{Aggregator, Backend},
     auth::{account_token::TokenIssuer, gate::Handler, in_flight::Seat},
     deadline,
     health::{
-        Endpoint::{Healthy, Live, Ready},
         Health,
+        HealthEndpoint::{Healthy, Live, Ready},
     },
     kinds::{Kinds, Storage},
     request::{
         RequestInfo, Verb,
         accept::{self, Accepted, Endpoint},
-        path::RequestPath,
+        path::{NonResourcePath, RequestPath},
     },
     warnings,
 };
@@ -66,7 +68,7 @@ fn elsewhere<'a>(api: &'a Api, info: &RequestInfo) -> Option<(&'a Aggregator, Ar
     let aggregator = api.inner.aggregator.get()?;
     let (group, version, spec) = match &info.path {
         RequestPath::Resource(path) => (path.group.as_str(), path.version.as_str(), false),
-        RequestPath::Other(path) => match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+        RequestPath::Other(path) => match path.segments().as_slice() {
             ["apis", group, version] => (*group, *version, false),
             ["openapi", "v3", "apis", group, version] => (*group, *version, true),
             _ => return None,
@@ -88,13 +90,17 @@ pub async fn refusal(status: Status, info: &RequestInfo) -> Response {
 }
 
 /// Health, version, discovery, OpenAPI and the list of paths.
-fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts) -> Result<Response, Status> {
+fn fixed(
+    api: &Api,
+    info: &RequestInfo,
+    path: &NonResourcePath,
+    parts: &http::request::Parts,
+) -> Result<Response, Status> {
     let accept = info.accept.as_str();
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
     let form = discovery::DiscoveryForm::of(accept);
     let plain = |body: bytes::Bytes| response::json(StatusCode::OK, body);
     let inner = &api.inner;
-    let found = match segments.as_slice() {
+    let found = match path.segments().as_slice() {
         [endpoint @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
             health::answer(&inner.health, endpoint, rest, parts.uri.query().unwrap_or_default()).ok()
         }
@@ -120,7 +126,7 @@ fn fixed(api: &Api, info: &RequestInfo, path: &str, parts: &http::request::Parts
         ["openapi", "v3", ..] => inner
             .openapi
             .get()
-            .document(path.trim_start_matches("/openapi/v3/"))
+            .document(path.as_str().trim_start_matches("/openapi/v3/"))
             .map(|document| documents::openapi_v3(document, accept, parts)),
         _ => None,
     };
@@ -194,11 +200,10 @@ async fn handled(
     body: Body,
 ) -> (Result<Response, Status>, Vec<String>) {
     // The query is that of the server behind it: nothing of it is an option of a read or write.
-    if let (Some(subresource), Some(nodes)) = (call.target.subresource, api.inner.nodes.get())
-        && subresource.by_agent
-    {
+    let responder = call.target.subresource.map(|subresource| subresource.responder);
+    if let (Some(Responder::Node(forward)), Some(nodes)) = (responder, api.inner.nodes.get()) {
         return match Box::pin(write::admit_connection(api, &call)).await {
-            Ok(warnings) => (nodes.answer(&call.info, Request::from_parts(parts, body)).await, warnings),
+            Ok(warnings) => (forward(nodes, &call.info, Request::from_parts(parts, body)).await, warnings),
             Err(status) => (Err(status), Vec::new()),
         };
     }
@@ -235,27 +240,29 @@ async fn handled(
 async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
     let kind = &target.kind;
-    let refused = || {
-        let name = target.name.as_deref().unwrap_or_default();
-        Err(Status::method_not_allowed(Subject { group: &kind.group, resource: &kind.plural, name }))
-    };
     if let Some(subresource) = target.subresource {
-        let taken = subresource.takes(&call.method);
-        return if taken { (subresource.handle)(api, call, body).await } else { refused() };
+        return match subresource.responder {
+            Responder::Api(handle) if subresource.takes(&call.method) => handle(api, call, body).await,
+            // What an agent answers does not come here where agents are asked.
+            Responder::Api(_) | Responder::Node(_) => subresource::refuse(api, call, body).await,
+        };
     }
     let method = call.method.as_str();
     if matches!(kind.storage, Storage::Virtual) {
         return match (method, &target.name) {
-            ("POST", None) if kind.group.is_empty() && kind.kind == "Binding" => {
-                subresource::create_binding(api, call, body).await
-            }
-            ("POST", None) => review::create(api, call, body).await,
-            _ => refused(),
+            ("POST", None) => match Subresource::poster(kind) {
+                Some(handle) => handle(api, call, body).await,
+                None => review::create(api, call, body).await,
+            },
+            _ => subresource::refuse(api, call, body).await,
         };
     }
     if matches!(kind.storage, Storage::Computed) {
         let is_read = matches!(method, "GET" | "HEAD") && call.verb != Verb::Watch;
-        return if is_read { component_status::answer(api, call).await } else { refused() };
+        return match is_read {
+            true => component_status::answer(api, call).await,
+            false => subresource::refuse(api, call, body).await,
+        };
     }
     match (target.name.is_some(), method) {
         _ if call.verb == Verb::Watch => read::watch(api, call).await,
@@ -266,6 +273,6 @@ async fn verb(api: &Api, call: &Call, body: &[u8]) -> Result<Response, Status> {
         (true, "DELETE") => write::delete(api, call, body).await,
         (true, "PUT") => write::update(api, call, body).await,
         (true, "PATCH") => write::patch(api, call, body).await,
-        _ => refused(),
+        _ => subresource::refuse(api, call, body).await,
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::Status;
-use crate::health::{Endpoint, Health};
+use crate::health::{Health, HealthEndpoint};
 
 /// The Kubernetes release whose API this is: clients choose what they send by it.
 const KUBERNETES_MAJOR: &str = "1";
@@ -18,9 +18,9 @@ const KUBERNETES_MIN_COMPATIBILITY_MINOR: &str = "34";
 /// Answers a path of `endpoint`: `rest` is what follows it, without the slash; `query` is the URL's.
 pub fn answer(health: &Health, endpoint: &str, rest: &[&str], query: &str) -> Result<Response, Status> {
     let which = match endpoint {
-        "livez" => Endpoint::Live,
-        "readyz" => Endpoint::Ready,
-        _ => Endpoint::Healthy,
+        "livez" => HealthEndpoint::Live,
+        "readyz" => HealthEndpoint::Ready,
+        _ => HealthEndpoint::Healthy,
     };
     match rest {
         [] => Ok(all(health, which, endpoint, query)),
@@ -29,7 +29,7 @@ pub fn answer(health: &Health, endpoint: &str, rest: &[&str], query: &str) -> Re
     }
 }
 
-fn all(health: &Health, which: Endpoint, endpoint: &str, query: &str) -> Response {
+fn all(health: &Health, which: HealthEndpoint, endpoint: &str, query: &str) -> Response {
     let parameters: Vec<(&str, &str)> = query.split('&').map(|p| p.split_once('=').unwrap_or((p, ""))).collect();
     let verbose = parameters.iter().any(|(name, _)| *name == "verbose");
     let excluded: Vec<&str> = parameters.iter().filter(|(name, _)| *name == "exclude").map(|(_, v)| *v).collect();
@@ -58,7 +58,7 @@ fn all(health: &Health, which: Endpoint, endpoint: &str, query: &str) -> Respons
     }
 }
 
-fn one(health: &Health, which: Endpoint, name: &str) -> Result<Response, Status> {
+fn one(health: &Health, which: HealthEndpoint, name: &str) -> Result<Response, Status> {
     let asked = health.ask(which, |other| other != name).pop().ok_or_else(Status::unknown_path)?;
     Ok(match asked.outcome {
         Ok(_) => plain(StatusCode::OK, "ok".to_owned()),
@@ -128,7 +128,7 @@ mod tests {
         let health = Health::default();
         let broken = Arc::new(AtomicBool::new(false));
         let is_broken = broken.clone();
-        health.add("store", &[Endpoint::Ready], move || match is_broken.load(Ordering::Relaxed) {
+        health.add("store", &[HealthEndpoint::Ready], move || match is_broken.load(Ordering::Relaxed) {
             true => Err(CheckFailure::new("the last commit failed")),
             false => Ok("2 of them".to_owned()),
         });

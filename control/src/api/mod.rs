@@ -38,7 +38,7 @@ use axum::body::Body;
 use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
-use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::Target};
+use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::RequestTarget};
 pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
@@ -46,7 +46,7 @@ use crate::{
     allocation::Allocator,
     auth::{authorizer::Authorizer, gate::Handler},
     encode,
-    health::{CheckFailure, CheckResult, Endpoint, Health},
+    health::{CheckFailure, CheckResult, Health, HealthEndpoint},
     identity::Identity,
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
@@ -311,7 +311,7 @@ impl Api {
     }
 
     /// Where the objects of a request's resource are kept; the key is the namespace's, if any.
-    fn resource(&self, target: &Target) -> Result<StorageLocation, Status> {
+    fn resource(&self, target: &RequestTarget) -> Result<StorageLocation, Status> {
         let kind = target.kind.stored().ok_or_else(|| {
             Status::method_not_allowed(Subject { group: &target.kind.group, resource: &target.kind.plural, name: "" })
         })?;
@@ -320,7 +320,7 @@ impl Api {
     }
 
     /// Where a request's object is kept.
-    fn place(&self, target: &Target) -> Result<StorageLocation, Status> {
+    fn place(&self, target: &RequestTarget) -> Result<StorageLocation, Status> {
         let mut place = self.resource(target)?;
         let name = target.name.as_deref().unwrap_or_default();
         place.key = format!("{}{name}", place.key).into();
@@ -333,7 +333,7 @@ fn watch_store(store: &Arc<dyn Store>, metrics: &Metrics, health: &Health) {
     let told = store.clone();
     metrics.add(move |scrape| crate::metrics::tell_store(scrape, &told.stats()));
     let checked = store.clone();
-    health.add("store", &[Endpoint::Ready, Endpoint::Healthy], move || check_store(&checked.stats()));
+    health.add("store", &[HealthEndpoint::Ready, HealthEndpoint::Healthy], move || check_store(&checked.stats()));
 }
 
 /// Whether writes work, as far as the last one told. Causes stay in the log: they may name a path.

@@ -48,7 +48,7 @@ impl<'a> Attributes<'a> {
         let path = match &info.path {
             RequestPath::Resource(path) => path,
             RequestPath::Other(path) => {
-                return Self::Path { verb: info.method.as_str().to_ascii_lowercase(), path };
+                return Self::Path { verb: info.method.as_str().to_ascii_lowercase(), path: path.as_str() };
             }
         };
         // As `RequestInfoFactory` does: the old form of a watch has no selectors, and only what is read has a name by

@@ -13,7 +13,7 @@ use crate::{identity::Identity, status::Status};
 
 /// Whether a request is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum FixedDecision {
     /// Whatever is stored.
     Allow,
     /// Allowed if the stored objects say so.
@@ -66,18 +66,18 @@ pub enum Referenced {
 }
 
 /// Decides. What no rule names is denied.
-pub fn authorize(identity: &Identity, attributes: &Attributes<'_>) -> Decision {
+pub fn authorize(identity: &Identity, attributes: &Attributes<'_>) -> FixedDecision {
     if identity.is_in(MASTERS) {
-        return Decision::Allow;
+        return FixedDecision::Allow;
     }
-    let Attributes::Resource(resource) = attributes else { return Decision::Deny(String::new()) };
+    let Attributes::Resource(resource) = attributes else { return FixedDecision::Deny(String::new()) };
     if let Some(node) = identity.node() {
         return node::authorize(node, &identity.name, resource);
     }
     if identity.is_in(BOOTSTRAPPERS) {
         return own_signing_request(&identity.name, resource);
     }
-    Decision::Deny(String::new())
+    FixedDecision::Deny(String::new())
 }
 
 /// The 403 of a denied request, worded as Kubernetes words it.
@@ -120,16 +120,16 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes<'_>, reason: &str)
 }
 
 /// What a joining node may: make a signing request and see what became of it.
-pub(super) fn own_signing_request(user: &str, r: &Resource<'_>) -> Decision {
+pub(super) fn own_signing_request(user: &str, r: &Resource<'_>) -> FixedDecision {
     if (r.group, r.resource, r.subresource) != ("certificates.k8s.io", "certificatesigningrequests", "") {
-        return Decision::Deny(String::new());
+        return FixedDecision::Deny(String::new());
     }
     match r.verb {
-        "create" => Decision::Allow,
+        "create" => FixedDecision::Allow,
         "get" | "list" | "watch" if !r.name.is_empty() => {
-            Decision::AllowIf(Fact::RequestMadeBy { request: r.name.to_owned(), user: user.to_owned() })
+            FixedDecision::AllowIf(Fact::RequestMadeBy { request: r.name.to_owned(), user: user.to_owned() })
         }
-        _ => Decision::Deny("only one's own request may be read, by its name".into()),
+        _ => FixedDecision::Deny("only one's own request may be read, by its name".into()),
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::request::tests::info;
 
-    fn decide(user: &str, groups: &[&str], method: &str, uri: &str) -> Decision {
+    fn decide(user: &str, groups: &[&str], method: &str, uri: &str) -> FixedDecision {
         authorize(&identity(user, groups), &Attributes::of(&info(method, uri)))
     }
 
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn masters_may_do_everything() {
         for (method, uri) in [("DELETE", "/api/v1/nodes/a"), ("GET", "/metrics"), ("PUT", "/apis/x/v1/ys/z")] {
-            assert_eq!(decide("admin", &[MASTERS], method, uri), Decision::Allow);
+            assert_eq!(decide("admin", &[MASTERS], method, uri), FixedDecision::Allow);
         }
     }
 
@@ -158,7 +158,11 @@ mod tests {
         for (method, uri) in
             [("GET", "/api"), ("GET", "/api/v1/pods"), ("POST", "/api/v1/namespaces"), ("GET", "/metrics")]
         {
-            assert_eq!(decide("joe", &[AUTHENTICATED], method, uri), Decision::Deny(String::new()), "{method} {uri}");
+            assert_eq!(
+                decide("joe", &[AUTHENTICATED], method, uri),
+                FixedDecision::Deny(String::new()),
+                "{method} {uri}"
+            );
         }
     }
 
@@ -166,9 +170,9 @@ mod tests {
     fn a_bootstrapper_may_only_make_and_read_its_own_request() {
         let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
         let decide = |method: &str, uri: &str| decide("system:bootstrap:abcdef", &[BOOTSTRAPPERS], method, uri);
-        assert_eq!(decide("POST", requests), Decision::Allow);
+        assert_eq!(decide("POST", requests), FixedDecision::Allow);
         let own =
-            Decision::AllowIf(Fact::RequestMadeBy { request: "r".into(), user: "system:bootstrap:abcdef".into() });
+            FixedDecision::AllowIf(Fact::RequestMadeBy { request: "r".into(), user: "system:bootstrap:abcdef".into() });
         assert_eq!(decide("GET", &format!("{requests}/r")), own);
         assert_eq!(decide("GET", &format!("{requests}?watch=true&fieldSelector=metadata.name%3Dr")), own);
         for (method, uri) in [
@@ -179,7 +183,7 @@ mod tests {
             ("GET", "/api/v1/secrets".into()),
             ("GET", "/api/v1/nodes".into()),
         ] {
-            assert!(matches!(decide(method, &uri), Decision::Deny(_)), "{method} {uri}");
+            assert!(matches!(decide(method, &uri), FixedDecision::Deny(_)), "{method} {uri}");
         }
     }
 

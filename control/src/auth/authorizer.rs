@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     attributes::Attributes,
-    authorize::{self, Decision},
+    authorize::{self, FixedDecision},
     rbac::{Rbac, RbacDecision},
     stored_facts::{StoredFacts, Unreadable},
 };
@@ -53,10 +53,10 @@ impl Authorizer {
     pub fn decide(&self, identity: &Identity, attributes: &Attributes<'_>) -> Result<Verdict, Unreadable> {
         let allowed = Verdict::Allowed { reason: String::new() };
         let fixed = match authorize::authorize(identity, attributes) {
-            Decision::Allow => return Ok(allowed),
-            Decision::AllowIf(fact) if self.facts.holds(&fact)? => return Ok(allowed),
-            Decision::AllowIf(_) => "no relationship found between it and this object".to_owned(),
-            Decision::Deny(reason) => reason,
+            FixedDecision::Allow => return Ok(allowed),
+            FixedDecision::AllowIf(fact) if self.facts.holds(&fact)? => return Ok(allowed),
+            FixedDecision::AllowIf(_) => "no relationship found between it and this object".to_owned(),
+            FixedDecision::Deny(reason) => reason,
         };
         Ok(match self.rbac.policy().decide(identity, attributes) {
             RbacDecision::Allowed(reason) => Verdict::Allowed { reason },

@@ -4,8 +4,8 @@
 //! `secret_token`) tell who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules
 //! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits
 //! how many requests it lets in at a time, divided among users by `shares`; `held_body` keeps the seat of a request
-//! until its answer is sent. `node_restriction` decides what a node may write, `param_access` to which parameters an
-//! admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
+//! until its answer is sent. `param_access` decides to which parameters an admission policy may point.
+//! `secret_token_use` labels Secrets whose tokens are used.
 
 pub mod account_token;
 pub mod attributes;
@@ -19,15 +19,13 @@ mod held_body;
 mod impersonation;
 pub mod in_flight;
 pub mod node;
-pub mod node_restriction;
 pub mod param_access;
 mod pod_references;
 pub mod rbac;
 pub mod secret_token;
 pub mod secret_token_use;
 mod shares;
-pub mod signer_access;
-mod stored_facts;
+pub mod stored_facts;
 mod stream_access;
 pub mod token;
 pub mod user_info;

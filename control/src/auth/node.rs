@@ -1,94 +1,94 @@
 //! The node authoriser: which requests the agent of one node may make.
 //!
 //! A node that falls into wrong hands gives away what runs on it and nothing else. Pure: see [`super::authorize`]. What
-//! such a request may write is decided by [`super::node_restriction`]. The rules are those of Kubernetes' Node
+//! such a request may write is decided by NodeRestriction, in `admission`. The rules are those of Kubernetes' Node
 //! authoriser.
 
 use super::{
     attributes::Resource,
-    authorize::{Decision, Fact, Referenced, own_signing_request},
+    authorize::{Fact, FixedDecision, Referenced, own_signing_request},
 };
 
 /// Decides for the agent of `node`, whose user is `user`.
-pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> Decision {
+pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> FixedDecision {
     let reads = matches!(r.verb, "get" | "list" | "watch");
     match (r.group, r.resource, r.subresource) {
         ("", "services" | "namespaces" | "nodes", "") | ("discovery.k8s.io", "endpointslices", "") if reads => {
-            Decision::Allow
+            FixedDecision::Allow
         }
         ("", "nodes", "") => match r.verb {
-            // The name is in the body, which `node_restriction` checks.
-            "create" => Decision::Allow,
+            // The name is in the body, which NodeRestriction checks.
+            "create" => FixedDecision::Allow,
             "update" | "patch" => own_name(node, r),
-            _ => Decision::Deny("a node may not delete nodes".into()),
+            _ => FixedDecision::Deny("a node may not delete nodes".into()),
         },
         ("", "nodes", "status") => match r.verb {
             "get" | "update" | "patch" => own_name(node, r),
-            _ => Decision::Deny(String::new()),
+            _ => FixedDecision::Deny(String::new()),
         },
         ("coordination.k8s.io", "leases", "") if r.namespace == "kube-node-lease" => match r.verb {
-            "create" => Decision::Allow,
+            "create" => FixedDecision::Allow,
             "get" | "update" | "patch" | "delete" => own_name(node, r),
             "list" | "watch" if !r.name.is_empty() => own_name(node, r),
-            _ => Decision::Deny("a node may only access its own lease".into()),
+            _ => FixedDecision::Deny("a node may only access its own lease".into()),
         },
         ("", "pods", "") => match r.verb {
-            "list" | "watch" if r.is_narrowed_to("spec.nodeName", node) => Decision::Allow,
+            "list" | "watch" if r.is_narrowed_to("spec.nodeName", node) => FixedDecision::Allow,
             // Not by the name of a pod: a watch of it would go on when another pod of that name runs elsewhere.
-            "list" | "watch" => Decision::Deny(format!(
+            "list" | "watch" => FixedDecision::Deny(format!(
                 "a node may only read its own pods: use the field selector spec.nodeName={node}"
             )),
             "get" | "delete" => bound(node, r),
-            // Mirror pods of its own, which `node_restriction` checks.
-            "create" => Decision::Allow,
-            _ => Decision::Deny("a node may not change the spec of pods".into()),
+            // Mirror pods of its own, which NodeRestriction checks.
+            "create" => FixedDecision::Allow,
+            _ => FixedDecision::Deny("a node may not change the spec of pods".into()),
         },
         ("", "pods", "status") => match r.verb {
             "get" | "update" | "patch" => bound(node, r),
-            _ => Decision::Deny(String::new()),
+            _ => FixedDecision::Deny(String::new()),
         },
         ("", "pods", "eviction") if r.verb == "create" => bound(node, r),
         ("", "secrets", "") => referenced(node, Referenced::Secret, r),
         ("", "configmaps", "") => referenced(node, Referenced::ConfigMap, r),
         ("", "serviceaccounts", subresource) => match (r.verb, subresource) {
-            ("create", "token") if !r.name.is_empty() => Decision::AllowIf(Fact::ReferencedByPodOf {
+            ("create", "token") if !r.name.is_empty() => FixedDecision::AllowIf(Fact::ReferencedByPodOf {
                 node: node.to_owned(),
                 kind: Referenced::ServiceAccount,
                 namespace: r.namespace.to_owned(),
                 name: r.name.to_owned(),
             }),
-            (_, "token") => Decision::Deny("can only create tokens for individual service accounts".into()),
-            _ => Decision::Deny("only create token subresource of serviceaccount allowed".into()),
+            (_, "token") => FixedDecision::Deny("can only create tokens for individual service accounts".into()),
+            _ => FixedDecision::Deny("only create token subresource of serviceaccount allowed".into()),
         },
         ("" | "events.k8s.io", "events", "") => match r.verb {
-            "create" | "update" | "patch" => Decision::Allow,
-            _ => Decision::Deny(String::new()),
+            "create" | "update" | "patch" => FixedDecision::Allow,
+            _ => FixedDecision::Deny(String::new()),
         },
         ("certificates.k8s.io", "certificatesigningrequests", "") => own_signing_request(user, r),
-        _ => Decision::Deny(String::new()),
+        _ => FixedDecision::Deny(String::new()),
     }
 }
 
-fn own_name(node: &str, r: &Resource<'_>) -> Decision {
+fn own_name(node: &str, r: &Resource<'_>) -> FixedDecision {
     if r.name == node {
-        Decision::Allow
+        FixedDecision::Allow
     } else {
-        Decision::Deny(format!("node \"{node}\" may only modify its own {}", r.resource))
+        FixedDecision::Deny(format!("node \"{node}\" may only modify its own {}", r.resource))
     }
 }
 
-fn bound(node: &str, r: &Resource<'_>) -> Decision {
-    Decision::AllowIf(Fact::PodBoundTo {
+fn bound(node: &str, r: &Resource<'_>) -> FixedDecision {
+    FixedDecision::AllowIf(Fact::PodBoundTo {
         namespace: r.namespace.to_owned(),
         pod: r.name.to_owned(),
         node: node.to_owned(),
     })
 }
 
-fn referenced(node: &str, kind: Referenced, r: &Resource<'_>) -> Decision {
+fn referenced(node: &str, kind: Referenced, r: &Resource<'_>) -> FixedDecision {
     match r.verb {
         "get" | "list" | "watch" if !r.name.is_empty() && !r.namespace.is_empty() => {
-            Decision::AllowIf(Fact::ReferencedByPodOf {
+            FixedDecision::AllowIf(Fact::ReferencedByPodOf {
                 node: node.to_owned(),
                 kind,
                 namespace: r.namespace.to_owned(),
@@ -96,9 +96,9 @@ fn referenced(node: &str, kind: Referenced, r: &Resource<'_>) -> Decision {
             })
         }
         "get" | "list" | "watch" => {
-            Decision::Deny(format!("a node may only read {} that its pods name, one at a time", r.resource))
+            FixedDecision::Deny(format!("a node may only read {} that its pods name, one at a time", r.resource))
         }
-        _ => Decision::Deny(String::new()),
+        _ => FixedDecision::Deny(String::new()),
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use super::{super::attributes::Attributes, *};
     use crate::request::tests::info;
 
-    fn decide(method: &str, uri: &str) -> Decision {
+    fn decide(method: &str, uri: &str) -> FixedDecision {
         match Attributes::of(&info(method, uri)) {
             Attributes::Resource(r) => authorize("n1", "system:node:n1", &r),
             path => panic!("{path:?}"),
@@ -136,7 +136,7 @@ mod tests {
             ("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests".into()),
         ];
         for (method, uri) in may {
-            assert_eq!(decide(method, &uri), Decision::Allow, "{method} {uri}");
+            assert_eq!(decide(method, &uri), FixedDecision::Allow, "{method} {uri}");
         }
         let may_not = [
             ("GET", "/api/v1/pods"),
@@ -170,13 +170,14 @@ mod tests {
             ("GET", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
         ];
         for (method, uri) in may_not {
-            assert!(matches!(decide(method, uri), Decision::Deny(_)), "{method} {uri}: {:?}", decide(method, uri));
+            assert!(matches!(decide(method, uri), FixedDecision::Deny(_)), "{method} {uri}: {:?}", decide(method, uri));
         }
     }
 
     #[test]
     fn what_hangs_on_the_pods_of_a_node() {
-        let bound = Decision::AllowIf(Fact::PodBoundTo { namespace: "a".into(), pod: "p".into(), node: "n1".into() });
+        let bound =
+            FixedDecision::AllowIf(Fact::PodBoundTo { namespace: "a".into(), pod: "p".into(), node: "n1".into() });
         for (method, uri) in [
             ("GET", "/api/v1/namespaces/a/pods/p"),
             ("DELETE", "/api/v1/namespaces/a/pods/p"),
@@ -186,7 +187,7 @@ mod tests {
             assert_eq!(decide(method, uri), bound, "{method} {uri}");
         }
         let named = |kind, name: &str| {
-            Decision::AllowIf(Fact::ReferencedByPodOf {
+            FixedDecision::AllowIf(Fact::ReferencedByPodOf {
                 node: "n1".into(),
                 kind,
                 namespace: "a".into(),
@@ -202,7 +203,7 @@ mod tests {
         let token = "/api/v1/namespaces/a/serviceaccounts/robot/token";
         assert_eq!(decide("POST", token), named(Referenced::ServiceAccount, "robot"));
         for (method, uri) in [("GET", "/api/v1/namespaces/a/serviceaccounts/robot"), ("GET", token)] {
-            assert!(matches!(decide(method, uri), Decision::Deny(_)), "{method} {uri}");
+            assert!(matches!(decide(method, uri), FixedDecision::Deny(_)), "{method} {uri}");
         }
     }
 }

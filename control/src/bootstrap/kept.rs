@@ -19,7 +19,7 @@ const AT_A_TIME: usize = 64;
 
 /// What has to be done to a stored object.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Repair {
+pub enum BootstrapRepair {
     /// It is as it should be.
     Nothing,
     /// It becomes this.
@@ -31,7 +31,7 @@ pub enum Repair {
 /// A default object, and what is to be done if it is there already.
 struct Default {
     object: Value,
-    repair: fn(stored: &Value, wanted: &Value) -> Repair,
+    repair: fn(stored: &Value, wanted: &Value) -> BootstrapRepair,
 }
 
 /// Creates and repairs all of them.
@@ -46,7 +46,7 @@ pub async fn ensure(client: &Client, config: &Config) -> Result<(), BootstrapErr
         object: api_service::local(group, version, priority),
         repair: repair_api_service,
     });
-    let ranges = [Default { object: service_cidr(config), repair: |_, _| Repair::Nothing }];
+    let ranges = [Default { object: service_cidr(config), repair: |_, _| BootstrapRepair::Nothing }];
     let tracking = [Default { object: token_tracking(), repair: repair_token_tracking }];
     let all: Vec<Default> = rbac.chain(flows).chain(services).chain(ranges).chain(tracking).collect();
     stream::iter(all).map(Ok).try_for_each_concurrent(AT_A_TIME, |default| ensure_one(client, default)).await
@@ -78,9 +78,9 @@ async fn ensure_one(client: &Client, Default { object, repair }: Default) -> Res
         };
         let stored = serde_json::to_value(&stored).map_err(kube::Error::SerdeError)?;
         match repair(&stored, &object) {
-            Repair::Nothing => Ok(()),
-            Repair::Replace(object) => api.replace(&name, &params, &to_dynamic(object)?).await.map(drop),
-            Repair::Recreate => {
+            BootstrapRepair::Nothing => Ok(()),
+            BootstrapRepair::Replace(object) => api.replace(&name, &params, &to_dynamic(object)?).await.map(drop),
+            BootstrapRepair::Recreate => {
                 api.delete(&name, &DeleteParams::default()).await?;
                 api.create(&params, &to_dynamic(object)?).await.map(drop)
             }
@@ -90,29 +90,29 @@ async fn ensure_one(client: &Client, Default { object, repair }: Default) -> Res
 }
 
 /// Mandatory objects have their spec, others as long as nobody says that they are not to be updated.
-fn repair_flow_control(stored: &Value, wanted: &Value) -> Repair {
+fn repair_flow_control(stored: &Value, wanted: &Value) -> BootstrapRepair {
     let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
     let own = stored["metadata"]["annotations"][flow_control::AUTO_UPDATE] == "true";
     let mandatory = flow_control::MANDATORY.contains(&name);
     // The shares of the exempt level are for the operator to change.
     let free = name == "exempt" && wanted["kind"] == "PriorityLevelConfiguration" && !own;
     if stored["spec"] == wanted["spec"] || !own && !mandatory || free {
-        return Repair::Nothing;
+        return BootstrapRepair::Nothing;
     }
     let mut repaired = stored.clone();
     repaired["spec"] = wanted["spec"].clone();
-    Repair::Replace(repaired)
+    BootstrapRepair::Replace(repaired)
 }
 
-fn repair_api_service(stored: &Value, wanted: &Value) -> Repair {
+fn repair_api_service(stored: &Value, wanted: &Value) -> BootstrapRepair {
     let label = |object: &Value| object["metadata"]["labels"][api_service::AUTO_MANAGED].clone();
     if stored["spec"] == wanted["spec"] && label(stored) == label(wanted) {
-        return Repair::Nothing;
+        return BootstrapRepair::Nothing;
     }
     let mut repaired = stored.clone();
     repaired["spec"] = wanted["spec"].clone();
     repaired["metadata"]["labels"][api_service::AUTO_MANAGED] = label(wanted);
-    Repair::Replace(repaired)
+    BootstrapRepair::Replace(repaired)
 }
 
 /// The range that the control service was started with.
@@ -133,14 +133,14 @@ fn token_tracking() -> Value {
 }
 
 /// What it says stays, if it is a day.
-fn repair_token_tracking(stored: &Value, wanted: &Value) -> Repair {
+fn repair_token_tracking(stored: &Value, wanted: &Value) -> BootstrapRepair {
     let since = stored["data"]["since"].as_str().unwrap_or_default();
     if since.parse::<jiff::civil::Date>().is_ok() {
-        return Repair::Nothing;
+        return BootstrapRepair::Nothing;
     }
     let mut repaired = stored.clone();
     repaired["data"]["since"] = wanted["data"]["since"].clone();
-    Repair::Replace(repaired)
+    BootstrapRepair::Replace(repaired)
 }
 
 #[cfg(test)]
@@ -150,16 +150,16 @@ mod tests {
     #[test]
     fn mandatory_objects_keep_their_spec_and_suggested_ones_while_they_are_ours() {
         for wanted in flow_control::objects() {
-            assert_eq!(repair_flow_control(&wanted, &wanted), Repair::Nothing);
+            assert_eq!(repair_flow_control(&wanted, &wanted), BootstrapRepair::Nothing);
             let name = wanted["metadata"]["name"].as_str().unwrap();
             let (mut ours, mut theirs) = (wanted.clone(), wanted.clone());
             ours["spec"]["x"] = json!(1);
             theirs["spec"]["x"] = json!(1);
             theirs["metadata"]["annotations"] = json!({flow_control::AUTO_UPDATE: "false"});
-            assert!(matches!(repair_flow_control(&ours, &wanted), Repair::Replace(_)), "{name}");
+            assert!(matches!(repair_flow_control(&ours, &wanted), BootstrapRepair::Replace(_)), "{name}");
             let level = wanted["kind"] == "PriorityLevelConfiguration";
             let kept = !flow_control::MANDATORY.contains(&name) || name == "exempt" && level;
-            assert_eq!(repair_flow_control(&theirs, &wanted) == Repair::Nothing, kept, "{name}");
+            assert_eq!(repair_flow_control(&theirs, &wanted) == BootstrapRepair::Nothing, kept, "{name}");
         }
     }
 
@@ -168,20 +168,20 @@ mod tests {
         let wanted = token_tracking();
         let mut stored = wanted.clone();
         stored["data"]["since"] = json!("2020-02-29");
-        assert_eq!(repair_token_tracking(&stored, &wanted), Repair::Nothing);
+        assert_eq!(repair_token_tracking(&stored, &wanted), BootstrapRepair::Nothing);
         stored["data"] = json!({"since": "ever", "note": "kept"});
         let mut repaired = stored.clone();
         repaired["data"]["since"] = wanted["data"]["since"].clone();
-        assert_eq!(repair_token_tracking(&stored, &wanted), Repair::Replace(repaired));
+        assert_eq!(repair_token_tracking(&stored, &wanted), BootstrapRepair::Replace(repaired));
     }
 
     #[test]
     fn an_api_service_of_this_server_is_local_again() {
         let (group, version, priority) = group_priority::all().next().unwrap();
         let wanted = api_service::local(group, version, priority);
-        assert_eq!(repair_api_service(&wanted, &wanted), Repair::Nothing);
+        assert_eq!(repair_api_service(&wanted, &wanted), BootstrapRepair::Nothing);
         let mut other = wanted.clone();
         other["spec"]["service"] = json!({"name": "a", "namespace": "b"});
-        assert_eq!(repair_api_service(&other, &wanted), Repair::Replace(wanted));
+        assert_eq!(repair_api_service(&other, &wanted), BootstrapRepair::Replace(wanted));
     }
 }

@@ -8,10 +8,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
 use kube::Client;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -25,17 +23,15 @@ use crate::custom::{
 use crate::{
     encode,
     kinds::{Kind, Registry},
-    store::{Object, Snapshot, Store, Subscription},
+    reflector::Reflector,
+    store::{Object, Snapshot, Store},
     webhook::Dial,
 };
-
-/// How soon the store is read again if its changes cannot be watched.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves every definition of the store that was established before. Returns when its objects can be read. Webhooks
 /// that convert them are called over `network`.
 pub async fn load(store: &Arc<dyn Store>, registry: &Registry, network: &Arc<dyn Dial>) {
-    let mut served = Served::new(store.clone(), registry.clone(), network.clone());
+    let mut served = ServedDefinitions::new(store.clone(), registry.clone(), network.clone());
     let snapshot = store.snapshot();
     served.refresh(&snapshot, &Requests::new());
     let established: Vec<String> = served
@@ -57,45 +53,22 @@ pub async fn run(
     network: Arc<dyn Dial>,
     stop: CancellationToken,
 ) {
-    let mut served = Served::new(store.clone(), registry, network);
+    let mut served = ServedDefinitions::new(store.clone(), registry, network);
     let requests = Requests::new();
     let sending = requests.clone().run(store.clone(), client, stop.clone());
     let deciding = async {
-        loop {
+        let mut reflector = Reflector::new(store.clone(), [RESOURCE]);
+        while stop.run_until_cancelled(reflector.next()).await.is_some() {
             let snapshot = store.snapshot();
-            let mut changes = Changes::after(&store, &snapshot);
             served.refresh(&snapshot, &requests);
             served.reconcile(&snapshot, &requests).await;
-            changes.watch(&store, &snapshot, served.terminating());
-            if stop.run_until_cancelled(changes.next()).await.is_none() {
-                return;
-            }
+            // The objects of definitions that are being deleted.
+            let terminating = served.terminating();
+            reflector.retain(|resource| terminating.iter().any(|one| one == resource));
+            terminating.iter().for_each(|resource| reflector.follow_after(resource, &snapshot));
         }
     };
     tokio::join!(sending, deciding);
-}
-
-/// What to wait for: changes of definitions, and of the objects of those that are being deleted.
-struct Changes {
-    subscriptions: Vec<Subscription>,
-}
-
-impl Changes {
-    fn after(store: &Arc<dyn Store>, snapshot: &Snapshot) -> Self {
-        Self { subscriptions: store.watch(RESOURCE, snapshot.revision).into_iter().collect() }
-    }
-
-    fn watch(&mut self, store: &Arc<dyn Store>, snapshot: &Snapshot, resources: Vec<String>) {
-        self.subscriptions.extend(resources.iter().filter_map(|name| store.watch(name, snapshot.revision).ok()));
-    }
-
-    /// Returns at the next change; at once if changes were missed.
-    async fn next(&mut self) {
-        let mut waiting: FuturesUnordered<_> = self.subscriptions.iter_mut().map(Subscription::next).collect();
-        if waiting.next().await.is_none() {
-            tokio::time::sleep(RETRY).await;
-        }
-    }
 }
 
 /// A definition as it was read, and what was made of it.
@@ -104,17 +77,17 @@ struct Read {
     object: Value,
     definition: Definition,
     /// What the kinds in the registry were made from, if they are there.
-    made_from: Option<Made>,
+    made_from: Option<KindSource>,
 }
 
 /// Kinds are made anew when one of these changes.
 #[derive(PartialEq)]
-struct Made {
+struct KindSource {
     spec: Value,
     names: crate::custom::definition::Names,
 }
 
-struct Served {
+struct ServedDefinitions {
     store: Arc<dyn Store>,
     registry: Registry,
     /// What webhooks that convert are called over.
@@ -123,7 +96,7 @@ struct Served {
     read: BTreeMap<String, Read>,
 }
 
-impl Served {
+impl ServedDefinitions {
     fn new(store: Arc<dyn Store>, registry: Registry, network: Arc<dyn Dial>) -> Self {
         Self { store, registry, network, read: BTreeMap::new() }
     }
@@ -190,7 +163,7 @@ impl Served {
     async fn establish(&mut self, name: &str) -> Option<Value> {
         let read = self.read.get(name)?;
         let others = self.read.values().map(|read| &read.definition);
-        let taken = naming::Taken::of(&read.definition.group, others);
+        let taken = naming::TakenNames::of(&read.definition.group, others);
         let named = naming::name(&read.definition, &taken);
         let status = naming::with_names(&read.object, &named);
         let established = conditions::is_true(&status, "Established");
@@ -204,7 +177,7 @@ impl Served {
     /// Adds a definition's kinds to the registry, if they are not there as they must be. Answers whether they are.
     async fn serve(&mut self, name: &str) -> bool {
         let Some(read) = self.read.get_mut(name) else { return false };
-        let made = Made { spec: read.object["spec"].clone(), names: read.definition.accepted.clone() };
+        let made = KindSource { spec: read.object["spec"].clone(), names: read.definition.accepted.clone() };
         if read.made_from.as_ref() == Some(&made) {
             return true;
         }

@@ -42,7 +42,7 @@ pub struct RequestMetrics {
 struct Series {
     verb: Verb,
     long_running: bool,
-    scope: Scope,
+    scope: RequestScope,
     group: String,
     version: String,
     resource: String,
@@ -54,7 +54,7 @@ struct Series {
 struct SeriesOf<'a> {
     verb: Verb,
     long_running: bool,
-    scope: Scope,
+    scope: RequestScope,
     group: &'a str,
     version: &'a str,
     resource: &'a str,
@@ -63,7 +63,7 @@ struct SeriesOf<'a> {
 
 /// `scope` in Kubernetes' metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Scope {
+enum RequestScope {
     Cluster,
     Namespace,
     Resource,
@@ -224,14 +224,21 @@ impl Drop for RunningRequest {
 impl<'a> SeriesOf<'a> {
     fn of(info: &'a RequestInfo, long_running: bool) -> Self {
         let verb = info.verb;
-        let series =
-            Self { verb, long_running, scope: Scope::None, group: "", version: "", resource: "", subresource: "" };
+        let series = Self {
+            verb,
+            long_running,
+            scope: RequestScope::None,
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+        };
         let Some(resource) = info.resource() else { return series };
         Self {
             scope: match (&resource.name, &resource.namespace) {
-                (Some(_), _) => Scope::Resource,
-                (None, Some(_)) => Scope::Namespace,
-                (None, None) => Scope::Cluster,
+                (Some(_), _) => RequestScope::Resource,
+                (None, Some(_)) => RequestScope::Namespace,
+                (None, None) => RequestScope::Cluster,
             },
             group: &resource.group,
             version: &resource.version,
@@ -261,10 +268,10 @@ impl<'a> SeriesOf<'a> {
     /// As Kubernetes names them.
     fn labels(self) -> LabelSet {
         let scope = match self.scope {
-            Scope::Cluster => "cluster",
-            Scope::Namespace => "namespace",
-            Scope::Resource => "resource",
-            Scope::None => "",
+            RequestScope::Cluster => "cluster",
+            RequestScope::Namespace => "namespace",
+            RequestScope::Resource => "resource",
+            RequestScope::None => "",
         };
         let verb = self.verb.as_str().to_ascii_uppercase();
         let texts = [

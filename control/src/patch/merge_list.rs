@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::strategic::{Known, PATCH, clean, merge_value};
+use super::strategic::{MergeSchema, PATCH, clean, merge_value};
 use crate::status::Status;
 
 /// `current` with the items of `patch`, which are one with those that have the same value under `key`. An empty key
 /// means primitives, which are their own keys.
-pub fn merge_list(known: Known, key: &str, current: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, Status> {
+pub fn merge_list(known: MergeSchema, key: &str, current: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, Status> {
     if key.is_empty() {
         let mut merged = current.clone();
         let mut seen: HashSet<&Value> = current.iter().collect();

@@ -60,7 +60,7 @@ pub fn apply(current: &Value, patch: &Value) -> Result<Value, Refusal> {
         return Err(too_large(why).into());
     }
     let mut patched = current.clone();
-    let mut limits = Limits::default();
+    let mut limits = PatchLimits::default();
     for (at, operation) in operations.into_iter().enumerate() {
         let operation = as_addition(operation, &patched);
         limits.check(&patched, &operation)?;
@@ -93,13 +93,13 @@ fn is_absent_field(object: &Value, path: &Pointer) -> bool {
 
 /// What the operations so far have touched.
 #[derive(Default)]
-struct Limits {
+struct PatchLimits {
     copied_bytes: usize,
     moved_bytes: usize,
     shifted_items: usize,
 }
 
-impl Limits {
+impl PatchLimits {
     /// Refuses an operation that would make the object too large or too deep. What else is wrong with it shows when it
     /// is applied.
     fn check(&mut self, object: &Value, operation: &PatchOperation) -> Result<(), Status> {

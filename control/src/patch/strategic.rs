@@ -20,7 +20,7 @@ type Object = Map<String, Value>;
 pub fn apply(schema: &Schema, current: &Value, patch: &Value) -> Result<Value, Status> {
     match (current, patch) {
         (Value::Object(current), Value::Object(patch)) => {
-            let known = Known { types: schema.types(), id: Some(schema.root()), merge: None };
+            let known = MergeSchema { types: schema.types(), id: Some(schema.root()), merge: None };
             Ok(Value::Object(merge_object(known, current.clone(), patch.clone())?))
         }
         _ => Err(Status::bad_request("error decoding patch: a merge patch must be a JSON object")),
@@ -30,30 +30,30 @@ pub fn apply(schema: &Schema, current: &Value, patch: &Value) -> Result<Value, S
 /// What the schema says of a value: its type, and how it merges if it is the value of a field. Both are unknown in free
 /// JSON, where a patch merges as plain JSON does.
 #[derive(Clone, Copy)]
-pub struct Known<'t> {
+pub struct MergeSchema<'t> {
     types: &'t Types,
     id: Option<TypeId>,
     merge: Option<&'t Merge>,
 }
 
-impl<'t> Known<'t> {
+impl<'t> MergeSchema<'t> {
     /// Of a field of an object, or a value of a map.
-    fn field(self, name: &str) -> Known<'t> {
+    fn field(self, name: &str) -> MergeSchema<'t> {
         match self.id.map(|id| self.types.get(id)) {
             Some(Type::Object(object)) => {
                 let field = object.field(name);
-                Known { id: field.map(|f| f.r#type), merge: field.map(|f| &f.merge), ..self }
+                MergeSchema { id: field.map(|f| f.r#type), merge: field.map(|f| &f.merge), ..self }
             }
-            Some(Type::Map(value)) => Known { id: Some(*value), merge: None, ..self },
-            _ => Known { id: None, merge: None, ..self },
+            Some(Type::Map(value)) => MergeSchema { id: Some(*value), merge: None, ..self },
+            _ => MergeSchema { id: None, merge: None, ..self },
         }
     }
 
     /// Of an item of a list.
-    pub fn item(self) -> Known<'t> {
+    pub fn item(self) -> MergeSchema<'t> {
         match self.id.map(|id| self.types.get(id)) {
-            Some(Type::List(item)) => Known { id: Some(*item), merge: None, ..self },
-            _ => Known { id: None, merge: None, ..self },
+            Some(Type::List(item)) => MergeSchema { id: Some(*item), merge: None, ..self },
+            _ => MergeSchema { id: None, merge: None, ..self },
         }
     }
 
@@ -74,7 +74,7 @@ const RETAIN_KEYS: &str = "$retainKeys";
 const SET_ELEMENT_ORDER: &str = "$setElementOrder/";
 const DELETE_FROM_PRIMITIVE_LIST: &str = "$deleteFromPrimitiveList/";
 
-fn merge_object(known: Known, mut current: Object, mut patch: Object) -> Result<Object, Status> {
+fn merge_object(known: MergeSchema, mut current: Object, mut patch: Object) -> Result<Object, Status> {
     match patch.shift_remove(PATCH) {
         None => {}
         Some(directive) if directive == "replace" => return Ok(without_directives(patch)),
@@ -110,7 +110,7 @@ fn merge_object(known: Known, mut current: Object, mut patch: Object) -> Result<
 }
 
 /// Merges one value of a patch into the current one.
-pub fn merge_value(known: Known, current: Value, patch: Value) -> Result<Value, Status> {
+pub fn merge_value(known: MergeSchema, current: Value, patch: Value) -> Result<Value, Status> {
     match (current, patch) {
         (Value::Object(current), Value::Object(patch)) => Ok(Value::Object(merge_object(known, current, patch)?)),
         (Value::Array(current), Value::Array(patch)) => match known.merge_key() {
@@ -139,7 +139,7 @@ fn retain_keys(current: &mut Object, patch: &Object, retained: &Value) -> Result
 }
 
 /// Merges the lists for which the patch gives an order, and takes them out of the patch.
-fn set_element_orders(known: Known, current: &mut Object, patch: &mut Object) -> Result<(), Status> {
+fn set_element_orders(known: MergeSchema, current: &mut Object, patch: &mut Object) -> Result<(), Status> {
     // In one pass: taking them out one by one would move the rest each time.
     let (directives, rest) =
         std::mem::take(patch).into_iter().partition::<Vec<_>, _>(|(key, _)| key.starts_with(SET_ELEMENT_ORDER));
@@ -234,7 +234,7 @@ mod tests {
             patch.insert(format!("k{n}"), json!(["a"]));
         }
         let begun = std::time::Instant::now();
-        let known = Known { types: Types::builtin(), id: None, merge: None };
+        let known = MergeSchema { types: Types::builtin(), id: None, merge: None };
         let merged = merge_object(known, Map::new(), patch).unwrap();
         assert_eq!((merged.len(), &merged["k99999"]), (100_000, &json!(["a"])));
         assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());

@@ -9,8 +9,24 @@ use crate::status::Status;
 pub enum RequestPath {
     /// Objects of the API.
     Resource(ResourcePath),
-    /// Everything else (discovery, OpenAPI, health), without a trailing slash; `/` is the root.
-    Other(String),
+    /// Everything else: discovery, OpenAPI, health.
+    Other(NonResourcePath),
+}
+
+/// A path that is no resource's, without a trailing slash; `/` is the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NonResourcePath(String);
+
+impl NonResourcePath {
+    /// The whole path, as a rule of RBAC names it in `nonResourceURLs`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its segments; one that is empty for the root.
+    pub fn segments(&self) -> Vec<&str> {
+        self.0.split('/').skip(1).collect()
+    }
 }
 
 /// `/api/v1/…` or `/apis/GROUP/VERSION/…` with at least a resource in it. No part is empty.
@@ -131,7 +147,7 @@ impl RequestPath {
 
     fn other(path: &str) -> Self {
         let path = path.trim_end_matches('/');
-        Self::Other(if path.is_empty() { "/".to_owned() } else { path.to_owned() })
+        Self::Other(NonResourcePath(if path.is_empty() { "/".to_owned() } else { path.to_owned() }))
     }
 }
 

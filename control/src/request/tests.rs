@@ -18,7 +18,7 @@ fn resource(method: &str, uri: &str) -> (Verb, ResourcePath) {
     let info = info(method, uri);
     match info.path {
         RequestPath::Resource(path) => (info.verb, path),
-        RequestPath::Other(path) => panic!("{path}"),
+        RequestPath::Other(path) => panic!("{path:?}"),
     }
 }
 

@@ -8,7 +8,7 @@ use super::Workers;
 use crate::{
     api::Api,
     controllers::Controllers,
-    health::{BEAT, CheckFailure, CheckResult, Endpoint, Health},
+    health::{BEAT, CheckFailure, CheckResult, Health, HealthEndpoint},
     metrics,
     scheduler::Scheduler,
     supervise::{Supervisor, TaskStatus},
@@ -54,7 +54,7 @@ pub(super) fn add(api: &Api, supervisor: &Supervisor, workers: Option<&Workers>)
         }
     });
     let asked = parts.clone();
-    api.health().add("informer-sync", &[Endpoint::Ready], move || match asked.unsynced() {
+    api.health().add("informer-sync", &[HealthEndpoint::Ready], move || match asked.unsynced() {
         unsynced if unsynced.is_empty() => Ok(String::new()),
         unsynced => Err(CheckFailure::new(format!("not listed yet: {}", unsynced.join(", ")))),
     });
@@ -67,7 +67,7 @@ pub(super) fn add(api: &Api, supervisor: &Supervisor, workers: Option<&Workers>)
     api.health().add("scheduler", &[], move || {
         check_tasks(&asked.scheduler.upgrade().map(|scheduler| scheduler.tasks()).unwrap_or_default())
     });
-    api.health().add("tasks", &[Endpoint::Ready, Endpoint::Healthy], move || check_tasks(&parts.tasks()));
+    api.health().add("tasks", &[HealthEndpoint::Ready, HealthEndpoint::Healthy], move || check_tasks(&parts.tasks()));
 }
 
 /// Beats until `stop`.

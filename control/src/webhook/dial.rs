@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::{
     lookup::Lookups,
     stream::Stream,
-    target::{Target, is_own},
+    target::{WebhookTarget, is_own},
 };
 
 /// Opens connections and looks names up: the network, or what stands for it in a test.
@@ -28,6 +28,11 @@ pub trait Dial: std::fmt::Debug + Send + Sync + 'static {
     /// A connection.
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Stream>>;
 }
+
+/// Why another host could not connect, in its words, which are Go's: `connect: connection refused`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RemoteConnectError(pub String);
 
 /// The network of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +72,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Connector {
     /// For a webhook with this target.
-    pub fn new(dial: Arc<dyn Dial>, target: &Target) -> Self {
-        Self { dial, by_service: matches!(target, Target::Service { .. }) }
+    pub fn new(dial: Arc<dyn Dial>, target: &WebhookTarget) -> Self {
+        Self { dial, by_service: matches!(target, WebhookTarget::Service { .. }) }
     }
 
     async fn connect(self, uri: Uri) -> io::Result<Stream> {
@@ -103,8 +108,7 @@ fn shown(error: &io::Error) -> String {
         io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
         io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
         io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        // Another host's words for it.
-        _ if error.to_string().starts_with("connect: ") => error.to_string(),
+        _ if error.get_ref().is_some_and(|inner| inner.is::<RemoteConnectError>()) => error.to_string(),
         _ => format!("connect: {error}"),
     }
 }

@@ -22,10 +22,10 @@ const AT_ONCE: usize = 16;
 const MOST: usize = 1024;
 
 /// What a lookup came to. Errors are shared, so they are told by kind and text.
-type Answer = Result<Arc<[SocketAddr]>, (io::ErrorKind, String)>;
+type LookupResult = Result<Arc<[SocketAddr]>, (io::ErrorKind, String)>;
 
 /// A lookup that many wait for.
-type Lookup = Shared<BoxFuture<'static, Answer>>;
+type Lookup = Shared<BoxFuture<'static, LookupResult>>;
 
 /// Looks a name up.
 type Resolve = dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;

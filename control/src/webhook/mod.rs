@@ -1,5 +1,5 @@
 //! Calls of webhooks, of admission and of conversion alike: HTTPS to a URL or to a Service of the cluster, with JSON
-//! there and back. The aggregation of APIs reaches its Services in the same way: [`Target`], [`verifier`],
+//! there and back. The aggregation of APIs reaches its Services in the same way: [`WebhookTarget`], [`verifier`],
 //! [`connector`].
 //!
 //! - **[`ClientConfig`]**: where a webhook is and whom it must prove to be, read once.
@@ -41,14 +41,14 @@ mod target;
 pub mod tests;
 mod trust;
 
-pub use dial::{CONNECT_TIMEOUT, Connector, Dial, Network};
+pub use dial::{CONNECT_TIMEOUT, Connector, Dial, Network, RemoteConnectError};
 pub use stream::Stream;
-pub use target::{Address, Target, is_own};
+pub use target::{Address, WebhookTarget, is_own};
 
 /// Where a webhook is, and whom it must prove to be.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    target: Target,
+    target: WebhookTarget,
     /// `/convert`
     path: String,
     /// PEM; empty for the authorities that the system trusts.
@@ -136,13 +136,13 @@ impl ClientConfig {
                 let wrong = || ConfigError::Url { url: url.to_owned() };
                 let uri: Uri = url.parse().map_err(|_| wrong())?;
                 let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
-                (Target::Host { host, port: uri.port_u16() }, uri.path().to_owned())
+                (WebhookTarget::Host { host, port: uri.port_u16() }, uri.path().to_owned())
             }
             None => {
                 let service = &config["service"];
                 let port = service["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(443);
                 let (namespace, name) = (text(&service["namespace"]), text(&service["name"]));
-                (Target::Service { namespace, name, port }, text(&service["path"]))
+                (WebhookTarget::Service { namespace, name, port }, text(&service["path"]))
             }
         };
         let bundle = config["caBundle"].as_str().unwrap_or_default();
@@ -234,7 +234,7 @@ fn whole_seconds(timeout: Duration) -> u64 {
 
 /// Connections to a target, whose certificate must be for its name.
 pub fn connector(
-    target: &Target,
+    target: &WebhookTarget,
     dial: Arc<dyn Dial>,
     tls: TlsConfig,
 ) -> Result<HttpsConnector<Connector>, ConfigError> {

@@ -9,7 +9,7 @@ use crate::store::Snapshot;
 
 /// What a webhook's configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum WebhookTarget {
     /// By its URL; 443 where that has no port.
     Host {
         /// A name, or an address without brackets.
@@ -54,7 +54,7 @@ pub enum ResolveError {
     Unreadable { name: String },
 }
 
-impl Target {
+impl WebhookTarget {
     /// Whom the certificate must name.
     pub fn server_name(&self) -> String {
         match self {

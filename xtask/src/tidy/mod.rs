@@ -7,6 +7,7 @@ mod layout;
 mod pages;
 mod rust_version;
 mod sources;
+mod type_names;
 mod unused;
 
 use std::process::Command;
@@ -35,6 +36,7 @@ impl Tidy {
         let mut problems = layout::unexpected_entries()?;
         problems.extend(sources.iter().flat_map(layout::problems));
         problems.extend(circles::problems(&sources));
+        problems.extend(type_names::problems(&sources));
         problems.extend(pages::problems()?);
         for remark in sources.iter().flat_map(layout::remarks) {
             println!("note: {remark}");

@@ -46,19 +46,19 @@ pub fn start(context: &Context, tasks: &Tasks) {
 
 /// What is missing in a namespace.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum ConfigMapRepair {
     Create(BTreeMap<String, String>),
     Update(BTreeMap<String, String>),
     Nothing,
 }
 
-fn plan(namespace: &Namespace, map: Option<&ConfigMap>, ca_pem: &str) -> Step {
+fn plan(namespace: &Namespace, map: Option<&ConfigMap>, ca_pem: &str) -> ConfigMapRepair {
     let wanted = BTreeMap::from([(FILE.to_owned(), ca_pem.to_owned())]);
     match map {
-        _ if is_terminating(namespace) => Step::Nothing,
-        None => Step::Create(wanted),
-        Some(map) if map.data.as_ref() == Some(&wanted) => Step::Nothing,
-        Some(_) => Step::Update(wanted),
+        _ if is_terminating(namespace) => ConfigMapRepair::Nothing,
+        None => ConfigMapRepair::Create(wanted),
+        Some(map) if map.data.as_ref() == Some(&wanted) => ConfigMapRepair::Nothing,
+        Some(_) => ConfigMapRepair::Update(wanted),
     }
 }
 
@@ -74,8 +74,8 @@ impl Controller {
         let map = self.maps.get(&Key::new(&key.name, ROOT_CA));
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key.name);
         let result = match plan(&namespace, map.as_deref(), &self.ca_pem) {
-            Step::Nothing => return Ok(Outcome::Done),
-            Step::Create(data) => {
+            ConfigMapRepair::Nothing => return Ok(Outcome::Done),
+            ConfigMapRepair::Create(data) => {
                 let note = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal \
                             endpoints such as the internal service IP or kubernetes.default.svc.";
                 let metadata = ObjectMeta {
@@ -86,7 +86,7 @@ impl Controller {
                 let map = ConfigMap { metadata, data: Some(data), ..Default::default() };
                 api.create(&PostParams::default(), &map).await
             }
-            Step::Update(data) => {
+            ConfigMapRepair::Update(data) => {
                 let patch = json!([{"op": "add", "path": "/data", "value": data}]);
                 let patch = serde_json::from_value(patch)
                     .map_err(|e| Failure::Malformed { what: "patch", message: e.to_string() })?;
@@ -111,13 +111,13 @@ mod tests {
     fn every_living_namespace_holds_the_certificate_and_nothing_else() {
         let namespace = Namespace::default();
         let wanted = BTreeMap::from([(FILE.to_owned(), "PEM".to_owned())]);
-        assert_eq!(plan(&namespace, None, "PEM"), Step::Create(wanted.clone()));
+        assert_eq!(plan(&namespace, None, "PEM"), ConfigMapRepair::Create(wanted.clone()));
         let mut map = ConfigMap { data: Some(wanted.clone()), ..Default::default() };
-        assert_eq!(plan(&namespace, Some(&map), "PEM"), Step::Nothing);
+        assert_eq!(plan(&namespace, Some(&map), "PEM"), ConfigMapRepair::Nothing);
         map.data.get_or_insert_default().insert("extra".into(), "x".into());
-        assert_eq!(plan(&namespace, Some(&map), "PEM"), Step::Update(wanted));
+        assert_eq!(plan(&namespace, Some(&map), "PEM"), ConfigMapRepair::Update(wanted));
         let terminating =
             serde_json::from_value(json!({"status": {"phase": "Terminating"}})).expect("a valid namespace");
-        assert_eq!(plan(&terminating, None, "PEM"), Step::Nothing);
+        assert_eq!(plan(&terminating, None, "PEM"), ConfigMapRepair::Nothing);
     }
 }

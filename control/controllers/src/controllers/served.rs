@@ -114,20 +114,20 @@ pub fn start(client: &Client, changed: [watch::Receiver<u64>; 2], tasks: &Tasks)
     };
     let kinds = Arc::new(kinds);
     tasks.spawn("discovery", move |stop| {
-        let found = Found { kinds: kinds.clone(), asked: asked.clone() };
+        let found = DiscoveryPublisher { kinds: kinds.clone(), asked: asked.clone() };
         keep(found, changed.clone(), discover.clone(), stop).boxed()
     });
     (receiver, currency)
 }
 
 /// Where discoveries are told.
-struct Found {
+struct DiscoveryPublisher {
     kinds: Arc<watch::Sender<Option<Arc<Discovered>>>>,
     asked: Arc<watch::Sender<Option<[u64; 2]>>>,
 }
 
 async fn keep<F>(
-    Found { kinds, asked }: Found,
+    DiscoveryPublisher { kinds, asked }: DiscoveryPublisher,
     [mut own, mut others]: [watch::Receiver<u64>; 2],
     discover: impl Fn() -> F + Send + Sync,
     stop: CancellationToken,
@@ -270,7 +270,7 @@ mod tests {
         let asked_for = Arc::new(watch::Sender::new(None));
         let changes = [changed, others_changed];
         let currency = Currency { changed: changes.clone(), asked: asked_for.subscribe() };
-        let task = tokio::spawn(keep(Found { kinds, asked: asked_for }, changes, discover, stop.clone()));
+        let task = tokio::spawn(keep(DiscoveryPublisher { kinds, asked: asked_for }, changes, discover, stop.clone()));
         let names = |found: &Option<Arc<Discovered>>| -> Vec<String> {
             found.iter().flat_map(|found| &found.kinds).map(Served::name).collect()
         };

@@ -107,7 +107,7 @@ fn is_account_of(secret: &Secret, account: &ServiceAccount) -> bool {
 
 /// What has to be done to a Secret.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum SecretRepair {
     /// Its account is not there.
     Delete,
     /// These parts of its data are missing, or not those of the cluster.
@@ -120,14 +120,14 @@ enum Step {
 }
 
 /// `account` is the one that the Secret names.
-fn plan(secret: &Secret, account: Option<&ServiceAccount>, ca_pem: &str) -> Step {
+fn plan(secret: &Secret, account: Option<&ServiceAccount>, ca_pem: &str) -> SecretRepair {
     if !account.is_some_and(|account| is_account_of(secret, account)) {
-        return Step::Delete;
+        return SecretRepair::Delete;
     }
     let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
     let ca = !ca_pem.is_empty() && data("ca.crt") != ca_pem.as_bytes();
     let (namespace, token) = (data("namespace").is_empty(), data("token").is_empty());
-    if ca || namespace || token { Step::Fill { ca, namespace, token } } else { Step::Nothing }
+    if ca || namespace || token { SecretRepair::Fill { ca, namespace, token } } else { SecretRepair::Nothing }
 }
 
 /// The account's list of Secrets without one; nothing if it does not name it.
@@ -172,8 +172,8 @@ impl Controller {
             }
         };
         match plan(secret, account.as_deref(), &self.ca_pem) {
-            Step::Nothing => Ok(Outcome::Done),
-            Step::Delete => {
+            SecretRepair::Nothing => Ok(Outcome::Done),
+            SecretRepair::Delete => {
                 let uid = secret.metadata.uid.clone();
                 let preconditions = Some(Preconditions { uid, ..Preconditions::default() });
                 let params = DeleteParams { preconditions, ..DeleteParams::default() };
@@ -183,7 +183,7 @@ impl Controller {
                     Err(error) => Err(Failure::request("delete a token whose account is gone")(error)),
                 }
             }
-            Step::Fill { ca, namespace, token } => {
+            SecretRepair::Fill { ca, namespace, token } => {
                 let uid = account.and_then(|account| account.metadata.uid.clone()).unwrap_or_default();
                 let mut data = json!({});
                 if ca {
@@ -260,13 +260,13 @@ mod tests {
     fn a_secret_is_filled_once_and_goes_with_its_account() {
         let account: ServiceAccount =
             serde_json::from_value(json!({"metadata": {"name": "robot", "uid": "u"}})).unwrap();
-        let fill = |ca, namespace, token| Step::Fill { ca, namespace, token };
+        let fill = |ca, namespace, token| SecretRepair::Fill { ca, namespace, token };
         assert_eq!(plan(&secret("", json!({})), Some(&account), "ca"), fill(true, true, true));
         let filled = json!({"token": "dA==", "namespace": "bg==", "ca.crt": BASE64_STANDARD.encode("ca")});
-        assert_eq!(plan(&secret("u", filled.clone()), Some(&account), "ca"), Step::Nothing);
+        assert_eq!(plan(&secret("u", filled.clone()), Some(&account), "ca"), SecretRepair::Nothing);
         assert_eq!(plan(&secret("u", filled.clone()), Some(&account), "another"), fill(true, false, false));
-        assert_eq!(plan(&secret("other", filled.clone()), Some(&account), "ca"), Step::Delete);
-        assert_eq!(plan(&secret("", filled), None, "ca"), Step::Delete);
+        assert_eq!(plan(&secret("other", filled.clone()), Some(&account), "ca"), SecretRepair::Delete);
+        assert_eq!(plan(&secret("", filled), None, "ca"), SecretRepair::Delete);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where the other pods allow one, by topology domain: the rules that must hold, of both kinds.
 
 use super::{
-    matching::Step,
+    matching::PodChange,
     neighbours::{AffinityDomains, Labels, NamespaceLabels},
     node::NodeProperties,
     pod::Needs,
@@ -20,7 +20,14 @@ pub struct Domains {
 
 impl Domains {
     /// Counts a pod on `node` that comes or goes, for the pod `own`.
-    pub fn change(&mut self, own: &Needs, placed: &Needs, node: &NodeProperties, step: Step, known: &NamespaceLabels) {
+    pub fn change(
+        &mut self,
+        own: &Needs,
+        placed: &Needs,
+        node: &NodeProperties,
+        step: PodChange,
+        known: &NamespaceLabels,
+    ) {
         self.spread.change(own, placed, node, step);
         self.affinity.change(&own.neighbours, &placed.neighbours, &node.labels, step, known);
     }

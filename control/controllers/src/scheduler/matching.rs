@@ -29,7 +29,7 @@ pub struct PodSet {
 
 /// How many pods of a set a node has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct MatchCount {
     /// All of them.
     pub all: i64,
     /// Those that are not terminating: only they are spread.
@@ -39,7 +39,7 @@ pub struct Count {
 /// The nodes that have pods of a set, by their position in the cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeCounts {
-    nodes: HashMap<usize, Count>,
+    nodes: HashMap<usize, MatchCount>,
 }
 
 /// The sets that were asked for lately.
@@ -58,14 +58,14 @@ struct KeptSet {
 
 /// Whether a pod comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PodChange {
     /// It is placed.
     Comes,
     /// It leaves its node.
     Goes,
 }
 
-impl Step {
+impl PodChange {
     /// 1 or -1.
     pub fn sign(self) -> i64 {
         match self {
@@ -122,21 +122,21 @@ impl NodeCounts {
     /// Counts those of `pods` that are in `set`.
     pub fn of<'p>(set: &PodSet, pods: impl Iterator<Item = (usize, &'p Needs)>) -> Self {
         let mut counts = Self::default();
-        pods.filter(|(_, pod)| set.contains(pod)).for_each(|(node, pod)| counts.change(node, pod, Step::Comes));
+        pods.filter(|(_, pod)| set.contains(pod)).for_each(|(node, pod)| counts.change(node, pod, PodChange::Comes));
         counts
     }
 
     /// The pods on one node.
-    pub fn on(&self, node: usize) -> Count {
+    pub fn on(&self, node: usize) -> MatchCount {
         self.nodes.get(&node).copied().unwrap_or_default()
     }
 
     /// The nodes that have any.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, Count)> {
+    pub fn iter(&self) -> impl Iterator<Item = (usize, MatchCount)> {
         self.nodes.iter().map(|(node, count)| (*node, *count))
     }
 
-    fn change(&mut self, node: usize, pod: &Needs, step: Step) {
+    fn change(&mut self, node: usize, pod: &Needs, step: PodChange) {
         let count = self.nodes.entry(node).or_default();
         count.all = count.all.saturating_add(step.sign());
         if !pod.terminating {
@@ -172,7 +172,7 @@ impl MatchCounts {
     }
 
     /// Counts a pod that comes or goes.
-    pub fn change(&mut self, node: usize, pod: &Needs, step: Step) {
+    pub fn change(&mut self, node: usize, pod: &Needs, step: PodChange) {
         for kept in self.sets.values_mut().filter(|kept| kept.set.contains(pod)) {
             kept.counts.change(node, pod, step);
         }
@@ -206,16 +206,16 @@ mod tests {
             assert!(kept.ask(set));
         }
         for new in [(1, pod("a", "web", true)), (1, pod("a", "db", false)), (2, pod("a", "web", false))] {
-            kept.change(new.0, &new.1, Step::Comes);
+            kept.change(new.0, &new.1, PodChange::Comes);
             placed.push(new);
         }
         let (node, gone) = placed.remove(0);
-        kept.change(node, &gone, Step::Goes);
+        kept.change(node, &gone, PodChange::Goes);
         for set in [&web, &all] {
             assert_eq!(kept.get(set), Some(&fresh(set, &placed)));
         }
         let counts = kept.get(&web).expect("kept");
-        assert_eq!((counts.on(0), counts.on(1)), (Count::default(), Count { all: 1, live: 0 }));
+        assert_eq!((counts.on(0), counts.on(1)), (MatchCount::default(), MatchCount { all: 1, live: 0 }));
     }
 
     #[test]

@@ -32,14 +32,14 @@ pub struct PodInfo {
     /// The reason that was last written to the pod why it has no node.
     pub reported: Option<String>,
     /// What controls it: with its like it is spread where it asks for nothing else.
-    pub owner: Option<Owner>,
+    pub owner: Option<PodController>,
     /// What decides where it can run.
     pub needs: Needs,
 }
 
 /// The controller of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct PodController {
     /// `apps/v1`…
     pub api_version: String,
     /// `ReplicaSet`…
@@ -91,7 +91,7 @@ impl PodInfo {
             finished,
             nominated: pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()).filter(|name| !name.is_empty()),
             reported: reported.and_then(|c| c.message.clone()),
-            owner: controller_of(&pod.metadata).map(|owner| Owner {
+            owner: controller_of(&pod.metadata).map(|owner| PodController {
                 api_version: owner.api_version.clone(),
                 kind: owner.kind.clone(),
                 name: owner.name.clone(),

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    pod::{Needs, Owner, PodInfo},
+    pod::{Needs, PodController, PodInfo},
     queueing_hints::Waiting,
     rejection::Rejections,
 };
@@ -32,7 +32,7 @@ pub struct QueuedPod {
     /// Tells the pod from a later one of the same name.
     pub uid: String,
     /// What controls it.
-    pub owner: Option<Owner>,
+    pub owner: Option<PodController>,
     /// What decides where it can run.
     pub needs: Arc<Needs>,
     /// The reason that was last written to the pod.

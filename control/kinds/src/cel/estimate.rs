@@ -18,7 +18,7 @@ pub fn max_cost(expr: &Expr, types: &[Type], scope: &Scope) -> u64 {
 
 /// What is known of a part of an expression.
 #[derive(Clone, Default)]
-struct Known {
+struct KnownEstimate {
     cost: u64,
     /// Its largest size; `None` if nothing bounds it.
     size: Option<u64>,
@@ -31,7 +31,7 @@ struct Known {
 struct Estimator<'e> {
     types: &'e [Type],
     scope: &'e Scope,
-    locals: Vec<(&'e str, Known)>,
+    locals: Vec<(&'e str, KnownEstimate)>,
 }
 
 /// Ten characters cost 1.
@@ -44,7 +44,7 @@ impl<'e> Estimator<'e> {
         self.types.get(expr.id).unwrap_or(&Type::Dyn)
     }
 
-    fn size(&self, expr: &Expr, known: &Known) -> u64 {
+    fn size(&self, expr: &Expr, known: &KnownEstimate) -> u64 {
         match &expr.kind {
             Kind::Literal(Literal::String(text)) => return text.chars().count() as u64,
             Kind::Literal(Literal::Bytes(bytes)) => return bytes.len() as u64,
@@ -60,26 +60,26 @@ impl<'e> Estimator<'e> {
         if self.type_of(expr).is_scalar() { 1 } else { u64::MAX }
     }
 
-    fn of(&mut self, expr: &'e Expr) -> Known {
+    fn of(&mut self, expr: &'e Expr) -> KnownEstimate {
         match &expr.kind {
-            Kind::Literal(_) => Known::default(),
+            Kind::Literal(_) => KnownEstimate::default(),
             Kind::Ident(name) => match self.locals.iter().rev().find(|(known, _)| known == name) {
-                Some((_, known)) => Known { cost: 1, ..known.clone() },
-                None => Known { cost: 1, decl: self.scope.decl(name).cloned(), ..Known::default() },
+                Some((_, known)) => KnownEstimate { cost: 1, ..known.clone() },
+                None => KnownEstimate { cost: 1, decl: self.scope.decl(name).cloned(), ..KnownEstimate::default() },
             },
             Kind::Select { operand, field, test } => {
                 let inner = self.of(operand);
                 let decl = inner.decl.as_ref().and_then(|decl| decl.field(field).or_else(|| decl.element()).cloned());
                 let cost = if *test { inner.cost } else { inner.cost.saturating_add(1) };
-                Known { cost, decl, ..Known::default() }
+                KnownEstimate { cost, decl, ..KnownEstimate::default() }
             }
             Kind::OptionalSelect { operand, field } => {
                 let inner = self.of(operand);
                 let decl = inner.decl.as_ref().and_then(|decl| decl.field(field).or_else(|| decl.element()).cloned());
-                Known { cost: inner.cost.saturating_add(1), decl, ..Known::default() }
+                KnownEstimate { cost: inner.cost.saturating_add(1), decl, ..KnownEstimate::default() }
             }
             Kind::List(items) => {
-                let mut all = Known { cost: 10, size: Some(items.len() as u64), ..Known::default() };
+                let mut all = KnownEstimate { cost: 10, size: Some(items.len() as u64), ..KnownEstimate::default() };
                 for (item, _) in items {
                     let known = self.of(item);
                     all.cost = all.cost.saturating_add(known.cost);
@@ -90,29 +90,29 @@ impl<'e> Estimator<'e> {
             Kind::Map(entries) => {
                 let parts = entries.iter().flat_map(|(key, value, _)| [key, value]);
                 let cost = parts.map(|part| self.of(part).cost).fold(30, u64::saturating_add);
-                Known { cost, size: Some(entries.len() as u64), ..Known::default() }
+                KnownEstimate { cost, size: Some(entries.len() as u64), ..KnownEstimate::default() }
             }
             Kind::Struct { fields, .. } => {
                 let cost = fields.iter().map(|(_, value, _)| self.of(value).cost).fold(40, u64::saturating_add);
-                Known { cost, ..Known::default() }
+                KnownEstimate { cost, ..KnownEstimate::default() }
             }
             Kind::Fold(fold) => self.fold(fold),
             Kind::Call { name, target, arguments } => self.call(name, target.as_deref(), arguments),
         }
     }
 
-    fn fold(&mut self, fold: &'e Fold) -> Known {
+    fn fold(&mut self, fold: &'e Fold) -> KnownEstimate {
         let range = self.of(&fold.range);
         let init = self.of(&fold.init);
         let before = self.locals.len();
         let turns = self.size(&fold.range, &range);
         let gathers = matches!(fold.init.kind, Kind::List(_) | Kind::Map(_));
-        let accumulator = Known { size: gathers.then_some(turns).or(init.size), cost: 0, ..init.clone() };
+        let accumulator = KnownEstimate { size: gathers.then_some(turns).or(init.size), cost: 0, ..init.clone() };
         self.locals.push((&fold.accumulator, accumulator));
         let element = range.decl.as_ref().and_then(|decl| decl.element().cloned());
-        let value = Known { decl: element, size: range.item, ..Known::default() };
+        let value = KnownEstimate { decl: element, size: range.item, ..KnownEstimate::default() };
         let is_list = matches!(self.type_of(&fold.range), Type::List(_));
-        let key = Known::default();
+        let key = KnownEstimate::default();
         match (&fold.second, is_list) {
             (Some(second), _) => {
                 self.locals.push((&fold.variable, key));
@@ -132,7 +132,7 @@ impl<'e> Estimator<'e> {
         let turned = if is_bind { 0 } else { turns.saturating_mul(each) };
         let cost = [range.cost, init.cost, result.cost, turned].into_iter().fold(0, u64::saturating_add);
         let size = if is_bind { result.size } else { gathers.then_some(turns) };
-        Known { cost, size, item: step.item, decl: None }
+        KnownEstimate { cost, size, item: step.item, decl: None }
     }
 
     /// `sets.contains`, where `target` is no value but the first part of a function's name.
@@ -142,46 +142,47 @@ impl<'e> Estimator<'e> {
         (QUALIFIED.contains(&prefix.as_str()) && !is_variable).then(|| format!("{prefix}.{name}"))
     }
 
-    fn call(&mut self, name: &'e str, target: Option<&'e Expr>, arguments: &'e [Expr]) -> Known {
+    fn call(&mut self, name: &'e str, target: Option<&'e Expr>, arguments: &'e [Expr]) -> KnownEstimate {
         let qualified = target.and_then(|target| self.qualified(name, target));
         let (name, target) = match &qualified {
             Some(qualified) => (qualified.as_str(), None),
             None => (name, target),
         };
         let operands: Vec<&'e Expr> = target.into_iter().chain(arguments).collect();
-        let known: Vec<Known> = operands.iter().map(|operand| self.of(operand)).collect();
+        let known: Vec<KnownEstimate> = operands.iter().map(|operand| self.of(operand)).collect();
         let sizes: Vec<u64> = operands.iter().zip(&known).map(|(operand, known)| self.size(operand, known)).collect();
         let costs = known.iter().map(|known| known.cost).fold(0, u64::saturating_add);
         let size = |at: usize| sizes.get(at).copied().unwrap_or(0);
-        let with = |own: u64| Known { cost: costs.saturating_add(own), ..Known::default() };
-        let sized = |own: u64, size: u64| Known { size: Some(size), ..with(own) };
+        let with = |own: u64| KnownEstimate { cost: costs.saturating_add(own), ..KnownEstimate::default() };
+        let sized = |own: u64, size: u64| KnownEstimate { size: Some(size), ..with(own) };
         let is_text = |at: usize| {
             operands.get(at).is_some_and(|operand| matches!(self.type_of(operand), Type::String | Type::Bytes))
         };
         match name {
-            "_&&_" | "_||_" => Known { cost: costs, ..Known::default() },
+            "_&&_" | "_||_" => KnownEstimate { cost: costs, ..KnownEstimate::default() },
             "_?_:_" if known.len() == 3 => {
                 let (yes, no) = (&known[1], &known[2]);
                 let cost = known[0].cost.saturating_add(yes.cost.max(no.cost));
                 let decl = yes.decl.clone().filter(|_| no.decl.is_some());
-                Known { cost, size: Some(size(1).max(size(2))), decl, item: yes.item.max(no.item) }
+                KnownEstimate { cost, size: Some(size(1).max(size(2))), decl, item: yes.item.max(no.item) }
             }
-            "dyn" => Known { cost: costs.saturating_add(1), ..known.into_iter().next().unwrap_or_default() },
+            "dyn" => KnownEstimate { cost: costs.saturating_add(1), ..known.into_iter().next().unwrap_or_default() },
             "_==_" | "_!=_" => with(traversal(size(0).min(size(1)))),
             "_<_" | "_<=_" | "_>_" | "_>=_" if is_text(0) => with(traversal(size(0).min(size(1)))),
             "_+_" => {
                 let sum = size(0).saturating_add(size(1));
                 match operands.first().map(|operand| self.type_of(operand)) {
                     Some(Type::String | Type::Bytes) => sized(traversal(sum), sum),
-                    Some(Type::List(_)) => {
-                        Known { item: known[0].item.max(known.get(1).and_then(|known| known.item)), ..sized(1, sum) }
-                    }
+                    Some(Type::List(_)) => KnownEstimate {
+                        item: known[0].item.max(known.get(1).and_then(|known| known.item)),
+                        ..sized(1, sum)
+                    },
                     _ => with(1),
                 }
             }
             "_[_]" | "_[?_]" => {
                 let decl = known.first().and_then(|known| known.decl.as_ref()?.element().cloned());
-                Known { decl, size: known.first().and_then(|known| known.item), ..with(1) }
+                KnownEstimate { decl, size: known.first().and_then(|known| known.item), ..with(1) }
             }
             "@in" if matches!(operands.get(1).map(|operand| self.type_of(operand)), Some(Type::List(_))) => {
                 with(size(1))
@@ -211,7 +212,7 @@ impl<'e> Estimator<'e> {
                     "distinct" => size(0).saturating_mul(size(0)).saturating_mul(2).saturating_add(11),
                     _ => size(0),
                 };
-                Known { item: known.first().and_then(|known| known.item), ..sized(own, size(0)) }
+                KnownEstimate { item: known.first().and_then(|known| known.item), ..sized(own, size(0)) }
             }
             "lists.range" => with(size(0)),
             "indexOf" | "lastIndexOf" => with(traversal(size(0))),

@@ -7,10 +7,10 @@ use serde_json::{Number, Value};
 
 /// A path from an object to values within it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct JsonPath(Vec<Step>);
+pub struct JsonPath(Vec<JsonPathStep>);
 
 #[derive(Clone, Debug, PartialEq)]
-enum Step {
+enum JsonPathStep {
     Field(String),
     /// `*`
     Any,
@@ -67,7 +67,7 @@ impl JsonPath {
         while let Some(first) = rest.chars().next() {
             rest = match first {
                 '.' if rest.starts_with("..") => {
-                    steps.push(Step::Descend);
+                    steps.push(JsonPathStep::Descend);
                     match rest[2..].starts_with('[') {
                         true => &rest[2..],
                         false => field(&rest[2..], &mut steps)?,
@@ -102,7 +102,7 @@ impl JsonPath {
 }
 
 /// The name up to the next dot or bracket.
-fn field<'t>(text: &'t str, steps: &mut Vec<Step>) -> Option<&'t str> {
+fn field<'t>(text: &'t str, steps: &mut Vec<JsonPathStep>) -> Option<&'t str> {
     let mut name = String::new();
     let mut chars = text.char_indices();
     let mut end = text.len();
@@ -118,8 +118,8 @@ fn field<'t>(text: &'t str, steps: &mut Vec<Step>) -> Option<&'t str> {
     }
     match name.as_str() {
         "" => return None,
-        "*" => steps.push(Step::Any),
-        _ => steps.push(Step::Field(name)),
+        "*" => steps.push(JsonPathStep::Any),
+        _ => steps.push(JsonPathStep::Field(name)),
     }
     Some(&text[end..])
 }
@@ -149,16 +149,16 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-fn bracket(text: &str) -> Option<Step> {
+fn bracket(text: &str) -> Option<JsonPathStep> {
     if text == "*" {
-        return Some(Step::Any);
+        return Some(JsonPathStep::Any);
     }
     if let Some(filter) = text.strip_prefix("?(") {
-        return Some(Step::Filter(Filter::parse(filter.strip_suffix(')')?)?));
+        return Some(JsonPathStep::Filter(Filter::parse(filter.strip_suffix(')')?)?));
     }
     if text.starts_with(['\'', '"']) {
         let names: Option<Vec<String>> = text.split(',').map(|name| unquoted(name.trim())).collect();
-        return names.map(Step::Fields);
+        return names.map(JsonPathStep::Fields);
     }
     if text.contains(':') {
         let number = |text: &str| match text.trim() {
@@ -168,9 +168,9 @@ fn bracket(text: &str) -> Option<Step> {
         let mut parts = text.split(':');
         let (start, end) = (number(parts.next()?)?, number(parts.next()?)?);
         let step = parts.next().map_or(Some(None), number)?.unwrap_or(1);
-        return (step > 0 && parts.next().is_none()).then_some(Step::Slice(start, end, step));
+        return (step > 0 && parts.next().is_none()).then_some(JsonPathStep::Slice(start, end, step));
     }
-    text.parse().ok().map(Step::Index)
+    text.parse().ok().map(JsonPathStep::Index)
 }
 
 fn unquoted(text: &str) -> Option<String> {
@@ -246,7 +246,7 @@ impl Operand {
     }
 }
 
-impl Step {
+impl JsonPathStep {
     fn select<'v>(&self, value: &'v Value, out: &mut Vec<&'v Value>) {
         match (self, value) {
             (Self::Field(name), Value::Object(map)) => out.extend(map.get(name)),

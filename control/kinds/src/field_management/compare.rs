@@ -35,13 +35,13 @@ pub enum State<'a> {
 
 /// Compares two states of a whole object. A new object is compared with [`State::Zero`].
 pub fn compare<'a>(of: TypeRef<'a>, old: State<'a>, new: State<'a>) -> Result<Difference<'a>, ItemError> {
-    let Found { changed, removed } = find(of, old, new)?;
+    let FieldSets { changed, removed } = find(of, old, new)?;
     Ok(Difference { changed: changed.below, removed: removed.below })
 }
 
 /// What is in each set of one node.
 #[derive(Default)]
-struct Found<'a> {
+struct FieldSets<'a> {
     changed: Node<'a>,
     removed: Node<'a>,
 }
@@ -60,8 +60,8 @@ struct Below<'a> {
 }
 
 impl<'a> Below<'a> {
-    fn add(&mut self, element: PathElement<'a>, found: Found<'a>) {
-        let Found { changed, removed } = found;
+    fn add(&mut self, element: PathElement<'a>, found: FieldSets<'a>) {
+        let FieldSets { changed, removed } = found;
         if removed.member || !removed.below.is_empty() {
             let entry = Entry { element: element.clone(), member: removed.member, below: removed.below };
             self.removed.push(entry);
@@ -72,8 +72,8 @@ impl<'a> Below<'a> {
     }
 
     /// The node above. It was added or removed itself if one of its states is absent.
-    fn node(self, old: State<'_>, new: State<'_>) -> Found<'a> {
-        Found {
+    fn node(self, old: State<'_>, new: State<'_>) -> FieldSets<'a> {
+        FieldSets {
             changed: Node { member: matches!(old, State::Absent), below: FieldSet::of(self.changed) },
             removed: Node { member: matches!(new, State::Absent), below: FieldSet::of(self.removed) },
         }
@@ -102,7 +102,7 @@ impl<'a> State<'a> {
     }
 }
 
-fn find<'a>(of: TypeRef<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>, ItemError> {
+fn find<'a>(of: TypeRef<'a>, old: State<'a>, new: State<'a>) -> Result<FieldSets<'a>, ItemError> {
     // `null` takes the form of the other state.
     let (before, after) = (old.value().filter(|v| !v.is_null()), new.value().filter(|v| !v.is_null()));
     let shape = of.shape(after.or(before));
@@ -122,7 +122,7 @@ fn find<'a>(of: TypeRef<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>
 
 /// A value without a schema that has another form than before: what was below it is removed, what is below it now is
 /// added, and it was changed itself.
-fn replaced<'a>(of: TypeRef<'a>, before: &'a Value, after: &'a Value) -> Result<Found<'a>, ItemError> {
+fn replaced<'a>(of: TypeRef<'a>, before: &'a Value, after: &'a Value) -> Result<FieldSets<'a>, ItemError> {
     let gone = match before {
         Value::Object(_) => find(of, State::Is(before), State::Absent)?.removed.below,
         _ => FieldSet::default(),
@@ -131,10 +131,10 @@ fn replaced<'a>(of: TypeRef<'a>, before: &'a Value, after: &'a Value) -> Result<
         Value::Object(_) => find(of, State::Absent, State::Is(after))?.changed.below,
         _ => FieldSet::default(),
     };
-    Ok(Found { changed: Node { member: true, below: added }, removed: Node { member: false, below: gone } })
+    Ok(FieldSets { changed: Node { member: true, below: added }, removed: Node { member: false, below: gone } })
 }
 
-fn leaf<'a>(of: TypeRef<'_>, old: State<'_>, new: State<'_>) -> Found<'a> {
+fn leaf<'a>(of: TypeRef<'_>, old: State<'_>, new: State<'_>) -> FieldSets<'a> {
     let differs = match (old, new) {
         (State::Is(old), State::Is(new)) => !is_same(of, old, new),
         (State::Zero, State::Is(value)) | (State::Is(value), State::Zero) => !is_zero(of, value),
@@ -143,7 +143,7 @@ fn leaf<'a>(of: TypeRef<'_>, old: State<'_>, new: State<'_>) -> Found<'a> {
     };
     let removed = matches!(new, State::Absent) && !matches!(old, State::Absent);
     let node = |member| Node { member, below: FieldSet::default() };
-    Found { changed: node(differs && !removed), removed: node(removed) }
+    FieldSets { changed: node(differs && !removed), removed: node(removed) }
 }
 
 /// A field of an object in one state, with this value if it has one. What `omitempty` leaves out of a Go struct is not
@@ -157,7 +157,7 @@ fn child<'a>(of: TypeRef<'a>, parent: State<'a>, value: Option<&'a Value>, known
     }
 }
 
-fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>, ItemError> {
+fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<FieldSets<'a>, ItemError> {
     let (before, after) = (old.fields(), new.fields());
     let known = match shape {
         Shape::Struct(object) => Some(object),
@@ -212,7 +212,7 @@ fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>)
     Ok(below.node(old, new))
 }
 
-fn list<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<Found<'a>, ItemError> {
+fn list<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>) -> Result<FieldSets<'a>, ItemError> {
     let (before, after) = (old.items(), new.items());
     if before.is_empty() && after.is_empty() {
         return Ok(leaf(of, old, new));
@@ -262,7 +262,12 @@ fn take<'k, 'a>(keyed: &mut &'k [Keyed<'a>], element: &PathElement<'_>) -> &'k [
 }
 
 /// The items with one element. Where several have it, they count as one whole.
-fn items<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: &[Keyed<'a>], new: &[Keyed<'a>]) -> Result<Found<'a>, ItemError> {
+fn items<'a>(
+    of: TypeRef<'a>,
+    shape: Shape<'a>,
+    old: &[Keyed<'a>],
+    new: &[Keyed<'a>],
+) -> Result<FieldSets<'a>, ItemError> {
     let single = |items: &[Keyed<'a>]| items.first().map_or(State::Absent, |(_, item)| State::Is(item));
     let one = |old: State<'a>, new: State<'a>| match shape {
         Shape::KeyedList { item, .. } => find(item, old, new),
@@ -272,11 +277,11 @@ fn items<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: &[Keyed<'a>], new: &[Keyed<
         ([] | [_], [] | [_]) => one(single(old), single(new)),
         ([_, _, ..], [_, _, ..]) => {
             let same = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.1 == new.1);
-            Ok(Found { changed: Node { member: !same, ..Node::default() }, ..Found::default() })
+            Ok(FieldSets { changed: Node { member: !same, ..Node::default() }, ..FieldSets::default() })
         }
         ([_, _, ..], new) => {
             let mut found = match new {
-                [] => Found::default(),
+                [] => FieldSets::default(),
                 new => one(State::Absent, single(new))?,
             };
             found.removed.member = true;
@@ -284,7 +289,7 @@ fn items<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: &[Keyed<'a>], new: &[Keyed<
         }
         (old, _) => {
             let mut found = match old {
-                [] => Found::default(),
+                [] => FieldSets::default(),
                 old => one(single(old), State::Absent)?,
             };
             found.changed.member = true;

@@ -4,12 +4,12 @@
 use super::{
     compare::Difference,
     path::PathElement,
-    set::{FieldSet, Step},
+    set::{FieldSet, PatternStep},
 };
 use crate::kinds::Kind;
 
 type Paths = &'static [&'static [&'static str]];
-type Patterns = &'static [&'static [Step]];
+type Patterns = &'static [&'static [PatternStep]];
 
 /// What of a set of fields a write can own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +24,25 @@ const STATUS: Paths = &[&["status"]];
 const SPEC: Paths = &[&["spec"]];
 const SPEC_AND_METADATA: Paths = &[&["metadata"], &["spec"]];
 const RESIZE: Patterns = &[
-    &[Step::Field("spec"), Step::Field("containers"), Step::Any, Step::Field("resources")],
-    &[Step::Field("spec"), Step::Field("containers"), Step::Any, Step::Field("resizePolicy")],
-    &[Step::Field("spec"), Step::Field("initContainers"), Step::Any, Step::Field("resources")],
-    &[Step::Field("spec"), Step::Field("initContainers"), Step::Any, Step::Field("resizePolicy")],
+    &[PatternStep::Field("spec"), PatternStep::Field("containers"), PatternStep::Any, PatternStep::Field("resources")],
+    &[
+        PatternStep::Field("spec"),
+        PatternStep::Field("containers"),
+        PatternStep::Any,
+        PatternStep::Field("resizePolicy"),
+    ],
+    &[
+        PatternStep::Field("spec"),
+        PatternStep::Field("initContainers"),
+        PatternStep::Any,
+        PatternStep::Field("resources"),
+    ],
+    &[
+        PatternStep::Field("spec"),
+        PatternStep::Field("initContainers"),
+        PatternStep::Any,
+        PatternStep::Field("resizePolicy"),
+    ],
 ];
 
 impl Filter {
@@ -56,10 +71,10 @@ impl Filter {
             (Some("approval"), ..) => Self::Without(&[&["spec"], &["status", "certificate"]]),
             (Some("finalize"), ..) => Self::Without(STATUS),
             (Some("ephemeralcontainers"), ..) => {
-                Self::Only(&[&[Step::Field("spec"), Step::Field("ephemeralContainers")]])
+                Self::Only(&[&[PatternStep::Field("spec"), PatternStep::Field("ephemeralContainers")]])
             }
             (Some("resize"), ..) => Self::Only(RESIZE),
-            (Some("scale"), ..) => Self::Only(&[&[Step::Field("spec"), Step::Field("replicas")]]),
+            (Some("scale"), ..) => Self::Only(&[&[PatternStep::Field("spec"), PatternStep::Field("replicas")]]),
             _ => Self::Without(&[]),
         }
     }

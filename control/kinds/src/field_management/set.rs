@@ -214,12 +214,12 @@ impl<'a> FieldSet<'a> {
     }
 
     /// Keeps only what a pattern matches.
-    pub fn retain_matching(&mut self, patterns: &[&[Step]]) {
+    pub fn retain_matching(&mut self, patterns: &[&[PatternStep]]) {
         if patterns.iter().any(|pattern| pattern.is_empty()) {
             return;
         }
         self.entries.retain_mut(|entry| {
-            let rest: Vec<&[Step]> =
+            let rest: Vec<&[PatternStep]> =
                 patterns.iter().filter(|p| p[0].matches(&entry.element)).map(|pattern| &pattern[1..]).collect();
             if rest.is_empty() {
                 return false;
@@ -232,14 +232,14 @@ impl<'a> FieldSet<'a> {
 
 /// One step of a pattern of paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PatternStep {
     /// The field of this name.
     Field(&'static str),
     /// Any field or item.
     Any,
 }
 
-impl Step {
+impl PatternStep {
     fn matches(self, element: &PathElement<'_>) -> bool {
         match (self, element) {
             (Self::Any, _) => true,
@@ -282,7 +282,12 @@ mod tests {
         let mut fields = set(
             r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:image":{},"f:resources":{"f:limits":{}}}},"f:x":{}}}"#,
         );
-        let pattern = [Step::Field("spec"), Step::Field("containers"), Step::Any, Step::Field("resources")];
+        let pattern = [
+            PatternStep::Field("spec"),
+            PatternStep::Field("containers"),
+            PatternStep::Any,
+            PatternStep::Field("resources"),
+        ];
         fields.retain_matching(&[&pattern]);
         let kept = r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:resources":{"f:limits":{}}}}}}"#;
         assert_eq!(text(&fields), kept);

@@ -14,12 +14,12 @@ pub struct Derived<T> {
     make: Box<dyn Fn(Arc<Kinds>) -> T + Send + Sync>,
     /// Changes with what else the value is made from.
     beside: Box<dyn Fn() -> u64 + Send + Sync>,
-    kept: ArcSwapOption<Kept<T>>,
+    kept: ArcSwapOption<DerivedValue<T>>,
     /// Held while the value is made, so that many who ask at once do not all make it.
     making: Mutex<()>,
 }
 
-struct Kept<T> {
+struct DerivedValue<T> {
     generation: (u64, u64),
     value: Arc<T>,
 }
@@ -50,7 +50,7 @@ impl<T> Derived<T> {
                 let kinds = self.registry.snapshot();
                 let generation = (kinds.generation(), beside);
                 let value = Arc::new((self.make)(kinds));
-                self.kept.store(Some(Arc::new(Kept { generation, value: value.clone() })));
+                self.kept.store(Some(Arc::new(DerivedValue { generation, value: value.clone() })));
                 value
             })
         })

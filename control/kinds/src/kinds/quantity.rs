@@ -11,12 +11,12 @@ use serde_json::Value;
 pub struct Quantity {
     /// The number in billionths.
     nanos: i128,
-    form: Form,
+    form: QuantityFormat,
 }
 
 /// Which suffixes a quantity is written with: those it was read with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum QuantityFormat {
     /// `k`, `M`, `m`, and none.
     Decimal,
     /// `e3`
@@ -33,11 +33,11 @@ const PLACES: usize = 18;
 
 impl Quantity {
     /// Nothing of anything.
-    pub const ZERO: Self = Self { nanos: 0, form: Form::Decimal };
+    pub const ZERO: Self = Self { nanos: 0, form: QuantityFormat::Decimal };
 
     /// A whole number.
     pub const fn of_units(units: i64) -> Self {
-        Self { nanos: units as i128 * NANOS, form: Form::Decimal }
+        Self { nanos: units as i128 * NANOS, form: QuantityFormat::Decimal }
     }
 
     /// Reads a quantity. What is smaller than a billionth is rounded away from zero, what is too large becomes the
@@ -56,7 +56,7 @@ impl Quantity {
         }
         let (form, scale) = Scale::of(suffix)?;
         let nanos = scale.nanos(whole, fraction).min(MAX);
-        let form = if form == Form::Binary && nanos < NANOS { Form::Decimal } else { form };
+        let form = if form == QuantityFormat::Binary && nanos < NANOS { QuantityFormat::Decimal } else { form };
         Some(Self { nanos: if negative { -nanos } else { nanos }, form })
     }
 
@@ -142,7 +142,7 @@ impl Ord for Quantity {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let small = self.nanos.abs() < 1024 * NANOS;
-        if self.form == Form::Binary && self.is_whole() && !small {
+        if self.form == QuantityFormat::Binary && self.is_whole() && !small {
             let (mut number, mut power) = (self.nanos / NANOS, 0);
             while number % 1024 == 0 && power + 1 < BINARY.len() {
                 (number, power) = (number / 1024, power + 1);
@@ -157,7 +157,7 @@ impl fmt::Display for Quantity {
             (number, power) = (number / 1_000, power + 1);
         }
         match (self.form, DECIMAL[power]) {
-            (Form::Exponent, (_, exponent)) if exponent != 0 => write!(f, "{number}e{exponent}"),
+            (QuantityFormat::Exponent, (_, exponent)) if exponent != 0 => write!(f, "{number}e{exponent}"),
             (_, (suffix, exponent)) => write!(f, "{number}{}", if exponent == 0 { "" } else { suffix }),
         }
     }
@@ -178,18 +178,18 @@ enum Scale {
 }
 
 impl Scale {
-    fn of(suffix: &str) -> Option<(Form, Self)> {
+    fn of(suffix: &str) -> Option<(QuantityFormat, Self)> {
         if suffix.is_empty() {
-            return Some((Form::Decimal, Self::Ten(0)));
+            return Some((QuantityFormat::Decimal, Self::Ten(0)));
         }
         if let Some((_, exponent)) = DECIMAL.iter().find(|(text, _)| *text == suffix) {
-            return Some((Form::Decimal, Self::Ten((*exponent).into())));
+            return Some((QuantityFormat::Decimal, Self::Ten((*exponent).into())));
         }
         if let Some(power) = BINARY.iter().position(|text| *text == suffix) {
-            return Some((Form::Binary, Self::Two(10 * u32::try_from(power).ok()?)));
+            return Some((QuantityFormat::Binary, Self::Two(10 * u32::try_from(power).ok()?)));
         }
         let exponent: i64 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-        Some((Form::Exponent, Self::Ten(exponent)))
+        Some((QuantityFormat::Exponent, Self::Ten(exponent)))
     }
 
     /// `whole.fraction`, scaled, in billionths and rounded up.

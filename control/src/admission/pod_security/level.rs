@@ -23,7 +23,7 @@ pub enum Level {
 
 /// The version of Kubernetes that says what a level means. The latest is the greatest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
+pub enum PolicyVersion {
     /// `v1.MINOR`
     Minor(u64),
     /// `latest`
@@ -37,12 +37,12 @@ pub struct LevelVersion {
     /// The level.
     pub level: Level,
     /// Whose definition of it counts.
-    pub version: Version,
+    pub version: PolicyVersion,
 }
 
 /// What holds in a namespace. Without labels nothing is forbidden.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
+pub struct NamespaceLevels {
     /// Pods that violate it are refused.
     pub enforce: LevelVersion,
     /// Pods that violate it are noted.
@@ -51,7 +51,7 @@ pub struct Policy {
     pub warn: LevelVersion,
 }
 
-impl Policy {
+impl NamespaceLevels {
     /// Reads labels sorted by key, with what is wrong with them. A wrong label means the strictest to what is enforced,
     /// and nothing to the rest.
     pub fn of_labels(labels: &[(&str, &str)]) -> (Self, Vec<FieldError>) {
@@ -82,9 +82,9 @@ impl Policy {
                 }
             }
             if let Some(said) = value(version_of) {
-                of.version = Version::parse(said).unwrap_or_else(|| {
+                of.version = PolicyVersion::parse(said).unwrap_or_else(|| {
                     wrong(version_of, said, "must be \"latest\" or \"v1.x\"");
-                    Version::Latest
+                    PolicyVersion::Latest
                 });
             }
         }
@@ -125,7 +125,7 @@ impl Level {
     }
 }
 
-impl Version {
+impl PolicyVersion {
     fn parse(text: &str) -> Option<Self> {
         if text == "latest" {
             return Some(Self::Latest);
@@ -139,8 +139,8 @@ impl Version {
 impl fmt::Display for LevelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.version {
-            Version::Latest => write!(f, "{}:latest", self.level.name()),
-            Version::Minor(minor) => write!(f, "{}:v1.{minor}", self.level.name()),
+            PolicyVersion::Latest => write!(f, "{}:latest", self.level.name()),
+            PolicyVersion::Minor(minor) => write!(f, "{}:v1.{minor}", self.level.name()),
         }
     }
 }
@@ -155,7 +155,7 @@ mod tests {
         labels.extend([("a".to_owned(), "b".to_owned()), ("z".to_owned(), "b".to_owned())]);
         labels.sort();
         let (policy, errors) =
-            Policy::of_labels(&labels.iter().map(|(key, value)| (&**key, &**value)).collect::<Vec<_>>());
+            NamespaceLevels::of_labels(&labels.iter().map(|(key, value)| (&**key, &**value)).collect::<Vec<_>>());
         let text = format!("{} {} {}", policy.enforce, policy.audit, policy.warn);
         (text, errors.into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect())
     }
@@ -202,6 +202,6 @@ mod tests {
                 \"v1.x\"",
             ]
         );
-        assert!(Version::Minor(u64::MAX) < Version::Latest);
+        assert!(PolicyVersion::Minor(u64::MAX) < PolicyVersion::Latest);
     }
 }

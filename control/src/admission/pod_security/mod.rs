@@ -27,18 +27,25 @@ use serde_json::Value;
 
 use self::{
     checks::PodView,
-    level::{LevelVersion, Policy},
+    level::{LevelVersion, NamespaceLevels},
     registry::Violations,
 };
+use super::plugins::{Plugin, Validate};
 use crate::{
     kinds::{
         FieldError,
         reading::{first_by_name, items, text},
     },
-    request::Verb,
     request::WriteRequest,
     status::{Status, Subject},
     warnings,
+};
+
+/// Pods keep to the level of their namespace.
+pub static PLUGIN: Plugin = Plugin {
+    name: "PodSecurity",
+    validate: Some(Validate::Now(|context, object| validate(context.request, object))),
+    ..Plugin::NONE
 };
 
 /// Subresources of a pod that change nothing that is checked.
@@ -46,10 +53,7 @@ const IGNORED: [&str; 8] = ["exec", "attach", "binding", "eviction", "log", "por
 
 /// Refuses pods that the level of their namespace forbids. Warns of templates whose pods would be refused, and of pods
 /// that are there where a namespace gets a stricter level.
-pub fn validate(request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
-    if !matches!(request.operation, Verb::Create | Verb::Update) {
-        return Ok(());
-    }
+fn validate(request: &WriteRequest<'_>, object: &Value) -> Result<(), Status> {
     match (&*request.kind.group, &*request.kind.plural, request.subresource) {
         ("", "namespaces", None) => namespace::validate(request, object),
         ("", "pods", subresource) if !subresource.is_some_and(|segment| IGNORED.contains(&segment)) => {
@@ -79,9 +83,10 @@ fn template<'a>(group: &str, plural: &str, object: &'a Value) -> Option<&'a Valu
 }
 
 /// What the labels of the request's namespace mean, with what is wrong with them.
-fn policy(request: &WriteRequest<'_>) -> (Policy, Vec<FieldError>) {
+fn policy(request: &WriteRequest<'_>) -> (NamespaceLevels, Vec<FieldError>) {
     let namespace = request.snapshot.get(super::namespace::RESOURCE, request.namespace.unwrap_or_default());
-    namespace.map_or_else(Default::default, |found| Policy::of_labels(&found.header().labels().collect::<Vec<_>>()))
+    namespace
+        .map_or_else(Default::default, |found| NamespaceLevels::of_labels(&found.header().labels().collect::<Vec<_>>()))
 }
 
 fn validate_pod(request: &WriteRequest<'_>, pod: &Value) -> Result<(), Status> {
@@ -113,7 +118,7 @@ fn validate_pod(request: &WriteRequest<'_>, pod: &Value) -> Result<(), Status> {
 
 /// Tells how a pod violates a level; that which is enforced was evaluated already.
 fn tell(
-    policy: &Policy,
+    policy: &NamespaceLevels,
     level: LevelVersion,
     enforced: &Violations,
     pod: PodView<'_>,

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     checks::PodView,
     invalid_labels,
-    level::{LevelVersion, Policy},
+    level::{LevelVersion, NamespaceLevels},
     registry,
 };
 use crate::{
@@ -47,11 +47,11 @@ pub fn validate(request: &WriteRequest<'_>, namespace: &Value) -> Result<(), Sta
     Ok(())
 }
 
-fn of(labels: &Value) -> (Policy, Vec<crate::kinds::FieldError>) {
+fn of(labels: &Value) -> (NamespaceLevels, Vec<crate::kinds::FieldError>) {
     let mut labels: Vec<(&str, &str)> =
         entries(labels).map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default())).collect();
     labels.sort_unstable();
-    Policy::of_labels(&labels)
+    NamespaceLevels::of_labels(&labels)
 }
 
 /// Whether pods that were allowed may be forbidden now.

@@ -2,10 +2,10 @@
 
 use super::{
     checks::{
-        Check, PodView, Violation, capabilities, host_access, privileges, probe_hosts, proc_mount, profiles, seccomp,
-        sysctls, user, volumes,
+        PodCheck, PodView, Violation, capabilities, host_access, privileges, probe_hosts, proc_mount, profiles,
+        seccomp, sysctls, user, volumes,
     },
-    level::{Level, LevelVersion, Version},
+    level::{Level, LevelVersion, PolicyVersion},
 };
 
 /// A check that has one definition from a version on, until the next.
@@ -13,7 +13,7 @@ struct Entry {
     id: &'static str,
     level: Level,
     /// By the version of Kubernetes 1 that they begin with, ascending.
-    versions: &'static [(u64, Check)],
+    versions: &'static [(u64, PodCheck)],
     /// The check of the baseline that a stricter one takes the place of.
     overrides: &'static str,
 }
@@ -52,18 +52,18 @@ const CHECKS: [Entry; 19] = [
     ),
 ];
 
-const fn baseline(id: &'static str, versions: &'static [(u64, Check)]) -> Entry {
+const fn baseline(id: &'static str, versions: &'static [(u64, PodCheck)]) -> Entry {
     Entry { id, level: Level::Baseline, versions, overrides: "" }
 }
 
-const fn restricted(id: &'static str, versions: &'static [(u64, Check)], overrides: &'static str) -> Entry {
+const fn restricted(id: &'static str, versions: &'static [(u64, PodCheck)], overrides: &'static str) -> Entry {
     Entry { id, level: Level::Restricted, versions, overrides }
 }
 
 impl Entry {
     /// The check as it is defined at a version, if it is.
-    fn at(&self, version: Version) -> Option<Check> {
-        self.versions.iter().rev().find(|(from, _)| Version::Minor(*from) <= version).map(|(_, check)| *check)
+    fn at(&self, version: PolicyVersion) -> Option<PodCheck> {
+        self.versions.iter().rev().find(|(from, _)| PolicyVersion::Minor(*from) <= version).map(|(_, check)| *check)
     }
 }
 
@@ -106,16 +106,16 @@ mod tests {
 
     use super::*;
 
-    fn detail(level: Level, version: Version, pod: &Value) -> String {
+    fn detail(level: Level, version: PolicyVersion, pod: &Value) -> String {
         evaluate(LevelVersion { level, version }, PodView::of(pod)).detail().unwrap_or_default()
     }
 
     #[test]
     fn a_plain_pod_is_no_restricted_one() {
         let pod = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
-        assert_eq!(detail(Level::Baseline, Version::Latest, &pod), "");
+        assert_eq!(detail(Level::Baseline, PolicyVersion::Latest, &pod), "");
         assert_eq!(
-            detail(Level::Restricted, Version::Latest, &pod),
+            detail(Level::Restricted, PolicyVersion::Latest, &pod),
             "allowPrivilegeEscalation != false (container \"c\" must set \
             securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container \"c\" must set \
             securityContext.capabilities.drop=[\"ALL\"]), runAsNonRoot != true (pod or container \"c\" must set \
@@ -123,7 +123,7 @@ mod tests {
             securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")"
         );
         assert_eq!(
-            detail(Level::Restricted, Version::Minor(0), &pod),
+            detail(Level::Restricted, PolicyVersion::Minor(0), &pod),
             "runAsNonRoot != true (pod or container \"c\" must set securityContext.runAsNonRoot=true)"
         );
     }
@@ -131,23 +131,24 @@ mod tests {
     #[test]
     fn a_stricter_check_takes_the_place_of_the_baseline() {
         let pod = json!({"spec": {"containers": [], "volumes": [{"name": "h", "hostPath": {"path": "/"}}]}});
-        assert_eq!(detail(Level::Baseline, Version::Latest, &pod), "hostPath volumes (volume \"h\")");
+        assert_eq!(detail(Level::Baseline, PolicyVersion::Latest, &pod), "hostPath volumes (volume \"h\")");
         assert_eq!(
-            detail(Level::Restricted, Version::Latest, &pod),
+            detail(Level::Restricted, PolicyVersion::Latest, &pod),
             "restricted volume types (volume \"h\" uses restricted volume type \"hostPath\")"
         );
         let added = json!({"spec": {"containers": [
             {"name": "c", "securityContext": {"capabilities": {"add": ["NET_RAW"], "drop": ["ALL"]}}}]}});
         // Before 1.22 there was no stricter check of capabilities.
-        assert!(detail(Level::Restricted, Version::Minor(21), &added).starts_with("non-default capabilities ("));
-        assert!(!detail(Level::Restricted, Version::Minor(22), &added).contains("non-default capabilities"));
+        assert!(detail(Level::Restricted, PolicyVersion::Minor(21), &added).starts_with("non-default capabilities ("));
+        assert!(!detail(Level::Restricted, PolicyVersion::Minor(22), &added).contains("non-default capabilities"));
     }
 
     #[test]
     fn a_version_yet_to_come_is_the_latest() {
         let pod = json!({"spec": {"hostNetwork": true, "containers": []}});
-        assert_eq!(detail(Level::Baseline, Version::Minor(99), &pod), "host namespaces (hostNetwork=true)");
-        let reason = evaluate(LevelVersion { level: Level::Baseline, version: Version::Latest }, PodView::of(&pod));
+        assert_eq!(detail(Level::Baseline, PolicyVersion::Minor(99), &pod), "host namespaces (hostNetwork=true)");
+        let reason =
+            evaluate(LevelVersion { level: Level::Baseline, version: PolicyVersion::Latest }, PodView::of(&pod));
         assert_eq!(reason.reason().as_deref(), Some("host namespaces"));
         assert!(CHECKS.iter().all(|entry| entry.versions.is_sorted_by_key(|(from, _)| *from)));
     }

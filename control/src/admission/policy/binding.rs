@@ -21,7 +21,7 @@ pub struct Binding {
     /// Where it puts the policy to work; `None` for everywhere.
     pub resources: Option<MatchResources>,
     /// What becomes of a violation. Mutating policies have none.
-    pub actions: Vec<Action>,
+    pub actions: Vec<ValidationAction>,
     params: Value,
 }
 
@@ -48,7 +48,7 @@ impl Param {
 
 /// What becomes of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum ValidationAction {
     /// The request is refused.
     Deny,
     /// The client is told.
@@ -57,7 +57,7 @@ pub enum Action {
     Audit,
 }
 
-impl Action {
+impl ValidationAction {
     /// As metrics tell it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,9 +79,9 @@ impl Binding {
             resources: spec["matchResources"].is_object().then(|| MatchResources::read(&spec["matchResources"])),
             actions: actions
                 .filter_map(|action| match action {
-                    "Deny" => Some(Action::Deny),
-                    "Warn" => Some(Action::Warn),
-                    "Audit" => Some(Action::Audit),
+                    "Deny" => Some(ValidationAction::Deny),
+                    "Warn" => Some(ValidationAction::Warn),
+                    "Audit" => Some(ValidationAction::Audit),
                     _ => None,
                 })
                 .collect(),

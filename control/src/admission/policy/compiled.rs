@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    target::Target,
+    target::PolicyTarget,
     variables::{Declared, Variables},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Compiled {
     /// What it is about, and when it fails.
-    pub target: Target,
+    pub target: PolicyTarget,
     conditions: Conditions,
     variables: Variables,
     validations: Vec<Validation>,
@@ -32,7 +32,7 @@ struct Validation {
 
 /// A validation that does not hold.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct FailedValidation {
     /// What the client is told.
     pub message: String,
     /// `Invalid`, `Forbidden`, …; empty where the policy does not say.
@@ -72,7 +72,7 @@ impl Compiled {
         });
         let annotations = annotations.collect();
         Self {
-            target: Target::read(spec),
+            target: PolicyTarget::read(spec),
             conditions: declared.conditions,
             variables: declared.variables,
             validations,
@@ -81,11 +81,11 @@ impl Compiled {
     }
 
     /// Every validation that does not hold, and what is noted for audit. Neither where the conditions do not hold.
-    pub fn evaluate(&self, input: &Input<'_>) -> (Vec<Verdict>, Vec<Annotation<'_>>) {
+    pub fn evaluate(&self, input: &Input<'_>) -> (Vec<FailedValidation>, Vec<Annotation<'_>>) {
         match self.conditions.hold(&input.activation()) {
             Ok(true) => {}
             Ok(false) => return (Vec::new(), Vec::new()),
-            Err(why) => return (vec![Verdict::of_error(why)], Vec::new()),
+            Err(why) => return (vec![FailedValidation::of_error(why)], Vec::new()),
         }
         let mut budget = cel::OBJECT_BUDGET;
         let known = self.variables.evaluate(input, &mut budget);
@@ -96,9 +96,9 @@ impl Compiled {
                 Ok(Cel::Bool(true)) => {}
                 Ok(_) => {
                     let message = validation.message(&activation, &mut budget);
-                    verdicts.push(Verdict { message, reason: validation.reason.clone(), error: None });
+                    verdicts.push(FailedValidation { message, reason: validation.reason.clone(), error: None });
                 }
-                Err(why) => verdicts.push(Verdict::of_error(why)),
+                Err(why) => verdicts.push(FailedValidation::of_error(why)),
             }
         }
         let mut annotations = Vec::new();
@@ -110,7 +110,7 @@ impl Compiled {
     }
 }
 
-impl Verdict {
+impl FailedValidation {
     fn of_error(message: String) -> Self {
         let error = Some(error_type(&message));
         Self { message, reason: String::new(), error }

@@ -18,8 +18,8 @@ use crate::{
         access,
         attributes::{Attributes, Operation},
         expression::Input,
-        per_revision::Made,
-        reinvocation::{Plugin, Reinvocation},
+        per_revision::RevisionValue,
+        reinvocation::{MutatorKind, Reinvocation},
         versions::Versioned,
     },
     deadline,
@@ -29,8 +29,8 @@ use crate::{
 
 /// Refuses the request if a policy fails that may not.
 pub async fn dispatch(
-    policies: &[Made<Mutator>],
-    bindings: &[Made<Binding>],
+    policies: &[RevisionValue<Mutator>],
+    bindings: &[RevisionValue<Binding>],
     attributes: &Attributes<'_>,
     objects: &mut Versioned<'_>,
     state: &mut Reinvocation,
@@ -51,7 +51,7 @@ pub async fn dispatch(
     }
     if !active.is_empty() {
         objects.convert_to_stored().await?;
-        state.begin(Plugin::Policies, objects.object());
+        state.begin(MutatorKind::Policies, objects.object());
         let mut made = false;
         for invocation in &active {
             objects.convert(&invocation.invoked).await?;
@@ -71,10 +71,10 @@ pub async fn dispatch(
             }
         }
         if made {
-            state.changed(Plugin::Policies);
+            state.changed(MutatorKind::Policies);
         }
         objects.convert_to_stored().await?;
-        state.end(Plugin::Policies, objects.object());
+        state.end(MutatorKind::Policies, objects.object());
     }
     denial(attributes, &errors).map_or(Ok(()), Err)
 }
@@ -104,7 +104,7 @@ fn mutate(
         }
     }
     let uid = uid(name, binding, params);
-    if state.skips(Plugin::Policies, &uid) {
+    if state.skips(MutatorKind::Policies, &uid) {
         return Ok(false);
     }
     let mut made = false;
@@ -133,7 +133,7 @@ fn mutate(
             }
         }
     }
-    state.ran(Plugin::Policies, &uid, policy.reinvoked);
+    state.ran(MutatorKind::Policies, &uid, policy.reinvoked);
     Ok(made)
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    target::Target,
+    target::PolicyTarget,
     variables::{Declared, Variables},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Mutator {
     /// What it is about, and when it fails.
-    pub target: Target,
+    pub target: PolicyTarget,
     /// `matchConditions`
     pub conditions: Conditions,
     /// In their order; each sees what those before it made.
@@ -44,17 +44,17 @@ pub struct Mutator {
 #[derive(Debug)]
 pub struct Mutation {
     expression: Expression,
-    form: Form,
+    form: PatchType,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum PatchType {
     ApplyConfiguration,
     JsonPatch,
 }
 
 /// What an expression came to.
-enum Change {
+enum MutationResult {
     /// The part of an object that is to be laid over it.
     Overlay(Value),
     /// Operations.
@@ -78,14 +78,14 @@ impl Mutator {
         let scope = declared.known.for_mutations();
         let mutations = spec["mutations"].as_array().into_iter().flatten().map(|mutation| {
             let (form, field, expected) = match mutation["patchType"].as_str() {
-                Some("JSONPatch") => (Form::JsonPatch, "jsonPatch", json_patch()),
-                _ => (Form::ApplyConfiguration, "applyConfiguration", apply_configuration()),
+                Some("JSONPatch") => (PatchType::JsonPatch, "jsonPatch", json_patch()),
+                _ => (PatchType::ApplyConfiguration, "applyConfiguration", apply_configuration()),
             };
             let text = mutation[field]["expression"].as_str().unwrap_or_default();
             Mutation { expression: Expression::compile(text, &expected, &scope), form }
         });
         Self {
-            target: Target::read(spec),
+            target: PolicyTarget::read(spec),
             mutations: mutations.collect(),
             reinvoked: spec["reinvocationPolicy"] == "IfNeeded",
             conditions: declared.conditions,
@@ -103,7 +103,7 @@ impl Mutator {
     ) -> Result<Value, MutationError> {
         let schema = decoded::schema(attributes, invoked).ok_or_else(|| MutationError::Fatal(no_schema(attributes)))?;
         match mutation.change(input, &self.variables).map_err(MutationError::Failed)? {
-            Change::Overlay(mut config) => {
+            MutationResult::Overlay(mut config) => {
                 for field in ["apiVersion", "kind"] {
                     config[field] = input.object[field].clone();
                 }
@@ -111,7 +111,7 @@ impl Mutator {
                 let merged = overlay(&schema, input.object, &config).map_err(|error| failed(error.to_string()))?;
                 decoded::decoded(attributes, invoked, merged).map_err(|status| failed(status.message))
             }
-            Change::Patch(operations) => match patch::try_json(input.object, &operations) {
+            MutationResult::Patch(operations) => match patch::try_json(input.object, &operations) {
                 Ok(patched) => decoded::decoded_strictly(attributes, invoked, patched).map_err(MutationError::Fatal),
                 // An object that is not as the patch expects it stays as it is.
                 Err(patch::Refusal::TestFailed(_)) => Ok(input.object.clone()),
@@ -126,7 +126,7 @@ impl Mutator {
 
 impl Mutation {
     /// The value of the expression, which has a budget of its own.
-    fn change(&self, input: &Input<'_>, variables: &Variables) -> Result<Change, String> {
+    fn change(&self, input: &Input<'_>, variables: &Variables) -> Result<MutationResult, String> {
         if let Err(why) = &self.expression.program {
             return Err(why.clone());
         }
@@ -134,21 +134,23 @@ impl Mutation {
         let known = variables.evaluate(input, &mut budget);
         let value = self.expression.evaluate(&known.activation(input), &mut budget, &known.failed)?;
         match (self.form, &value) {
-            (Form::ApplyConfiguration, Cel::Message(message)) if message.name() == OBJECT => {
+            (PatchType::ApplyConfiguration, Cel::Message(message)) if message.name() == OBJECT => {
                 let config = to_json(&value).map_err(|error| format!("type mismatch: {error}"))?;
                 check_type_names(message)?;
-                Ok(Change::Overlay(config))
+                Ok(MutationResult::Overlay(config))
             }
-            (Form::ApplyConfiguration, _) => {
+            (PatchType::ApplyConfiguration, _) => {
                 let found = value.type_name();
                 Err(format!("unsupported return type from ApplyConfiguration expression: {found}"))
             }
-            (Form::JsonPatch, Cel::List(list)) => {
+            (PatchType::JsonPatch, Cel::List(list)) => {
                 let mut room = cel::MAX_REQUEST;
                 let operations = list.iter().map(|item| operation(&item, &mut room));
-                Ok(Change::Patch(operations.collect::<Result<Vec<_>, _>>()?.into()))
+                Ok(MutationResult::Patch(operations.collect::<Result<Vec<_>, _>>()?.into()))
             }
-            (Form::JsonPatch, _) => Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned()),
+            (PatchType::JsonPatch, _) => {
+                Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned())
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     admission::{
         attributes::Attributes,
-        rules::{self, Rule},
+        rules::{self, RequestRule},
         selectors::Selectors,
     },
     kinds::Kind,
@@ -20,8 +20,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct MatchResources {
     selectors: Selectors,
-    rules: Vec<Rule>,
-    excluded: Vec<Rule>,
+    rules: Vec<RequestRule>,
+    excluded: Vec<RequestRule>,
     /// Whether other versions of a resource are the same to the rules.
     equivalent: bool,
 }
@@ -31,8 +31,8 @@ impl MatchResources {
     pub fn read(resources: &Value) -> Self {
         Self {
             selectors: Selectors::read(resources),
-            rules: Rule::all_of(&resources["resourceRules"]),
-            excluded: Rule::all_of(&resources["excludeResourceRules"]),
+            rules: RequestRule::all_of(&resources["resourceRules"]),
+            excluded: RequestRule::all_of(&resources["excludeResourceRules"]),
             equivalent: resources["matchPolicy"] != "Exact",
         }
     }

@@ -10,13 +10,13 @@ use super::{
     resources::MatchResources,
 };
 use crate::{
-    admission::{attributes::Attributes, per_revision::Made, versions::Versioned},
+    admission::{attributes::Attributes, per_revision::RevisionValue, versions::Versioned},
     kinds::Kind,
 };
 
 /// See the module.
 #[derive(Debug)]
-pub struct Target {
+pub struct PolicyTarget {
     /// `matchConstraints`
     pub constraints: MatchResources,
     /// API version and kind of the parameters.
@@ -51,7 +51,7 @@ pub struct Misconfigured<'p> {
     pub fails: bool,
 }
 
-impl Target {
+impl PolicyTarget {
     /// Reads a policy's `spec`.
     pub fn read(spec: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -66,9 +66,9 @@ impl Target {
 
 /// All policies that bindings put to work on a request, in the order of their names and of those of their bindings.
 pub fn invocations<'p, P>(
-    policies: &'p [Made<P>],
-    bindings: &'p [Made<Binding>],
-    target: impl Fn(&P) -> &Target,
+    policies: &'p [RevisionValue<P>],
+    bindings: &'p [RevisionValue<Binding>],
+    target: impl Fn(&P) -> &PolicyTarget,
     attributes: &Attributes<'_>,
     objects: &Versioned<'_>,
 ) -> Vec<Result<Invocation<'p, P>, Misconfigured<'p>>> {
@@ -79,7 +79,7 @@ pub fn invocations<'p, P>(
         if of_policy().next().is_none() {
             continue;
         }
-        let Target { constraints, param_kind, fails } = target(policy);
+        let PolicyTarget { constraints, param_kind, fails } = target(policy);
         let wrong = |binding, why: String| Err(Misconfigured { name, binding, why, fails: *fails });
         let invoked = match constraints.matching(attributes, objects.object(), objects.old()) {
             Ok(Some(invoked)) => invoked,

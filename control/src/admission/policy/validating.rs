@@ -5,12 +5,12 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{
-    binding::{Action, Binding, namespace_object},
-    compiled::{self, Compiled, NO_ERROR, Verdict},
+    binding::{Binding, ValidationAction, namespace_object},
+    compiled::{self, Compiled, FailedValidation, NO_ERROR},
     target::{Invocation, invocations},
 };
 use crate::{
-    admission::{access, attributes::Attributes, expression::Input, per_revision::Made, versions::Versioned},
+    admission::{access, attributes::Attributes, expression::Input, per_revision::RevisionValue, versions::Versioned},
     deadline,
     metrics::AdmissionMetrics,
     status::Status,
@@ -26,8 +26,8 @@ struct Denial {
 
 /// Refuses what a policy denies: the first denial is told, all policies are evaluated.
 pub async fn dispatch(
-    policies: &[Made<Compiled>],
-    bindings: &[Made<Binding>],
+    policies: &[RevisionValue<Compiled>],
+    bindings: &[RevisionValue<Binding>],
     attributes: &Attributes<'_>,
     objects: &mut Versioned<'_>,
     metrics: &AdmissionMetrics,
@@ -86,7 +86,7 @@ fn apply(
         policy.evaluate(&Input { object, old, request: &request, namespace: &namespace, params, authorizer });
     let took = begun.elapsed();
     let count = |error, action| metrics.checked(name, &binding.name, error, action, took);
-    for Verdict { message, reason, error } in verdicts {
+    for FailedValidation { message, reason, error } in verdicts {
         if !fails && error.is_some() {
             count(error.unwrap_or(NO_ERROR), "allow");
             continue;
@@ -96,12 +96,14 @@ fn apply(
         }
         for action in &binding.actions {
             match action {
-                Action::Deny => denial = denial.or_else(|| Some(denies(&message, &reason))),
-                Action::Warn => warnings::add(format!(
+                ValidationAction::Deny => denial = denial.or_else(|| Some(denies(&message, &reason))),
+                ValidationAction::Warn => warnings::add(format!(
                     "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {message}",
                     binding.name
                 )),
-                Action::Audit => note(name, binding, "validation.policy.admission.k8s.io/validation_failure", &message),
+                ValidationAction::Audit => {
+                    note(name, binding, "validation.policy.admission.k8s.io/validation_failure", &message)
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ pub struct Variables {
 }
 
 /// The values of variables, and why some have none.
-pub struct Known<'v> {
+pub struct VariableValues<'v> {
     /// Shared with every activation.
     values: Rc<Vec<(Cel<'v>, Cel<'v>)>>,
     /// Name and reason.
@@ -52,8 +52,8 @@ impl Declared {
 
 impl Variables {
     /// Their values; what they cost is taken off `budget`.
-    pub fn evaluate<'v>(&self, input: &Input<'v>, budget: &mut u64) -> Known<'v> {
-        let mut known = Known { values: Rc::default(), failed: Vec::new() };
+    pub fn evaluate<'v>(&self, input: &Input<'v>, budget: &mut u64) -> VariableValues<'v> {
+        let mut known = VariableValues { values: Rc::default(), failed: Vec::new() };
         for (name, variable) in &self.all {
             match variable.evaluate(&known.activation(input), budget, &known.failed) {
                 Ok(value) => Rc::make_mut(&mut known.values).push((Cel::text(name.as_str()), value)),
@@ -64,7 +64,7 @@ impl Variables {
     }
 }
 
-impl<'v> Known<'v> {
+impl<'v> VariableValues<'v> {
     /// What expressions see, these variables included.
     pub fn activation(&self, input: &Input<'v>) -> Activation<'v> {
         input.activation().with("variables", Cel::Map(Map::Made(self.values.clone())))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    limits::Scope,
+    limits::QuotaScope,
     measure::{Measure, Membership},
 };
 use crate::{
@@ -57,7 +57,7 @@ fn classes(claim: &Value) -> BTreeSet<String> {
 }
 
 /// Whether a claim with these VolumeAttributesClasses is in a scope.
-pub fn is_in(classes: &BTreeSet<String>, scope: &Scope) -> bool {
+pub fn is_in(classes: &BTreeSet<String>, scope: &QuotaScope) -> bool {
     if scope.name != "VolumeAttributesClass" {
         return false;
     }

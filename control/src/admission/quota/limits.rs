@@ -15,7 +15,7 @@ pub struct Quota {
     /// `metadata.name`
     pub name: String,
     /// Objects are counted that are in all of them.
-    pub scopes: Vec<Scope>,
+    pub scopes: Vec<QuotaScope>,
     /// `spec.hard`
     pub wanted: Amounts,
     /// `status.hard`: what is in force.
@@ -26,7 +26,7 @@ pub struct Quota {
 
 /// A requirement of an object: of `spec.scopes` or of `spec.scopeSelector`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope {
+pub struct QuotaScope {
     /// `BestEffort`, `PriorityClass`, …
     pub name: String,
     operator: String,
@@ -37,12 +37,12 @@ impl Quota {
     /// Reads a stored ResourceQuota.
     pub fn read(quota: &Value) -> Self {
         let (spec, status) = (&quota["spec"], &quota["status"]);
-        let exists = |scope: &Value| Scope {
+        let exists = |scope: &Value| QuotaScope {
             name: as_text(scope).to_owned(),
             operator: "Exists".to_owned(),
             values: Vec::new(),
         };
-        let expression = |expression: &Value| Scope {
+        let expression = |expression: &Value| QuotaScope {
             name: text(expression, "scopeName").to_owned(),
             operator: text(expression, "operator").to_owned(),
             values: items(&expression["values"]).map(as_text).map(str::to_owned).collect(),
@@ -78,7 +78,7 @@ impl Quota {
     }
 }
 
-impl Scope {
+impl QuotaScope {
     /// Whether only the fact is asked for, and not which value it has.
     pub fn is_exists(&self) -> bool {
         self.operator == "Exists"
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_scope_selects_as_a_label_selector_does() {
-        let scope = |operator: &str| Scope {
+        let scope = |operator: &str| QuotaScope {
             name: "PriorityClass".into(),
             operator: operator.into(),
             values: vec!["high".into()],

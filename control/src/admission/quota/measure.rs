@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{claims, device_claims, limits::Scope, pods, services};
+use super::{claims, device_claims, limits::QuotaScope, pods, services};
 use crate::{admission::amounts::Amounts, kinds::quantity::Quantity, request::Verb, request::WriteRequest};
 
 /// How objects of a resource are measured.
@@ -136,7 +136,7 @@ impl Measure {
     }
 
     /// Whether it is in all of these scopes.
-    pub fn is_in(&self, scopes: &[Scope]) -> bool {
+    pub fn is_in(&self, scopes: &[QuotaScope]) -> bool {
         scopes.iter().all(|scope| match &self.scopes {
             Membership::None => false,
             Membership::Pod(facts) => facts.is_in(scope),

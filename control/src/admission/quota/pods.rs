@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    limits::Scope,
+    limits::QuotaScope,
     measure::{Measure, Membership},
 };
 use crate::{
@@ -154,7 +154,7 @@ fn crosses_namespaces(affinity: &Value) -> bool {
 
 impl Facts {
     /// Whether the pod is in a scope.
-    pub fn is_in(&self, scope: &Scope) -> bool {
+    pub fn is_in(&self, scope: &QuotaScope) -> bool {
         match scope.name.as_str() {
             "Terminating" => self.terminating,
             "NotTerminating" => !self.terminating,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The objects of a namespace that one resource has.
-pub enum Found {
+pub enum QuotaObjects {
     /// Each as it was measured.
     Measured(Vec<Arc<Measure>>),
     /// How many there are of what is only counted.
@@ -39,7 +39,7 @@ pub fn resources(quota: &Quota) -> BTreeSet<&str> {
 }
 
 /// Counts what a quota measures. `found` has the objects by resource; what is not served is not in it.
-pub fn plan(quota: &Quota, found: &BTreeMap<String, Found>, now: i64) -> Recount {
+pub fn plan(quota: &Quota, found: &BTreeMap<String, QuotaObjects>, now: i64) -> Recount {
     let mut used: Amounts = amounts::mask(&quota.used, &quota.wanted);
     let mut until: Option<i64> = None;
     for resource in resources(quota) {
@@ -47,11 +47,11 @@ pub fn plan(quota: &Quota, found: &BTreeMap<String, Found>, now: i64) -> Recount
         let mut sum: Amounts =
             quota.wanted.keys().filter(|name| evaluator.measures(name)).map(|name| zero(name)).collect();
         match found {
-            Found::Counted(count) if quota.scopes.is_empty() => {
+            QuotaObjects::Counted(count) if quota.scopes.is_empty() => {
                 sum.values_mut().for_each(|amount| *amount = Quantity::of_units(*count));
             }
-            Found::Counted(_) => {}
-            Found::Measured(all) => {
+            QuotaObjects::Counted(_) => {}
+            QuotaObjects::Measured(all) => {
                 for measure in all.iter().filter(|measure| measure.is_in(&quota.scopes)) {
                     amounts::add(&mut sum, &amounts::mask(&measure.usage(now), &quota.wanted));
                     let ends = measure.until.filter(|ends| *ends >= now);
@@ -74,11 +74,11 @@ fn zero(name: &str) -> (String, Quantity) {
 mod tests {
     use super::*;
 
-    fn pods(pods: Value) -> BTreeMap<String, Found> {
+    fn pods(pods: Value) -> BTreeMap<String, QuotaObjects> {
         let measured = pods.as_array().unwrap().iter().map(|pod| Arc::new(Evaluator::Pods.measure(pod)));
         BTreeMap::from([
-            ("pods".to_owned(), Found::Measured(measured.collect())),
-            ("secrets".to_owned(), Found::Counted(3)),
+            ("pods".to_owned(), QuotaObjects::Measured(measured.collect())),
+            ("secrets".to_owned(), QuotaObjects::Counted(3)),
         ])
     }
 

@@ -4,12 +4,11 @@
 //! What is created or takes more was charged by the write itself, and is not looked at here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
-use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use super::{
     limits::Quota,
     measure::{Evaluator, Measure},
     parse, pods,
-    recount::{self, Found},
+    recount::{self, QuotaObjects},
     services,
 };
 use crate::{
@@ -27,7 +26,8 @@ use crate::{
     encode,
     kinds::Registry,
     later::later,
-    store::{Change, CommitError, Event, EventType, Expect, Key, Object, Snapshot, Store, Subscription, Write},
+    reflector::{Reflector, StoreUpdate},
+    store::{Change, CommitError, Event, EventType, Expect, Key, Object, Snapshot, Store, Write},
 };
 
 /// As often as Kubernetes' controller counts everything.
@@ -39,19 +39,19 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Keeps the status of all quotas right, until `stop`.
 pub async fn run(store: Arc<dyn Store>, kinds: Registry, stop: CancellationToken) {
-    let mut counter = Counter::new(store, kinds);
+    let mut counter = QuotaController::new(store, kinds);
     stop.run_until_cancelled(counter.run()).await.unwrap_or_default();
 }
 
-struct Counter {
+struct QuotaController {
     store: Arc<dyn Store>,
     kinds: Registry,
     pods: Readings<Measure>,
     services: Readings<Measure>,
     claims: Readings<Measure>,
     device_claims: Readings<Measure>,
-    /// By resource: of the quotas, and of all that they measure.
-    watches: HashMap<String, Subscription>,
+    /// Of the quotas, and of all that they measure.
+    reflector: Reflector,
     /// Namespaces whose quotas are to be counted.
     stale: BTreeSet<String>,
     /// Namespaces that could not be counted: when to try again, whatever happens until then, and after which wait.
@@ -60,16 +60,16 @@ struct Counter {
     due: BTreeMap<String, i64>,
 }
 
-impl Counter {
+impl QuotaController {
     fn new(store: Arc<dyn Store>, kinds: Registry) -> Self {
         Self {
+            reflector: Reflector::new(store.clone(), [RESOURCE]),
             store,
             kinds,
             pods: Readings::new("pods", pods::measure),
             services: Readings::new("services", services::measure),
             claims: Readings::new("persistentvolumeclaims", claims::measure),
             device_claims: Readings::new(device_claims::RESOURCE, device_claims::measure),
-            watches: HashMap::new(),
             stale: BTreeSet::new(),
             delayed: BTreeMap::new(),
             due: BTreeMap::new(),
@@ -77,57 +77,46 @@ impl Counter {
     }
 
     async fn run(&mut self) {
-        let mut all_at = Instant::now();
+        let mut all_at = later(Instant::now(), INTERVAL);
         let mut served = self.kinds.subscribe();
         loop {
-            if Instant::now() >= all_at {
-                self.begin_anew();
-                all_at = later(Instant::now(), INTERVAL);
-            }
-            self.watch_what_is_measured();
-            for namespace in std::mem::take(&mut self.stale) {
-                if self.delayed.get(&namespace).is_some_and(|(at, _)| *at > Instant::now()) {
-                    self.stale.insert(namespace);
-                    continue;
-                }
-                match self.count(&namespace).await {
-                    Ok(Counted::Whole) => drop(self.delayed.remove(&namespace)),
-                    // What was made while a quota was not in force yet was not charged to it.
-                    Ok(Counted::NowInForce) => self.delay(namespace),
-                    Err(error) => {
-                        if !matches!(error, CommitError::Conflict { .. }) {
-                            tracing::warn!(namespace, %error, "quotas could not be counted");
-                        }
-                        self.delay(namespace);
-                    }
-                }
-            }
             let again = self.stale.iter().filter_map(|namespace| Some(self.delayed.get(namespace)?.0)).min();
             let until = [again, self.next_due(), Some(all_at)].into_iter().flatten().min().unwrap_or(all_at);
-            if self.watches.is_empty() {
-                // The history went on between the snapshot and the watch.
-                tokio::time::sleep(RETRY).await;
-                all_at = Instant::now();
+            tokio::select! {
+                update = self.reflector.next() => match update {
+                    StoreUpdate::Listed(snapshot) => {
+                        all_at = later(Instant::now(), INTERVAL);
+                        self.mark_all(&snapshot);
+                    }
+                    StoreUpdate::Changed(events) => self.mark(&events),
+                },
+                Ok(()) = served.changed() => self.mark_uncounted(),
+                () = tokio::time::sleep_until(until) => match Instant::now() >= all_at {
+                    true => self.reflector.begin_anew(),
+                    false => self.mark_due(),
+                },
+            }
+            self.follow_what_is_measured();
+            self.count_stale().await;
+        }
+    }
+
+    async fn count_stale(&mut self) {
+        for namespace in std::mem::take(&mut self.stale) {
+            if self.delayed.get(&namespace).is_some_and(|(at, _)| *at > Instant::now()) {
+                self.stale.insert(namespace);
                 continue;
             }
-            let next = {
-                let watches = self.watches.iter_mut().map(|(resource, watch)| {
-                    let resource = resource.clone();
-                    async move { (resource, watch.next().await) }.boxed()
-                });
-                let changes = futures::future::select_all(watches).map(|(next, ..)| next);
-                tokio::select! {
-                    (resource, events) = changes => Next::Changes(resource, events.ok()),
-                    Ok(()) = served.changed() => Next::Kinds,
-                    () = tokio::time::sleep_until(until) => Next::Due,
+            match self.count(&namespace).await {
+                Ok(QuotaCount::Whole) => drop(self.delayed.remove(&namespace)),
+                // What was made while a quota was not in force yet was not charged to it.
+                Ok(QuotaCount::NowInForce) => self.delay(namespace),
+                Err(error) => {
+                    if !matches!(error, CommitError::Conflict { .. }) {
+                        tracing::warn!(namespace, %error, "quotas could not be counted");
+                    }
+                    self.delay(namespace);
                 }
-            };
-            match next {
-                Next::Changes(resource, Some(events)) => self.mark(&resource, &events),
-                // The watch fell behind: everything is counted.
-                Next::Changes(_, None) => all_at = Instant::now(),
-                Next::Kinds => self.mark_uncounted(),
-                Next::Due => self.mark_due(),
             }
         }
     }
@@ -158,29 +147,20 @@ impl Counter {
         self.stale.insert(namespace);
     }
 
-    /// Watches from the present state on, and counts everything.
-    fn begin_anew(&mut self) {
-        self.watches.clear();
+    /// Notes all namespaces with quotas.
+    fn mark_all(&mut self, snapshot: &Snapshot) {
         self.due.clear();
-        let snapshot = self.store.snapshot();
-        self.watch(RESOURCE, &snapshot);
         self.stale = snapshot.list(RESOURCE, "", None).filter_map(|(key, _)| namespace_of(key)).collect();
     }
 
-    fn watch(&mut self, resource: &str, snapshot: &Snapshot) {
-        if let Ok(watch) = self.store.watch(resource, snapshot.revision) {
-            self.watches.insert(resource.to_owned(), watch);
-        }
-    }
-
-    /// Watches the resources that quotas to be counted measure. They are counted after the watches have begun.
-    fn watch_what_is_measured(&mut self) {
+    /// Follows the resources that quotas to be counted measure. They are counted after that has begun.
+    fn follow_what_is_measured(&mut self) {
         let snapshot = self.store.snapshot();
-        for namespace in &self.stale.clone() {
-            for quota in quotas(&snapshot, namespace).into_iter().map(|(_, _, quota)| quota) {
+        for namespace in &self.stale {
+            for (_, _, quota) in quotas(&snapshot, namespace) {
                 for resource in recount::resources(&quota) {
-                    if !self.watches.contains_key(resource) && self.kinds.snapshot().by_resource(resource).is_some() {
-                        self.watch(resource, &snapshot);
+                    if self.kinds.snapshot().by_resource(resource).is_some() {
+                        self.reflector.follow_after(resource, &snapshot);
                     }
                 }
             }
@@ -188,10 +168,10 @@ impl Counter {
     }
 
     /// Notes which namespaces the changes concern.
-    fn mark(&mut self, resource: &str, events: &[Arc<Event>]) {
+    fn mark(&mut self, events: &[Arc<Event>]) {
         for event in events {
             let Some(namespace) = namespace_of(&event.key.name) else { continue };
-            if !self.stale.contains(&namespace) && self.concerns(resource, &namespace, event) {
+            if !self.stale.contains(&namespace) && self.concerns(&event.key.resource, &namespace, event) {
                 self.stale.insert(namespace);
             }
         }
@@ -244,16 +224,16 @@ impl Counter {
     }
 
     /// Counts the quotas of a namespace, each as it is at one moment.
-    async fn count(&mut self, namespace: &str) -> Result<Counted, CommitError> {
+    async fn count(&mut self, namespace: &str) -> Result<QuotaCount, CommitError> {
         let snapshot = self.store.snapshot();
         let now = Timestamp::now().as_second();
         let quotas = quotas(&snapshot, namespace);
         let resources: BTreeSet<&str> = quotas.iter().flat_map(|(_, _, quota)| recount::resources(quota)).collect();
-        let found: BTreeMap<String, Found> = resources
+        let found: BTreeMap<String, QuotaObjects> = resources
             .into_iter()
             .filter_map(|resource| Some((resource.to_owned(), self.find(&snapshot, namespace, resource)?)))
             .collect();
-        let (mut writes, mut until, mut counted) = (Vec::new(), None, Counted::Whole);
+        let (mut writes, mut until, mut counted) = (Vec::new(), None, QuotaCount::Whole);
         for (key, object, quota) in &quotas {
             let planned = recount::plan(quota, &found, now);
             until = [until, planned.until].into_iter().flatten().min();
@@ -261,7 +241,7 @@ impl Counter {
             let Ok(mut value) = parse(object) else { continue };
             value["status"] = status;
             if quota.hard != quota.wanted {
-                counted = Counted::NowInForce;
+                counted = QuotaCount::NowInForce;
             }
             writes.push(Write {
                 key: Key { resource: RESOURCE.into(), name: key.clone() },
@@ -280,11 +260,11 @@ impl Counter {
     }
 
     /// The objects of a resource in a namespace; `None` if it is not served.
-    fn find(&self, snapshot: &Snapshot, namespace: &str, resource: &str) -> Option<Found> {
+    fn find(&self, snapshot: &Snapshot, namespace: &str, resource: &str) -> Option<QuotaObjects> {
         let prefix = format!("{namespace}/");
         let measured = |readings: &Readings<Measure>| {
             let all = readings.list(snapshot, &prefix);
-            Some(Found::Measured(all.into_iter().map(|(_, measure)| measure).collect()))
+            Some(QuotaObjects::Measured(all.into_iter().map(|(_, measure)| measure).collect()))
         };
         match resource {
             "pods" => measured(&self.pods),
@@ -294,24 +274,14 @@ impl Counter {
             resource => {
                 self.kinds.snapshot().by_resource(resource)?;
                 let count = snapshot.list(resource, &prefix, None).count();
-                Some(Found::Counted(i64::try_from(count).unwrap_or(i64::MAX)))
+                Some(QuotaObjects::Counted(i64::try_from(count).unwrap_or(i64::MAX)))
             }
         }
     }
 }
 
-/// What there is to be done next.
-enum Next {
-    /// Objects of a resource changed; nothing where the changes were missed.
-    Changes(String, Option<Vec<Arc<Event>>>),
-    /// Other kinds are served than before.
-    Kinds,
-    /// A time has come.
-    Due,
-}
-
 /// What a count has come to.
-enum Counted {
+enum QuotaCount {
     /// The quotas say what there is, and every write since is charged to them.
     Whole,
     /// A quota is in force from this count on: what was made meanwhile is not in it.

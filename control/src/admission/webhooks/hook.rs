@@ -12,14 +12,14 @@ use serde_json::Value;
 use super::{
     Clients,
     refusal::{self, Failure, UNAVAILABLE},
-    review::{self, Answer, ReviewVersion},
+    review::{self, ReviewAnswer, ReviewVersion},
 };
 use crate::{
     admission::{
         access,
         attributes::{Attributes, Operation},
         expression::{Conditions, Input},
-        rules::{self, Rule},
+        rules::{self, RequestRule},
         selectors::Selectors,
         versions::Versioned,
     },
@@ -45,7 +45,7 @@ pub struct Hook {
     /// Whether it is asked again where others changed the object after it.
     pub reinvoked: bool,
     client: Result<Arc<Client>, ConfigError>,
-    rules: Vec<Rule>,
+    rules: Vec<RequestRule>,
     /// Whether other versions of a resource are the same to its rules.
     equivalent: bool,
     selectors: Selectors,
@@ -84,7 +84,7 @@ impl Hook {
             ignores_failures: hook["failurePolicy"] == "Ignore",
             reinvoked: hook["reinvocationPolicy"] == "IfNeeded",
             client: clients.get(&hook["clientConfig"]),
-            rules: Rule::all_of(&hook["rules"]),
+            rules: RequestRule::all_of(&hook["rules"]),
             equivalent: hook["matchPolicy"] != "Exact",
             selectors: Selectors::read(hook),
             conditions: Conditions::compile(&hook["matchConditions"], &KnownNames::default().for_conditions()),
@@ -136,7 +136,7 @@ impl Hook {
         invoked: &Kind,
         (object, old): (&Value, &Value),
         mutating: bool,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ReviewAnswer, Failure> {
         if attributes.dry_run && !self.takes_dry_runs {
             return Err(Failure::Internal(refusal::no_dry_run(&self.name)));
         }

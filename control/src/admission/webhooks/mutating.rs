@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::{
     hook::Hook,
     refusal::{Failure, UNAVAILABLE},
-    review::Answer,
+    review::ReviewAnswer,
 };
 use crate::{
     admission::{
         attributes::Attributes,
         decoded::decoded,
-        reinvocation::{Plugin, Reinvocation},
+        reinvocation::{MutatorKind, Reinvocation},
         versions::Versioned,
     },
     kinds::Kind,
@@ -35,10 +35,10 @@ pub async fn dispatch(
         return Ok(());
     }
     objects.convert_to_stored().await?;
-    state.begin(Plugin::Webhooks, objects.object());
+    state.begin(MutatorKind::Webhooks, objects.object());
     for hook in hooks {
         let Some(invoked) = hook.invoked(attributes, objects).await? else { continue };
-        if state.skips(Plugin::Webhooks, &hook.uid) {
+        if state.skips(MutatorKind::Webhooks, &hook.uid) {
             continue;
         }
         objects.convert(&invoked).await?;
@@ -60,19 +60,19 @@ pub async fn dispatch(
         };
         tracing::debug!(webhook = hook.name, configuration = hook.configuration, changed, "asked a mutating webhook");
         if changed {
-            state.changed(Plugin::Webhooks);
+            state.changed(MutatorKind::Webhooks);
         }
-        state.ran(Plugin::Webhooks, &hook.uid, hook.reinvoked);
+        state.ran(MutatorKind::Webhooks, &hook.uid, hook.reinvoked);
     }
     objects.convert_to_stored().await?;
-    state.end(Plugin::Webhooks, objects.object());
+    state.end(MutatorKind::Webhooks, objects.object());
     Ok(())
 }
 
 /// The object with an answer's patch, if there is one.
 fn patched(
     hook: &Hook,
-    answer: &Answer,
+    answer: &ReviewAnswer,
     attributes: &Attributes<'_>,
     invoked: &Kind,
     object: &Value,

@@ -14,7 +14,7 @@ pub enum ReviewVersion {
 
 /// What a webhook answered.
 #[derive(Debug, PartialEq)]
-pub struct Answer {
+pub struct ReviewAnswer {
     pub allowed: bool,
     /// A `Status`; null where it gives none.
     pub status: Value,
@@ -54,7 +54,7 @@ pub fn request(version: ReviewVersion, uid: &str, mut request: Value, object: &V
 }
 
 /// Reads an answer to the review `uid`; else what is wrong with it.
-pub fn read(version: ReviewVersion, uid: &str, answer: &Value, mutating: bool) -> Result<Answer, String> {
+pub fn read(version: ReviewVersion, uid: &str, answer: &Value, mutating: bool) -> Result<ReviewAnswer, String> {
     let response = &answer["response"];
     if !response.is_object() {
         return Err("webhook response was absent".to_owned());
@@ -81,7 +81,7 @@ pub fn read(version: ReviewVersion, uid: &str, answer: &Value, mutating: bool) -
     };
     let texts = response["warnings"].as_array().into_iter().flatten();
     let notes = response["auditAnnotations"].as_object().into_iter().flatten();
-    Ok(Answer {
+    Ok(ReviewAnswer {
         allowed: response["allowed"] == true,
         status: response["status"].clone(),
         warnings: texts.filter_map(Value::as_str).map(str::to_owned).collect(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::aggregation::Found;
+use crate::aggregation::RemoteResources;
 
 fn discovery() -> Discovery {
     Discovery::of(&Kinds::built_in(), &[], "10.0.0.1:6443")
@@ -89,7 +89,7 @@ fn groups_of_other_servers_stand_among_its_own_by_priority() {
     let remote = |group: &str, version: &str, group_priority, version_priority, current: Option<bool>| {
         let resources = Arc::new(vec![json!({"resource": "flunders"})]);
         let (group, version) = (group.to_owned(), version.to_owned());
-        let found = current.map(|current| Found { resources, current });
+        let found = current.map(|current| RemoteResources { resources, current });
         RemoteVersion { group, version, group_priority, version_priority, found }
     };
     let all = [

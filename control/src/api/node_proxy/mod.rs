@@ -29,7 +29,7 @@ use http::{Method, Request, StatusCode, Uri};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::{
-    api::object_proxy::ObjectProxy,
+    api::object_proxy::{FindDestination, ObjectProxy},
     proxy_headers,
     request::{RequestInfo, Verb, path::PodStream},
     status::{Status, Subject},
@@ -49,6 +49,13 @@ use stream_limit::StreamLimit;
 /// Port of an agent that has not said otherwise.
 const AGENT_PORT: u16 = 10250;
 
+/// The namespace and the name of the pod that a request is about.
+fn named_pod(info: &RequestInfo) -> Result<(&str, &str), Status> {
+    let path = info.resource().ok_or_else(Status::unknown_path)?;
+    let (Some(namespace), Some(name)) = (&path.namespace, &path.name) else { return Err(Status::unknown_path()) };
+    Ok((namespace, name))
+}
+
 /// Passes requests on to agents, and to servers in pods.
 pub struct NodeProxy {
     store: Arc<dyn Store>,
@@ -63,26 +70,23 @@ impl NodeProxy {
         Self { objects: ObjectProxy::new(store.clone(), network), store, agents, streams: StreamLimit::default() }
     }
 
-    /// Answers a request for a pod's log or a stream to it, or for anything behind a `/proxy`.
-    pub async fn answer(&self, info: &RequestInfo, request: Request<Body>) -> Result<Response, Status> {
+    /// Answers a request for `/proxy` of a pod or a Service. `find` says to which pod it leads.
+    pub async fn pod_server(
+        &self,
+        find: FindDestination,
+        info: &RequestInfo,
+        request: Request<Body>,
+    ) -> Result<Response, Status> {
+        let path = info.resource().ok_or_else(Status::unknown_path)?;
+        let counted = self.streams.admit(&info.user()?.name)?;
+        self.objects.answer(path, find, request, counted).await
+    }
+
+    /// Answers a request for `/proxy` of a node: its agent does.
+    pub async fn agent(&self, info: &RequestInfo, request: Request<Body>) -> Result<Response, Status> {
         let path = info.resource().ok_or_else(Status::unknown_path)?;
         let name = path.name.as_deref().ok_or_else(Status::unknown_path)?;
-        if let (Some(stream), Some(namespace), &Method::GET | &Method::POST) =
-            (path.pod_stream(), path.namespace.as_deref(), request.method())
-        {
-            return self.pod_stream(stream, namespace, name, info, request).await;
-        }
-        match (path.resource.as_str(), path.subresource.as_deref(), path.namespace.as_deref()) {
-            ("pods", Some("log"), Some(namespace)) if info.verb == Verb::Get => {
-                self.pod_log(namespace, name, info, request).await
-            }
-            ("pods" | "services", Some("proxy"), Some(_)) => {
-                let counted = self.streams.admit(&info.user()?.name)?;
-                self.objects.answer(path, request, counted).await
-            }
-            ("nodes", Some("proxy"), None) => self.forward(name, &path.rest, request).await,
-            _ => Err(Status::method_not_allowed(Subject { group: &path.group, resource: &path.resource, name })),
-        }
+        self.forward(name, &path.rest, request).await
     }
 
     fn object<K: Object>(&self, resource: &str, key: &str, name: &str) -> Result<K, Status> {
@@ -99,13 +103,11 @@ impl NodeProxy {
 
     /// The log of a container, over a WebSocket where the client asks for one: whether it can have that is settled
     /// before the agent is asked.
-    async fn pod_log(
-        &self,
-        namespace: &str,
-        pod: &str,
-        info: &RequestInfo,
-        request: Request<Body>,
-    ) -> Result<Response, Status> {
+    pub async fn pod_log(&self, info: &RequestInfo, request: Request<Body>) -> Result<Response, Status> {
+        let (namespace, pod) = named_pod(info)?;
+        if info.verb != Verb::Get {
+            return Err(Status::method_not_allowed(Subject { group: "", resource: "pods", name: pod }));
+        }
         let options = LogOptions::of(&info.query)?;
         let object: Pod = self.object("pods", &format!("{namespace}/{pod}"), pod)?;
         let container = container_choice::container(&object, &options.container)?;
@@ -138,14 +140,17 @@ impl NodeProxy {
         })
     }
 
-    async fn pod_stream(
+    /// Connects to a container or a port of a pod, through its agent.
+    pub async fn pod_stream(
         &self,
         stream: PodStream,
-        namespace: &str,
-        pod: &str,
         info: &RequestInfo,
         request: Request<Body>,
     ) -> Result<Response, Status> {
+        let (namespace, pod) = named_pod(info)?;
+        if !matches!(*request.method(), Method::GET | Method::POST) {
+            return Err(Status::method_not_allowed(Subject { group: "", resource: "pods", name: pod }));
+        }
         let object: Pod = self.object("pods", &format!("{namespace}/{pod}"), pod)?;
         let path = pod_streams::agent_path(stream, &object, &info.query)?;
         let agent = self.agent_of(pod_streams::node(&object)?, None)?;

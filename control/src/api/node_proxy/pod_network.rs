@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     store::{Snapshot, Store},
-    webhook::{Dial, Network, Stream},
+    webhook::{Dial, Network, RemoteConnectError, Stream},
 };
 
 /// The network that webhooks and extension API servers are in.
@@ -54,6 +54,10 @@ impl Dial for PodNetwork {
                 // An older agent, a kubelet, or one that is being started again: this host may have a route of its own.
                 Ok(Err((http::StatusCode::NOT_FOUND, _)))
                 | Err(AgentError::Unreachable { .. } | AgentError::TimedOut { .. }) => Network.connect(address).await,
+                // The agent tried.
+                Ok(Err((http::StatusCode::BAD_GATEWAY | http::StatusCode::GATEWAY_TIMEOUT, words))) => {
+                    Err(io::Error::other(RemoteConnectError(words)))
+                }
                 Ok(Err((_, refusal))) => Err(io::Error::other(refusal)),
                 Err(error) => Err(io::Error::other(with_sources(&error))),
             }

@@ -12,20 +12,22 @@ use ipnetwork::IpNetwork;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use crate::store::{EventType, Object, Store, Subscription};
+use crate::{
+    reflector::{Reflector, StoreUpdate},
+    store::{EventType, Object, Store},
+};
 
 const NODES: &str = "nodes";
 
 /// The pod subnets of all Nodes in a store.
 pub struct PodSubnets {
-    store: Arc<dyn Store>,
-    current: Mutex<Option<Current>>,
+    current: Mutex<FollowedIndex>,
 }
 
 /// The index, and the changes that it does not know yet.
-struct Current {
+struct FollowedIndex {
     index: Index,
-    changes: Subscription,
+    changes: Reflector,
 }
 
 /// The family of subnets (whether it is IPv6), and their prefix length, the longest first.
@@ -58,45 +60,36 @@ struct SubnetsSpec {
 impl PodSubnets {
     /// Of the Nodes in `store`, which is first read when somebody asks.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, current: Mutex::default() }
+        let current = FollowedIndex { index: Index::default(), changes: Reflector::new(store, [NODES]) };
+        Self { current: Mutex::new(current) }
     }
 
     /// The name of the node whose pod subnet has the address.
     pub fn node_of(&self, address: IpAddr) -> Option<Arc<str>> {
         let mut current = self.current.lock();
-        let is_known = current.as_mut().is_some_and(Current::catch_up);
-        if !is_known {
-            *current = None;
-            let snapshot = self.store.snapshot();
-            let mut index = Index::default();
-            for (name, node) in snapshot.list(NODES, "", None) {
-                index.put(name, node);
-            }
-            let Ok(changes) = self.store.watch(NODES, snapshot.revision) else {
-                // The history was cut between the two reads: the next call tries again.
-                return index.node_of(address);
-            };
-            *current = Some(Current { index, changes });
-        }
-        current.as_ref()?.index.node_of(address)
+        current.catch_up();
+        current.index.node_of(address)
     }
 }
 
-impl Current {
-    /// Takes the changes since the last call; answers `false` where some of them are no longer known.
-    fn catch_up(&mut self) -> bool {
-        loop {
-            match self.changes.ready() {
-                Ok(events) if events.is_empty() => return true,
-                Ok(events) => {
-                    for event in events {
-                        match event.event_type {
-                            EventType::Deleted => self.index.remove(&event.key.name),
-                            EventType::Added | EventType::Modified => self.index.put(&event.key.name, &event.object),
-                        }
+impl FollowedIndex {
+    /// Takes the changes since the last call.
+    fn catch_up(&mut self) {
+        match self.changes.ready() {
+            None => {}
+            Some(StoreUpdate::Listed(snapshot)) => {
+                self.index = Index::default();
+                for (name, node) in snapshot.list(NODES, "", None) {
+                    self.index.put(name, node);
+                }
+            }
+            Some(StoreUpdate::Changed(events)) => {
+                for event in events {
+                    match event.event_type {
+                        EventType::Deleted => self.index.remove(&event.key.name),
+                        EventType::Added | EventType::Modified => self.index.put(&event.key.name, &event.object),
                     }
                 }
-                Err(_) => return false,
             }
         }
     }

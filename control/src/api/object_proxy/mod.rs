@@ -35,13 +35,14 @@ use rustls_pki_types::ServerName;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use self::{destination::Destination, links::Links};
+pub use self::destination::Destination;
+use self::links::Links;
 use crate::{
     aggregation,
     api::node_proxy::{CountedStream, PodSubnets},
     request::{PeerAddress, path::ResourcePath},
     status::{Status, Subject},
-    store::Store,
+    store::{Snapshot, Store},
     upgrade::{PassedOn, UpgradeError},
     webhook::{self, CONNECT_TIMEOUT, Dial},
 };
@@ -60,6 +61,9 @@ static TLS: LazyLock<TlsConnector> = LazyLock::new(|| {
     TlsConnector::from(Arc::new(config))
 });
 
+/// Where requests to an object of this namespace and name go.
+pub type FindDestination = fn(&Snapshot, &str, &str) -> Result<Destination, Status>;
+
 /// Passes requests on to pods.
 pub struct ObjectProxy {
     store: Arc<dyn Store>,
@@ -73,11 +77,12 @@ impl ObjectProxy {
         Self { subnets: PodSubnets::new(store.clone()), store, network }
     }
 
-    /// Answers a request for `/proxy` of the pod or Service that `path` names. `counted` is dropped when its connection
-    /// has ended.
+    /// Answers a request for `/proxy` of the pod or Service that `path` names, and that `find` finds. `counted` is
+    /// dropped when its connection has ended.
     pub async fn answer(
         &self,
         path: &ResourcePath,
+        find: FindDestination,
         request: Request<Body>,
         counted: CountedStream,
     ) -> Result<Response, Status> {
@@ -87,10 +92,7 @@ impl ObjectProxy {
             return Err(Status::method_not_allowed(subject));
         }
         let snapshot = self.store.snapshot();
-        let to = match path.resource.as_str() {
-            "pods" => Destination::of_pod(&snapshot, namespace, name)?,
-            _ => Destination::of_service(&snapshot, namespace, name)?,
-        };
+        let to = find(&snapshot, namespace, name)?;
         drop(snapshot);
         // A node says itself which addresses its pods have: those of another node's pods are none of them.
         if self.subnets.node_of(to.address.ip()).is_some_and(|node| *node != *to.node) {

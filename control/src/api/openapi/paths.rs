@@ -57,7 +57,7 @@ pub fn of(kind: &Kind) -> Vec<(String, Value)> {
     }
     // Streams are not found by these documents.
     let subresources = kind.subresources.iter().filter_map(|segment| Subresource::of(kind, segment));
-    for subresource in subresources.filter(|subresource| !subresource.by_agent) {
+    for subresource in subresources.filter(|subresource| !subresource.by_agent()) {
         let operations = paths.whole(subresource.verbs, Some(subresource));
         let path = format!("{item}/{}", subresource.segment);
         all.push((path, paths.item(&operations, kind.namespaced, true)));

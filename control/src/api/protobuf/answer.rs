@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     MAGIC,
     encode::{self, CannotEncode, Encoder, bytes, bytes_header, field_length, nested},
-    json::Reader,
+    json::JsonReader,
 };
 use crate::{
     kinds::{Kind, Storage},
@@ -26,14 +26,14 @@ pub fn message(id: TypeId, json: &[u8]) -> Result<Vec<u8>, CannotEncode> {
     let types = Types::builtin();
     let mut out = Vec::with_capacity(json.len());
     let object = types.object(id).ok_or_else(|| CannotEncode::Value("a text".to_owned(), "object"))?;
-    Encoder::new(types).message(object, &mut Reader::new(json), &mut out)?;
+    Encoder::new(types).message(object, &mut JsonReader::new(json), &mut out)?;
     Ok(out)
 }
 
 /// An answer of any built-in type as a whole: its text says what it is. `None` where the type has no protobuf form.
 pub fn whole(json: &[u8]) -> Option<Vec<u8>> {
     let (mut api_version, mut kind) = (String::new(), String::new());
-    let read = Reader::new(json).object(|name, value| {
+    let read = JsonReader::new(json).object(|name, value| {
         match name {
             "apiVersion" => api_version = value.string()?.into_owned(),
             "kind" => kind = value.string()?.into_owned(),
@@ -86,7 +86,7 @@ pub fn metadata(object: &Object) -> Result<Vec<u8>, CannotEncode> {
     let mut metadata = Vec::new();
     object.write_metadata(&mut metadata);
     let mut out = Vec::with_capacity(metadata.len());
-    nested(&mut out, 1, |out| Encoder::new(types).message(object_meta, &mut Reader::new(&metadata), out))?;
+    nested(&mut out, 1, |out| Encoder::new(types).message(object_meta, &mut JsonReader::new(&metadata), out))?;
     Ok(out)
 }
 

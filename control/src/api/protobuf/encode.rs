@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 
 use super::{
-    json::{NotJson, Reader},
+    json::{JsonReader, NotJson},
     json_schema::SchemaOr,
 };
 use crate::schema::{Object, Type, TypeId, Types, decode::MAX_LEVELS};
@@ -46,7 +46,7 @@ impl<'t> Encoder<'t> {
     }
 
     /// Writes the next value of `json`, an `object`.
-    pub fn message(self, object: &Object, json: &mut Reader, out: &mut Vec<u8>) -> Result<(), CannotEncode> {
+    pub fn message(self, object: &Object, json: &mut JsonReader, out: &mut Vec<u8>) -> Result<(), CannotEncode> {
         let inner = Self { levels: self.levels.checked_sub(1).ok_or(CannotEncode::Nesting)?, ..self };
         json.object(|name, json| {
             let Some((field, number)) = object.numbered(name).filter(|(_, number)| number.number != 0) else {
@@ -62,7 +62,7 @@ impl<'t> Encoder<'t> {
         })
     }
 
-    fn field(self, id: TypeId, number: u32, json: &mut Reader, out: &mut Vec<u8>) -> Result<(), CannotEncode> {
+    fn field(self, id: TypeId, number: u32, json: &mut JsonReader, out: &mut Vec<u8>) -> Result<(), CannotEncode> {
         if json.peek()? == b'n' {
             json.word()?;
             return Ok(());
@@ -79,7 +79,7 @@ impl<'t> Encoder<'t> {
         }
     }
 
-    fn value(self, id: TypeId, number: u32, json: &mut Reader, out: &mut Vec<u8>) -> Result<(), CannotEncode> {
+    fn value(self, id: TypeId, number: u32, json: &mut JsonReader, out: &mut Vec<u8>) -> Result<(), CannotEncode> {
         match self.types.get(id) {
             Type::String => bytes(out, number, json.string()?.as_bytes()),
             Type::Bytes => {
@@ -148,7 +148,7 @@ fn int_or_string(out: &mut Vec<u8>, number: u32, kind: u64, value: u64, text: &s
     })
 }
 
-fn integer(json: &mut Reader) -> Result<u64, CannotEncode> {
+fn integer(json: &mut JsonReader) -> Result<u64, CannotEncode> {
     let word = json.word()?;
     let value = word.parse::<i64>().map(i64::cast_unsigned);
     value.or_else(|_| word.parse()).map_err(|_| CannotEncode::Value(word.to_owned(), "integer"))

@@ -11,12 +11,12 @@ use std::borrow::Cow;
 pub struct NotJson(pub usize);
 
 /// A place in a JSON text.
-pub struct Reader<'a> {
+pub struct JsonReader<'a> {
     text: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     /// At the beginning of `text`.
     pub fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
@@ -156,24 +156,24 @@ mod tests {
     fn values_are_taken_as_they_are_written() {
         let text = br#"{"a\"b": [1, -2.5e3, null], "c": {"d": ["x", {}]}, "e": "\u00e9"}"#;
         let mut found = Vec::new();
-        let read = Reader::new(text).object(|name, value| {
+        let read = JsonReader::new(text).object(|name, value| {
             found.push((name.to_owned(), String::from_utf8(value.raw()?.to_vec()).unwrap()));
             Ok::<_, NotJson>(())
         });
         assert_eq!(read, Ok(()));
         let expected = [("a\"b", "[1, -2.5e3, null]"), ("c", r#"{"d": ["x", {}]}"#), ("e", r#""\u00e9""#)];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        assert_eq!(Reader::new(br#""\u00e9""#).string().unwrap(), "é");
+        assert_eq!(JsonReader::new(br#""\u00e9""#).string().unwrap(), "é");
     }
 
     proptest! {
         #[test]
         fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..64), quoted in any::<bool>()) {
             let text = if quoted { [b"\"".as_slice(), &bytes].concat() } else { bytes };
-            let _ = Reader::new(&text).raw();
-            let _ = Reader::new(&text).string();
-            let _ = Reader::new(&text).object(|_, value| value.raw().map(drop));
-            let _ = Reader::new(&text).list(|value| value.raw().map(drop));
+            let _ = JsonReader::new(&text).raw();
+            let _ = JsonReader::new(&text).string();
+            let _ = JsonReader::new(&text).object(|_, value| value.raw().map(drop));
+            let _ = JsonReader::new(&text).list(|value| value.raw().map(drop));
         }
     }
 }

@@ -40,7 +40,7 @@ impl SchemaOr {
     }
 
     /// Writes the next value of `json` as the inside of the message.
-    pub fn write(self, encoder: Encoder, json: &mut json::Reader, out: &mut Vec<u8>) -> Result<(), CannotEncode> {
+    pub fn write(self, encoder: Encoder, json: &mut json::JsonReader, out: &mut Vec<u8>) -> Result<(), CannotEncode> {
         let schema = schema(encoder.types()).ok_or(CannotEncode::Nesting)?;
         match (self, json.peek()?) {
             (_, b'{') => {

@@ -16,7 +16,7 @@ pub struct ContinueToken {
 
 /// Why a text is no token of this server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub enum TokenDecodeError {
     #[error("continue key is not valid: illegal base64 data at input byte {0}")]
     Base64(usize),
     #[error("continue key is not valid")]
@@ -56,27 +56,28 @@ impl ContinueToken {
     }
 
     /// Reads a token of a list of keys that start with `prefix`.
-    pub fn decode(text: &str, prefix: &str) -> Result<Self, DecodeError> {
+    pub fn decode(text: &str, prefix: &str) -> Result<Self, TokenDecodeError> {
         if text.len() > MAX {
-            return Err(DecodeError::Malformed);
+            return Err(TokenDecodeError::Malformed);
         }
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
-            base64::DecodeError::InvalidByte(at, _) => DecodeError::Base64(at),
-            _ => DecodeError::Base64(text.len() / 4 * 4),
+            base64::DecodeError::InvalidByte(at, _) => TokenDecodeError::Base64(at),
+            _ => TokenDecodeError::Base64(text.len() / 4 * 4),
         })?;
         let text: Option<Text> = serde_json::from_slice(&bytes).ok();
-        let Text { v, rv, start, left } = text.ok_or(DecodeError::Malformed)?;
+        let Text { v, rv, start, left } = text.ok_or(TokenDecodeError::Malformed)?;
         if v != VERSION {
-            return Err(DecodeError::Version(v));
+            return Err(TokenDecodeError::Version(v));
         }
         if rv == 0 {
-            return Err(DecodeError::Revision);
+            return Err(TokenDecodeError::Revision);
         }
         if start.is_empty() {
-            return Err(DecodeError::EmptyStart);
+            return Err(TokenDecodeError::EmptyStart);
         }
         // A token of another namespace would skip objects, or all.
-        let after = start.strip_suffix('\0').filter(|after| after.starts_with(prefix)).ok_or(DecodeError::Malformed)?;
+        let after =
+            start.strip_suffix('\0').filter(|after| after.starts_with(prefix)).ok_or(TokenDecodeError::Malformed)?;
         Ok(Self { revision: u64::try_from(rv).ok(), after: after.to_owned(), left })
     }
 
@@ -94,13 +95,13 @@ mod tests {
     fn a_token_is_read_as_it_was_written_and_others_are_told_apart() {
         let token = ContinueToken { revision: Some(7), after: "default/a".into(), left: Some(3) };
         assert_eq!(ContinueToken::decode(&token.encode(), "default/"), Ok(token.clone()));
-        assert_eq!(ContinueToken::decode(&token.encode(), "other/"), Err(DecodeError::Malformed));
+        assert_eq!(ContinueToken::decode(&token.encode(), "other/"), Err(TokenDecodeError::Malformed));
         let latest = token.at_latest();
         assert_eq!(ContinueToken::decode(&latest.encode(), ""), Ok(latest));
         let of = |json: &str| ContinueToken::decode(&BASE64_URL_SAFE_NO_PAD.encode(json), "");
-        assert_eq!(of(r#"{"v":"x","rv":1,"start":"a"}"#), Err(DecodeError::Version("x".into())));
-        assert_eq!(of(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a\u0000"}"#), Err(DecodeError::Revision));
-        assert_eq!(of(r#"{"v":"meta.k8s.io/v1","rv":1}"#), Err(DecodeError::EmptyStart));
-        assert_eq!(ContinueToken::decode(&"a".repeat(5000), ""), Err(DecodeError::Malformed));
+        assert_eq!(of(r#"{"v":"x","rv":1,"start":"a"}"#), Err(TokenDecodeError::Version("x".into())));
+        assert_eq!(of(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a\u0000"}"#), Err(TokenDecodeError::Revision));
+        assert_eq!(of(r#"{"v":"meta.k8s.io/v1","rv":1}"#), Err(TokenDecodeError::EmptyStart));
+        assert_eq!(ContinueToken::decode(&"a".repeat(5000), ""), Err(TokenDecodeError::Malformed));
     }
 }

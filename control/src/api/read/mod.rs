@@ -33,7 +33,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::request::{Call, target::Target};
+use super::request::{Call, target::RequestTarget};
 use crate::{
     definitions::conversion,
     kinds::{Kind, Storage},
@@ -143,6 +143,6 @@ fn namespace<'a>(call: &'a Call, fields: &'a FieldSelector) -> Option<&'a str> {
 }
 
 /// What the keys of a request's objects start with: the namespace and a slash, or nothing.
-pub fn prefix(target: &Target) -> String {
+pub fn prefix(target: &RequestTarget) -> String {
     target.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    continue_token::{ContinueToken, DecodeError},
+    continue_token::{ContinueToken, TokenDecodeError},
     prefix,
 };
 use crate::{
@@ -154,7 +154,7 @@ pub async fn state_of_list(
     let (store, query) = (api.store(), &call.query);
     if let Some(text) = &query.r#continue {
         let token = ContinueToken::decode(text, &prefix(&call.target))
-            .map_err(|error: DecodeError| Status::bad_request(format!("invalid continue token: {error}")))?;
+            .map_err(|error: TokenDecodeError| Status::bad_request(format!("invalid continue token: {error}")))?;
         if !matches!(query.resource_version, None | Some(Version::Any)) {
             let why = "specifying resource version is not allowed when using continue";
             return Err(Status::bad_request(why).into());

@@ -31,7 +31,7 @@ impl Decoded {
 
 /// Why a value is no object of its kind.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub enum UnreadableBody {
     /// A value of another type than the schema says.
     #[error(transparent)]
     Type(#[from] DecodeError),
@@ -102,12 +102,16 @@ pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, 
 }
 
 /// Checks a value by the kind's schema: one that was made from a stored object.
-pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, Unreadable> {
+pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, UnreadableBody> {
     told(kind.schema.decode_value(value)?, validation)
 }
 
 /// Checks a value as a form of a subresource, in the same way.
-pub fn recheck_form(form: &SubresourceKind, value: Value, validation: FieldValidation) -> Result<Decoded, Unreadable> {
+pub fn recheck_form(
+    form: &SubresourceKind,
+    value: Value,
+    validation: FieldValidation,
+) -> Result<Decoded, UnreadableBody> {
     let expected = Expected::from(form);
     told(expected.schema.decode_value(value)?, validation)
 }
@@ -249,7 +253,7 @@ fn fill_type(expected: &Expected<'_>, value: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn cannot_be_handled(expected: &Expected<'_>, error: &Unreadable) -> Status {
+fn cannot_be_handled(expected: &Expected<'_>, error: &UnreadableBody) -> Status {
     let Expected { kind, version, .. } = expected;
     Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
 }
@@ -260,12 +264,12 @@ fn checked(expected: &Expected<'_>, decoded: schema::Decoded, validation: FieldV
     told(decoded, validation).map_err(|error| cannot_be_handled(expected, &error))
 }
 
-fn told(decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Unreadable> {
+fn told(decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, UnreadableBody> {
     let schema::Decoded { value, warnings } = decoded;
     let words = warnings.iter().map(ToString::to_string);
     match validation {
         FieldValidation::Strict if !warnings.is_empty() => {
-            Err(Unreadable::Strict(words.collect::<Vec<_>>().join(", ")))
+            Err(UnreadableBody::Strict(words.collect::<Vec<_>>().join(", ")))
         }
         FieldValidation::Warn => Ok(Decoded { value, warnings: words.collect() }),
         FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),

@@ -10,7 +10,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
-use self::target::Target;
+use self::target::RequestTarget;
 use super::Status;
 use crate::{
     auth::in_flight::Seat,
@@ -29,7 +29,7 @@ pub struct Call {
     /// All that was read of the request.
     pub info: Arc<RequestInfo>,
     /// What it names.
-    pub target: Target,
+    pub target: RequestTarget,
     /// Who asks.
     pub identity: Identity,
     /// The form and the encoding of the answer.
@@ -42,10 +42,10 @@ impl Call {
     /// Looks up what the request names. A 404 where nothing of the kind is served, a 406 where the client takes no form
     /// of it.
     pub fn of(info: Arc<RequestInfo>, kinds: &Kinds) -> Result<Self, Status> {
-        let target = Target::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
+        let target = RequestTarget::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
         let identity = info.user()?.clone();
         // An agent's stream has the form that the agent gives it.
-        let by_agent = target.subresource.is_some_and(|subresource| subresource.by_agent);
+        let by_agent = target.subresource.is_some_and(|subresource| subresource.by_agent());
         let endpoint = Endpoint::Objects {
             protobuf: target.kind.is_built_in(),
             table: !matches!(target.kind.storage, Storage::Virtual),

@@ -11,7 +11,7 @@ use crate::{
 
 /// What a request is about.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct RequestTarget {
     /// The kind that the path names, as it was when the request came.
     pub kind: Arc<Kind>,
     /// `None` for cluster-scoped kinds, and for all namespaces.
@@ -22,7 +22,7 @@ pub struct Target {
     pub subresource: Option<&'static Subresource>,
 }
 
-impl Target {
+impl RequestTarget {
     /// Looks up what a path names. Refuses kinds and subresources that are not served, and a scope that is not the
     /// kind's.
     pub fn of(path: &ResourcePath, kinds: &Kinds) -> Result<Self, Status> {
@@ -51,7 +51,7 @@ mod tests {
 
     fn target(path: &str) -> Option<Parts> {
         let info = parse("GET", path).ok()?;
-        let target = Target::of(info.resource()?, &Kinds::built_in()).ok()?;
+        let target = RequestTarget::of(info.resource()?, &Kinds::built_in()).ok()?;
         Some((target.kind.resource(), target.namespace, target.name, target.subresource.map(|s| s.segment)))
     }
 

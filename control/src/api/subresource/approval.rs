@@ -1,15 +1,13 @@
 //! `/approval` of a CertificateSigningRequest: whether it is to be signed.
 
-use super::{Effect, Part, Subresource, whole};
+use super::{Effect, PartWrite, Responder, Subresource, whole};
 use crate::kinds::certificate_signing_request::approval;
 
 /// The declaration of this subresource.
 pub static APPROVAL: Subresource = Subresource {
     segment: "approval",
     verbs: &["get", "patch", "update"],
-    form: None,
-    effect: Effect::Part(&Part { prepare: approval::prepare, validate: approval::validate }),
-    by_agent: false,
-    any_path: false,
-    handle: whole,
+    effect: Effect::Part(&PartWrite { prepare: approval::prepare, validate: approval::validate }),
+    responder: Responder::Api(whole),
+    ..Subresource::PLAIN
 };

@@ -4,11 +4,11 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Effect, Subresource, SubresourceKind};
+use super::{Effect, Responder, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status, Subject,
-        request::{Call, body, target::Target},
+        request::{Call, body, target::RequestTarget},
         response, write,
     },
     kinds::{
@@ -27,9 +27,10 @@ pub static BINDING: Subresource = Subresource {
     verbs: &["create"],
     form: Some(FORM),
     effect: Effect::SetImmutable,
-    by_agent: false,
-    any_path: false,
-    handle: |api, call, body| Box::pin(create(api, call, body)),
+    form_is_admitted: true,
+    post_form: Some(|api, call, body| Box::pin(create_named(api, call, body))),
+    responder: Responder::Api(|api, call, body| Box::pin(create(api, call, body))),
+    ..Subresource::PLAIN
 };
 
 async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
@@ -42,7 +43,7 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
 
 /// `POST` of a Binding to a namespace: it binds the pod that has its name. As in Kubernetes it is an object that is
 /// created, which has no UID yet: only a Binding to `pods/NAME/binding` binds the pod of its own UID alone.
-pub async fn create_named(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
+async fn create_named(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
     let kind = &call.target.kind;
     let body::Decoded { value: mut binding, .. } =
         body::object(kind, &call.content_type, given, call.query.field_validation)?;
@@ -53,7 +54,7 @@ pub async fn create_named(api: &Api, call: &Call, given: &[u8]) -> Result<Respon
     let binding = write::admit_unstored(api, call, binding).await?;
     let pods = api.kinds().snapshot().by_path("", "v1", "pods");
     let name = binding["metadata"]["name"].as_str().map(str::to_owned);
-    let target = Target {
+    let target = RequestTarget {
         kind: pods.ok_or_else(|| Status::internal("pods are not served"))?,
         namespace: Some(namespace),
         name: Some(name.unwrap_or_default()),

@@ -1,15 +1,16 @@
 //! `/ephemeralcontainers` of a pod: containers that are added while it runs, to look into it.
 
-use super::{Effect, Part, Subresource, whole};
+use super::{Effect, PartWrite, Responder, Subresource, whole};
 use crate::kinds::pod::ephemeral_containers;
 
 /// The declaration of this subresource.
 pub static EPHEMERAL_CONTAINERS: Subresource = Subresource {
     segment: "ephemeralcontainers",
     verbs: &["get", "patch", "update"],
-    form: None,
-    effect: Effect::Part(&Part { prepare: ephemeral_containers::prepare, validate: ephemeral_containers::validate }),
-    by_agent: false,
-    any_path: false,
-    handle: whole,
+    effect: Effect::Part(&PartWrite {
+        prepare: ephemeral_containers::prepare,
+        validate: ephemeral_containers::validate,
+    }),
+    responder: Responder::Api(whole),
+    ..Subresource::PLAIN
 };

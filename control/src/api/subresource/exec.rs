@@ -1,14 +1,22 @@
 //! `/exec` of a pod: a command in one of its containers, run by its node's agent; through `node_proxy`.
 
-use super::{Effect, Subresource, without_agent};
+use serde_json::Value;
+
+use super::{ConnectionOptions, Responder, Subresource, attach};
+use crate::{api::request::Call, request::path::PodStream};
 
 /// The declaration of this subresource.
 pub static EXEC: Subresource = Subresource {
     segment: "exec",
     verbs: &["create", "get"],
-    form: None,
-    effect: Effect::Nothing,
-    by_agent: true,
-    any_path: false,
-    handle: without_agent,
+    connection: Some(&ConnectionOptions { kinds: &[("pods", "PodExecOptions")], set_options }),
+    responder: Responder::Node(|nodes, info, request| Box::pin(nodes.pod_stream(PodStream::Exec, info, request))),
+    ..Subresource::PLAIN
 };
+
+/// Those of an attachment, and the command.
+fn set_options(call: &Call, options: &mut Value) {
+    attach::set_options(call, options);
+    let command = call.query.parameters.iter().filter(|(key, _)| key == "command").map(|(_, value)| value);
+    options["command"] = command.cloned().collect();
+}

@@ -1,14 +1,11 @@
 //! `/log` of a pod: its node's agent answers, through `node_proxy`.
 
-use super::{Effect, Subresource, without_agent};
+use super::{Responder, Subresource};
 
 /// The declaration of this subresource.
 pub static LOG: Subresource = Subresource {
     segment: "log",
     verbs: &["get"],
-    form: None,
-    effect: Effect::Nothing,
-    by_agent: true,
-    any_path: false,
-    handle: without_agent,
+    responder: Responder::Node(|nodes, info, request| Box::pin(nodes.pod_log(info, request))),
+    ..Subresource::PLAIN
 };

@@ -20,19 +20,16 @@ mod scale;
 mod status;
 mod token;
 
-use axum::response::Response;
+use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;
-use http::Method;
+use http::{Method, Request};
 use serde_json::Value;
 
-use super::{Api, Status, Subject, read, request::Call, write};
+use super::{Api, NodeProxy, Status, Subject, read, request::Call, write};
 use crate::{
     kinds::{FieldError, Kind, reading::text},
     request::{RequestInfo, Verb},
 };
-
-pub use binding::{BINDING, create_named as create_binding};
-pub use status::STATUS;
 
 /// Every subresource.
 pub const ALL: &[&Subresource] = &[
@@ -62,18 +59,35 @@ pub struct Subresource {
     pub form: Option<SubresourceKind>,
     /// What a write through it changes.
     pub effect: Effect,
-    /// Whether the agent of a node answers, or a server in a pod, with a stream that OpenAPI does not describe.
-    pub by_agent: bool,
+    /// Whether policies and webhooks are asked about the form alone, and not about the write of the object too.
+    pub form_is_admitted: bool,
+    /// Answers a `POST` of the form to the collection of its own kind, where that is a kind.
+    pub post_form: Option<ApiHandler>,
+    /// What policies and webhooks see in the object's place, where that is the form.
+    pub view: Option<&'static View>,
+    /// What policies and webhooks are asked of, where it opens a connection to what the object stands for.
+    pub connection: Option<&'static ConnectionOptions>,
     /// Whether the path may go on after the segment.
     pub any_path: bool,
     /// Answers a request with one of the verbs.
-    pub handle: Handle,
+    pub responder: Responder,
+}
+
+/// Who answers a request.
+#[derive(Clone, Copy)]
+pub enum Responder {
+    /// This server, given the request's body.
+    Api(ApiHandler),
+    /// The agent of a node, or a server in a pod, with a stream that OpenAPI does not describe.
+    Node(NodeHandler),
 }
 
 /// Answers a request, given its body.
-pub type Handle = for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> Answer<'a>;
+pub type ApiHandler = for<'a> fn(&'a Api, &'a Call, &'a [u8]) -> ResponseFuture<'a>;
+/// Passes a request on, and its answer back.
+pub type NodeHandler = for<'a> fn(&'a NodeProxy, &'a RequestInfo, Request<Body>) -> ResponseFuture<'a>;
 /// An answer under way.
-pub type Answer<'a> = BoxFuture<'a, Result<Response, Status>>;
+pub type ResponseFuture<'a> = BoxFuture<'a, Result<Response, Status>>;
 
 /// A kind that stands for a part of an object, or for something to be done with it.
 #[derive(Clone, Copy, Debug)]
@@ -89,23 +103,32 @@ pub struct SubresourceKind {
 }
 
 /// What a write through a subresource changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Effect {
     /// The object, by the rules of an update of the whole object.
     Update,
     /// The object, and also what an update may not change.
     SetImmutable,
-    /// These fields of the object; all others stay as they are.
-    Fields(&'static [&'static [&'static str]]),
+    /// Some fields of the object; all others stay as they are.
+    Fields(&'static FieldWrite),
     /// A part of the object that has rules of its own.
-    Part(&'static Part),
+    Part(&'static PartWrite),
     /// Nothing stored, or the object's life.
     Nothing,
 }
 
+/// Fields that are written alone.
+#[derive(Debug)]
+pub struct FieldWrite {
+    /// Their paths.
+    pub fields: &'static [&'static [&'static str]],
+    /// What the kind does with such a write before it validates the object.
+    pub prepare: fn(&Kind, new: &mut Value, old: &Value),
+}
+
 /// How a part of an object is written. The kind's own rules for an update of the whole object do not hold.
 #[derive(Debug)]
-pub struct Part {
+pub struct PartWrite {
     /// Leaves of `new` only the part, the rest being as in the stored `old`.
     pub prepare: fn(new: &mut Value, old: &Value),
     /// Reasons why `new` may not be stored in place of `old`.
@@ -122,22 +145,48 @@ pub struct View {
     pub put: fn(kind: &Kind, object: &Value, form: &Value) -> Result<Value, Status>,
 }
 
-impl View {
-    /// The view of a subresource, if it has one.
-    pub fn of(subresource: &Subresource) -> Option<&'static View> {
-        (*subresource == scale::SCALE).then_some(&scale::VIEW)
-    }
+/// A connection to what an object stands for: a stream to a container, or requests that are passed on.
+pub struct ConnectionOptions {
+    /// The kind of its options, by the plural of the object.
+    pub kinds: &'static [(&'static str, &'static str)],
+    /// Sets in the options what a request says of them in its query and path.
+    pub set_options: fn(&Call, &mut Value),
 }
-
-impl PartialEq for Part {
-    fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other)
-    }
-}
-
-impl Eq for Part {}
 
 impl Subresource {
+    /// For what a subresource does not say: it stores nothing and answers nothing.
+    const PLAIN: Self = Self {
+        segment: "",
+        verbs: &[],
+        form: None,
+        effect: Effect::Nothing,
+        form_is_admitted: false,
+        post_form: None,
+        view: None,
+        connection: None,
+        any_path: false,
+        responder: Responder::Api(refuse),
+    };
+
+    /// What answers a `POST` to the collection of a kind that is the form of a subresource.
+    pub fn poster(kind: &Kind) -> Option<ApiHandler> {
+        let is_form = |form: SubresourceKind| {
+            (form.group, form.version, form.kind) == (&*kind.group, &*kind.version, &*kind.kind)
+        };
+        ALL.iter().find(|subresource| subresource.form.is_some_and(is_form))?.post_form
+    }
+
+    /// Whether the agent of a node answers, or a server in a pod.
+    pub fn by_agent(&self) -> bool {
+        matches!(self.responder, Responder::Node(_))
+    }
+
+    /// The kind of the options of a connection to an object of `kind`; nothing where it makes none.
+    pub fn connection_kind(&self, kind: &Kind) -> Option<&'static str> {
+        let mut kinds = self.connection?.kinds.iter();
+        kinds.find(|(plural, _)| *plural == kind.plural).map(|(_, options)| *options)
+    }
+
     /// The subresource of `kind` at a path segment.
     pub fn of(kind: &Kind, segment: &str) -> Option<&'static Subresource> {
         ALL.iter().copied().find(|s| s.segment == segment && kind.has(segment))
@@ -158,7 +207,7 @@ impl Subresource {
 
     /// Group, version and kind of what is sent and answered for an object of `kind`.
     pub fn form_of<'a>(&self, kind: &'a Kind) -> (&'a str, &'a str, &'a str) {
-        match (self.form, connection_kind(&kind.plural, self.segment)) {
+        match (self.form, self.connection_kind(kind)) {
             (Some(form), _) => (form.group, form.version, form.kind),
             (None, Some(options)) => ("", "v1", options),
             (None, None) => (&kind.group, &kind.version, &kind.kind),
@@ -180,27 +229,14 @@ impl std::fmt::Debug for Subresource {
     }
 }
 
-/// The kind of the options of a connection to what an object stands for; nothing where a subresource is none.
-pub fn connection_kind(plural: &str, segment: &str) -> Option<&'static str> {
-    Some(match (plural, segment) {
-        ("pods", "attach") => "PodAttachOptions",
-        ("pods", "exec") => "PodExecOptions",
-        ("pods", "portforward") => "PodPortForwardOptions",
-        ("pods", "proxy") => "PodProxyOptions",
-        ("nodes", "proxy") => "NodeProxyOptions",
-        ("services", "proxy") => "ServiceProxyOptions",
-        _ => return None,
-    })
-}
-
 /// Whether the answer to a request may have no end: a watch, or what an agent streams.
 pub fn is_long_running(info: &RequestInfo) -> bool {
     let segment = info.resource().and_then(|resource| resource.subresource.as_deref());
-    info.verb == Verb::Watch || ALL.iter().any(|s| s.by_agent && Some(s.segment) == segment)
+    info.verb == Verb::Watch || ALL.iter().any(|s| s.by_agent() && Some(s.segment) == segment)
 }
 
 /// Answers a subresource that has the object's shape.
-fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> Answer<'a> {
+fn whole<'a>(api: &'a Api, call: &'a Call, body: &'a [u8]) -> ResponseFuture<'a> {
     Box::pin(async move {
         match call.method {
             Method::PUT => write::update(api, call, body).await,
@@ -218,8 +254,8 @@ fn must_name_the_object(form: &SubresourceKind, given: &Value, name: &str) -> Re
     }
 }
 
-/// Refuses what an agent answers: those requests do not come here where agents are asked.
-fn without_agent<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> Answer<'a> {
+/// 405 about the object of a request.
+pub fn refuse<'a>(_: &'a Api, call: &'a Call, _: &'a [u8]) -> ResponseFuture<'a> {
     let kind = &call.target.kind;
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = Subject { group: &kind.group, resource: &kind.plural, name };
@@ -238,7 +274,7 @@ mod tests {
         }
         for subresource in ALL {
             let info = info("GET", &format!("/api/v1/namespaces/a/pods/p/{}", subresource.segment));
-            assert_eq!(is_long_running(&info), subresource.by_agent, "{subresource:?}");
+            assert_eq!(is_long_running(&info), subresource.by_agent(), "{subresource:?}");
         }
         assert!(!is_long_running(&info("GET", "/api/v1/pods")));
     }

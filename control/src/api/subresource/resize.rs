@@ -1,15 +1,13 @@
 //! `/resize` of a pod: resources of its containers, changed while it runs.
 
-use super::{Effect, Part, Subresource, whole};
+use super::{Effect, PartWrite, Responder, Subresource, whole};
 use crate::kinds::pod::resize;
 
 /// The declaration of this subresource.
 pub static RESIZE: Subresource = Subresource {
     segment: "resize",
     verbs: &["get", "patch", "update"],
-    form: None,
-    effect: Effect::Part(&Part { prepare: resize::prepare, validate: resize::validate }),
-    by_agent: false,
-    any_path: false,
-    handle: whole,
+    effect: Effect::Part(&PartWrite { prepare: resize::prepare, validate: resize::validate }),
+    responder: Responder::Api(whole),
+    ..Subresource::PLAIN
 };

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Effect, Subresource, SubresourceKind, View};
+use super::{Effect, Responder, Subresource, SubresourceKind, View};
 use crate::{
     api::{
         Api, Status, Subject,
@@ -27,20 +27,17 @@ pub static SCALE: Subresource = Subresource {
     verbs: &["get", "patch", "update"],
     form: Some(FORM),
     effect: Effect::Update,
-    by_agent: false,
-    any_path: false,
-    handle: |api, call, body| {
+    view: Some(&View { of: scale_of, put: scaled }),
+    responder: Responder::Api(|api, call, body| {
         Box::pin(async move {
             match call.method {
                 Method::PUT | Method::PATCH => set(api, call, body).await,
                 _ => get(api, call),
             }
         })
-    },
+    }),
+    ..Subresource::PLAIN
 };
-
-/// A Scale in the place of the object that it scales.
-pub static VIEW: View = View { of: scale_of, put: scaled };
 
 fn get(api: &Api, call: &Call) -> Result<Response, Status> {
     let place = api.place(&call.target)?;

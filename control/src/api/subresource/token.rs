@@ -7,7 +7,7 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Effect, Subresource, SubresourceKind};
+use super::{Responder, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status, Subject,
@@ -39,10 +39,8 @@ pub static TOKEN: Subresource = Subresource {
     segment: "token",
     verbs: &["create"],
     form: Some(FORM),
-    effect: Effect::Nothing,
-    by_agent: false,
-    any_path: false,
-    handle: |api, call, body| Box::pin(create(api, call, body)),
+    responder: Responder::Api(|api, call, body| Box::pin(create(api, call, body))),
+    ..Subresource::PLAIN
 };
 
 /// How long a token is good where the request does not say.

@@ -202,6 +202,21 @@ async fn a_namespace_says_which_pods_it_takes() {
 }
 
 #[tokio::test]
+async fn of_two_plugins_the_first_in_kubernetes_order_refuses() {
+    let server = Server::start().await;
+    let restricted = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    assert_eq!(server.merge("/api/v1/namespaces/default", restricted).await.code, 200);
+    let enforces = json!({"metadata": {"annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}}});
+    assert_eq!(server.merge("/api/v1/namespaces/default/serviceaccounts/default", enforces).await.code, 200);
+    let mut wrong = pod("p");
+    wrong["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]);
+    let refused = server.post(PODS, wrong).await;
+    let words = "pods \"p\" is forbidden: volume with secret.secretName=\"s\" is not allowed because service account \
+        default does not reference that secret";
+    assert_eq!((refused.code, refused.message()), (403, words), "ServiceAccount comes before PodSecurity");
+}
+
+#[tokio::test]
 async fn a_pod_gets_what_its_classes_and_its_account_say() {
     let server = Server::start().await;
     let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"},

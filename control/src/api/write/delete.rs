@@ -28,7 +28,7 @@ use crate::{
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct DeleteOptions {
     /// Seconds that the object has left; the kind's own where it is absent.
     pub grace_period_seconds: Option<i64>,
     /// `None` for the kind's default.
@@ -55,7 +55,7 @@ pub enum Propagation {
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
-impl Options {
+impl DeleteOptions {
     /// Reads DeleteOptions from the query and the body `text`.
     pub fn of(call: &Call, text: &[u8]) -> Result<Self, Status> {
         let query = &call.query;
@@ -182,7 +182,7 @@ impl Options {
 
 /// What a deletion does to an object now.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum DeletionStep {
     /// The object goes at once.
     Remove,
     /// The object is stored like this, and goes when nothing holds it any more.
@@ -203,7 +203,7 @@ pub struct Alongside {
 }
 
 /// Decides a deletion.
-pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step {
+pub fn step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> DeletionStep {
     let mut finalizers = finalizers(&old["metadata"]["finalizers"], propagation(kind, old, options));
     if let Some(own) = kind
         .deletion
@@ -223,10 +223,10 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
         None => asked,
     };
     if grace == 0 && !held {
-        return Step::Remove;
+        return DeletionStep::Remove;
     }
     let mut new = old.clone();
-    let Some(fields) = new["metadata"].as_object_mut() else { return Step::Remove };
+    let Some(fields) = new["metadata"].as_object_mut() else { return DeletionStep::Remove };
     if finalizers.is_empty() {
         fields.shift_remove("finalizers");
     } else {
@@ -243,11 +243,11 @@ pub fn step(kind: &Kind, old: &Value, options: &Options, now: Timestamp) -> Step
         }
     }
     (kind.deletion.begin)(&mut new);
-    if new == *old { Step::Keep } else { Step::Mark(new) }
+    if new == *old { DeletionStep::Keep } else { DeletionStep::Mark(new) }
 }
 
 /// What was asked for, or else what is usual for the kind, unless the object says it by its finalizers.
-fn propagation(kind: &Kind, old: &Value, options: &Options) -> Option<Propagation> {
+fn propagation(kind: &Kind, old: &Value, options: &DeleteOptions) -> Option<Propagation> {
     let said = || {
         let finalizers = old["metadata"]["finalizers"].as_array();
         finalizers.is_some_and(|list| list.iter().any(|name| name == ORPHAN || name == FOREGROUND))
@@ -284,21 +284,21 @@ pub async fn prepare(
     snapshot: &Snapshot,
     place: &StorageLocation,
     stored: &Arc<Object>,
-    options: &Options,
+    options: &DeleteOptions,
     alongside: Alongside,
 ) -> Result<Prepared, Status> {
     let name = stored.header().name();
     options.must_hold(stored, &place.kind)?;
     let value = parse(stored)?;
     let action = match step(&place.kind, &value, options, Timestamp::now()) {
-        Step::Remove => Action::Remove,
-        Step::Mark(mut new) => {
+        DeletionStep::Remove => Action::Remove,
+        DeletionStep::Mark(mut new) => {
             if let Some(mark) = alongside.mark {
                 mark(&mut new);
             }
             Action::Mark(new)
         }
-        Step::Keep => return Ok(Prepared::Unchanged),
+        DeletionStep::Keep => return Ok(Prepared::Unchanged),
     };
     let namespace = Some(stored.header().namespace()).filter(|namespace| !namespace.is_empty());
     let old = Some(Stored { object: stored, value: &value });
@@ -320,7 +320,7 @@ pub type Decide<'a> = &'a (dyn Fn(&Snapshot, &Object, &Value) -> Result<Alongsid
 pub async fn remove_with(
     api: &Api,
     call: &Call,
-    options: &Options,
+    options: &DeleteOptions,
     decide: Decide<'_>,
 ) -> Result<(Arc<Object>, bool), Status> {
     let place = api.place(&call.target)?;
@@ -333,7 +333,7 @@ pub async fn remove_at(
     api: &Api,
     call: &Call,
     (place, name): (&StorageLocation, &str),
-    options: &Options,
+    options: &DeleteOptions,
     decide: Decide<'_>,
 ) -> Result<(Arc<Object>, bool), Status> {
     for _ in 0..TRIES {
@@ -362,7 +362,7 @@ pub async fn remove_at(
 
 /// `DELETE` of one object.
 pub async fn delete(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
-    let options = Options::of(call, text)?;
+    let options = DeleteOptions::of(call, text)?;
     options.warn_of_dependents(&call.target.kind);
     let (object, gone) = remove_with(api, call, &options, &|_, _, _| Ok(Alongside::default())).await?;
     let kind = &call.target.kind;

@@ -11,7 +11,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
 
 use super::{
-    Alongside, Options, TRIES,
+    Alongside, DeleteOptions, TRIES,
     delete::{prepare, remove_at},
     inquiry,
     pipeline::{Committed, Prepared, outcome_of_commit},
@@ -37,7 +37,7 @@ const BATCH_BYTES: usize = 4 << 20;
 
 /// `DELETE` of many objects. `text` is DeleteOptions, or empty.
 pub async fn delete_collection(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
-    let options = Options::of(call, text)?;
+    let options = DeleteOptions::of(call, text)?;
     options.warn_of_dependents(&call.target.kind);
     let resource = api.resource(&call.target)?;
     call.query.field_selector.check(&call.target.kind)?;
@@ -70,7 +70,7 @@ fn batches(selected: &[Arc<Object>]) -> impl Iterator<Item = &[Arc<Object>]> {
 }
 
 /// Whether policies or webhooks are to be asked about the deletion of any of these objects.
-fn concerns(api: &Api, call: &Call, options: &Options, batch: &[Arc<Object>]) -> bool {
+fn concerns(api: &Api, call: &Call, options: &DeleteOptions, batch: &[Arc<Object>]) -> bool {
     let snapshot = api.store().snapshot();
     if !api.admission().asks(&snapshot) {
         return false;
@@ -108,7 +108,7 @@ async fn delete_each(
     call: &Call,
     resource: &StorageLocation,
     batch: &[Arc<Object>],
-    options: &Options,
+    options: &DeleteOptions,
 ) -> Result<(), Status> {
     let delete = |object: Arc<Object>| async move {
         deadline::must_not_be_over()?;
@@ -141,7 +141,7 @@ async fn delete_together(
     call: &Call,
     resource: &StorageLocation,
     batch: &[Arc<Object>],
-    options: &Options,
+    options: &DeleteOptions,
 ) -> Result<(), Status> {
     let mut left = batch.to_vec();
     for _ in 0..TRIES {
@@ -160,7 +160,7 @@ async fn delete_batch(
     call: &Call,
     resource: &StorageLocation,
     batch: &[Arc<Object>],
-    options: &Options,
+    options: &DeleteOptions,
 ) -> Result<Vec<Arc<Object>>, Status> {
     let snapshot = api.store().snapshot();
     let mut places = Vec::with_capacity(batch.len());

@@ -9,20 +9,20 @@ use std::{borrow::Cow, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    Options, metadata,
+    DeleteOptions, metadata,
     pipeline::{Stored, take_managers},
     update::through_subresource,
 };
 use crate::{
     admission::{
-        attributes::{Attributes, Form, Operation},
+        attributes::{Attributes, Operation, RequestForm},
         reinvocation::Reinvocation,
         versions::Versioned,
     },
     api::{
         Api, Status,
         request::Call,
-        subresource::{BINDING, Effect, Subresource, SubresourceKind, View},
+        subresource::{Effect, Subresource, SubresourceKind, View},
     },
     field_management,
     request::Verb,
@@ -34,7 +34,7 @@ use crate::{
 #[derive(Clone, Copy, Default)]
 pub struct Inquiry<'a> {
     /// The options of a deletion.
-    pub deletion: Option<&'a Options>,
+    pub deletion: Option<&'a DeleteOptions>,
     /// Whether the name was generated: who changes the new object does not see it yet.
     pub name_is_generated: bool,
     /// Whether they were asked already, about a form that led to this write.
@@ -64,7 +64,7 @@ impl<'a> Inquiry<'a> {
         old: Option<Stored<'a>>,
         subresource: Option<&'static Subresource>,
     ) -> Result<Option<Begun<'a>>, Status> {
-        let is_admitted = self.is_admitted || subresource == Some(&BINDING);
+        let is_admitted = self.is_admitted || subresource.is_some_and(|subresource| subresource.form_is_admitted);
         if is_admitted || !api.admission().asks(request.snapshot) {
             return Ok(None);
         }
@@ -73,11 +73,11 @@ impl<'a> Inquiry<'a> {
             Verb::Delete => Operation::Delete,
             _ => Operation::Update,
         };
-        let view = subresource.and_then(View::of);
+        let view = subresource.and_then(|subresource| subresource.view);
         let attributes = Attributes {
             form: view.and(subresource).and_then(|subresource| subresource.form.as_ref()).map(form),
             dry_run: call.query.dry_run || self.deletion.is_some_and(|options| options.dry_run),
-            options: self.deletion.map_or_else(|| options(call, operation), Options::to_json),
+            options: self.deletion.map_or_else(|| options(call, operation), DeleteOptions::to_json),
             namespace: request.namespace,
             name: request.name,
             subresource: request.subresource,
@@ -114,7 +114,7 @@ impl Begun<'_> {
         let mut state = Reinvocation::default();
         loop {
             if self.view.is_none() {
-                admission.mutate(request, &mut new).await?;
+                admission.mutate(request, self.api.authorizer(), &mut new).await?;
             }
             let mut shown = self.shown(&new, managers)?;
             if self.name_is_generated
@@ -199,8 +199,8 @@ impl Begun<'_> {
             version => drop(metadata.insert("resourceVersion".into(), version.clone())),
         }
         Ok(match (self.effect, self.stored) {
-            (Effect::Fields(fields), Some(old)) => {
-                through_subresource(self.attributes.served, fields, answered, old.value)
+            (Effect::Fields(write), Some(old)) => {
+                through_subresource(self.attributes.served, write.fields, answered, old.value)
             }
             _ => answered,
         })
@@ -287,8 +287,8 @@ pub(super) fn attributes<'a>(
     }
 }
 
-fn form(sent: &SubresourceKind) -> Form<'static> {
-    Form { group: sent.group, version: sent.version, kind: sent.kind }
+fn form(sent: &SubresourceKind) -> RequestForm<'static> {
+    RequestForm { group: sent.group, version: sent.version, kind: sent.kind }
 }
 
 /// CreateOptions or UpdateOptions: a patch has those of what it comes to.

@@ -19,7 +19,7 @@ mod update;
 pub use apply::{apply, apply_config};
 pub use connection::admit_connection;
 pub use create::create;
-pub use delete::{Alongside, Options, delete, remove_with};
+pub use delete::{Alongside, DeleteOptions, delete, remove_with};
 pub use delete_collection::delete_collection;
 pub use inquiry::{admit_form, admit_unstored};
 pub use metadata::{must_be_named, of as metadata_of, wipe as wipe_metadata};

@@ -15,7 +15,7 @@ use crate::{
         Api, Status, Subject,
         request::{
             Call,
-            body::{self, Unreadable},
+            body::{self, UnreadableBody},
         },
     },
     definitions::conversion,
@@ -102,7 +102,7 @@ fn rechecked(call: &Call, base: &Value, new: Value, instructions: &Value) -> Res
                 }
                 return Ok(decoded);
             }
-            Err(Unreadable::Type(error)) if is_typed => error.of_patched,
+            Err(UnreadableBody::Type(error)) if is_typed => error.of_patched,
             Err(why) => why.to_string(),
         },
     };

@@ -21,9 +21,9 @@ use crate::{
     api::{
         Api, Status, StorageLocation, Subject,
         request::Call,
-        subresource::{Effect, STATUS, Subresource},
+        subresource::{Effect, Subresource},
     },
-    auth::{param_access, rbac::escalation, signer_access},
+    auth::{param_access, rbac::escalation},
     custom::{Custom, definition},
     deadline,
     definitions::ownership,
@@ -197,17 +197,17 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 Some(inquiry) => {
                     new = Box::pin(inquiry.mutate(&request, new, &mut managers)).await?;
                     // Webhooks take their time: whether the object is allowed is decided on what there is after them.
-                    certificate_request::keep_requester(&request, &mut new);
                     after_mutation = api.store().snapshot();
                     snapshot = &after_mutation;
                     request.snapshot = snapshot;
                 }
-                None => admission.mutate(&request, &mut new).await?,
+                None => admission.mutate(&request, api.authorizer(), &mut new).await?,
             }
+            certificate_request::prepare(&request, &mut new);
             match (effect, stored) {
                 (Effect::Update, stored) => (kind.prepare)(&mut new, stored),
                 (Effect::Part(part), Some(old)) => (part.prepare)(&mut new, old),
-                (_, Some(old)) if subresource == Some(&STATUS) => (kind.prepare_status)(&mut new, old),
+                (Effect::Fields(write), Some(old)) => (write.prepare)(kind, &mut new, old),
                 _ => {}
             }
             kind.schema.write_zeros(&mut new);
@@ -219,7 +219,6 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 (_, stored) => (kind.validate)(&new, stored),
             });
             must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
-            signer_access::refuse(api.authorizer(), &request, &new)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;
@@ -228,7 +227,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 }
                 new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
             }
-            admission.validate(&request, &new).await?;
+            admission.validate(&request, api.authorizer(), &new).await?;
             if let Some(inquiry) = &inquiry {
                 Box::pin(inquiry.validate(&new, &managers, snapshot)).await?;
             }
@@ -238,7 +237,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             Some(new).filter(|new| stored.is_none() || !is_released(kind, new))
         }
         Action::Mark(_) | Action::Remove => {
-            admission.validate(&request, stored.unwrap_or(&Value::Null)).await?;
+            admission.delete(&request, api.authorizer(), stored.unwrap_or(&Value::Null))?;
             if let Some(inquiry) = &inquiry {
                 Box::pin(inquiry.delete()).await?;
             }

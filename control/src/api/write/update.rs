@@ -141,7 +141,7 @@ pub fn settled(
         return Err(Status::conflict(subject, super::MODIFIED));
     }
     let fields = match subresource.map(|subresource| subresource.effect) {
-        Some(Effect::Fields(fields)) => Some(fields),
+        Some(Effect::Fields(write)) => Some(write.fields),
         _ => None,
     };
     let refused = match fields {

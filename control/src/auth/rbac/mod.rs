@@ -34,7 +34,10 @@ pub use self::{
     policy::{Policy, RbacDecision, RoleReference},
     rule::{ALL, Rule},
 };
-use crate::store::{Event, EventType, Store, Subscription};
+use crate::{
+    reflector::{Reflector, StoreUpdate},
+    store::{Event, EventType, Snapshot, Store},
+};
 
 /// The resources of the store that decide, in the order in which they are read.
 pub const RESOURCES: [&str; 4] = [
@@ -55,14 +58,15 @@ struct Inner {
     policy: ArcSwap<Policy>,
     /// All changes up to this revision are in `policy`.
     up_to: AtomicU64,
-    /// One for each of [`RESOURCES`]; none until the first use, and after changes were missed.
-    changes: Mutex<Option<Vec<Subscription>>>,
+    /// Of [`RESOURCES`]; read when somebody asks.
+    changes: Mutex<Reflector>,
 }
 
 impl Rbac {
     /// Follows the roles and bindings of `store` from its first use on.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        let (policy, up_to, changes) = (ArcSwap::default(), AtomicU64::new(0), Mutex::new(None));
+        let changes = Mutex::new(Reflector::new(store.clone(), RESOURCES));
+        let (policy, up_to) = (ArcSwap::default(), AtomicU64::new(0));
         Self { inner: Arc::new(Inner { store, policy, up_to, changes }) }
     }
 
@@ -80,62 +84,39 @@ impl Inner {
     fn catch_up(&self) {
         let mut changes = self.changes.lock();
         let target = self.store.published();
-        if self.up_to.load(Ordering::Acquire) >= target && changes.is_some() {
+        if self.up_to.load(Ordering::Acquire) >= target {
             return;
         }
-        match changes.as_mut().map(|changes| take_events(changes)) {
-            Some(Some(events)) if events.is_empty() => {}
-            Some(Some(events)) => {
+        match changes.ready() {
+            None => {}
+            Some(StoreUpdate::Changed(events)) => {
                 let mut policy = Policy::clone(&self.policy.load());
                 for event in &events {
                     policy.change(event);
                 }
                 self.policy.store(Arc::new(policy));
             }
-            // Nothing is followed yet, or the history of changes went by faster than it was read.
-            Some(None) | None => {
-                let (policy, revision, subscriptions) = self.read_all();
-                *changes = subscriptions;
-                self.policy.store(Arc::new(policy));
-                self.up_to.store(revision, Ordering::Release);
+            Some(StoreUpdate::Listed(snapshot)) => {
+                self.policy.store(Arc::new(Policy::of(&snapshot)));
+                self.up_to.store(snapshot.revision, Ordering::Release);
                 return;
             }
         }
         self.up_to.store(target, Ordering::Release);
     }
+}
 
-    /// The policy of a snapshot, its revision, and the changes from there on.
-    fn read_all(&self) -> (Policy, u64, Option<Vec<Subscription>>) {
-        let snapshot = self.store.snapshot();
-        let subscriptions = RESOURCES.iter().map(|resource| self.store.watch(resource, snapshot.revision)).collect();
-        let mut policy = Policy::default();
+impl Policy {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut policy = Self::default();
         for resource in RESOURCES {
             for (_, object) in snapshot.list(resource, "", None) {
                 policy.put(resource, object);
             }
         }
-        let subscriptions: Result<Vec<Subscription>, _> = subscriptions;
-        (policy, snapshot.revision, subscriptions.ok())
+        policy
     }
-}
 
-/// All changes that are there, in the order of their revisions; nothing if some were missed.
-fn take_events(changes: &mut [Subscription]) -> Option<Vec<Arc<Event>>> {
-    let mut all = Vec::new();
-    for subscription in changes {
-        loop {
-            let events = subscription.ready().ok()?;
-            if events.is_empty() {
-                break;
-            }
-            all.extend(events);
-        }
-    }
-    all.sort_by_key(|event| event.object.revision);
-    Some(all)
-}
-
-impl Policy {
     /// Takes in one change.
     fn change(&mut self, event: &Event) {
         if let Some(previous) = &event.previous {

@@ -5,17 +5,17 @@ use serde_json::{Value, json};
 use super::AUTO_UPDATE;
 use crate::{
     auth::rbac::{RoleReference, Rule, covers},
-    bootstrap::kept::Repair,
+    bootstrap::kept::BootstrapRepair,
 };
 
 /// What has to be done to a stored object, so that it has all of the wanted one.
-pub fn reconcile(stored: &Value, wanted: &Value) -> Repair {
+pub fn reconcile(stored: &Value, wanted: &Value) -> BootstrapRepair {
     if stored["metadata"]["annotations"][AUTO_UPDATE] == "false" {
-        return Repair::Nothing;
+        return BootstrapRepair::Nothing;
     }
     if wanted["roleRef"].is_object() && RoleReference::of(stored) != RoleReference::of(wanted) {
         // The role of a binding never changes.
-        return Repair::Recreate;
+        return BootstrapRepair::Recreate;
     }
     let mut repaired = stored.clone();
     for field in ["labels", "annotations"] {
@@ -29,7 +29,7 @@ pub fn reconcile(stored: &Value, wanted: &Value) -> Repair {
     add_subjects(&mut repaired, wanted);
     add_rules(&mut repaired, stored, wanted);
     add_selectors(&mut repaired, wanted);
-    if repaired == *stored { Repair::Nothing } else { Repair::Replace(repaired) }
+    if repaired == *stored { BootstrapRepair::Nothing } else { BootstrapRepair::Replace(repaired) }
 }
 
 fn add_subjects(repaired: &mut Value, wanted: &Value) {
@@ -85,7 +85,7 @@ mod tests {
 
     fn replaced(stored: &Value, wanted: &Value) -> Value {
         match reconcile(stored, wanted) {
-            Repair::Replace(object) => object,
+            BootstrapRepair::Replace(object) => object,
             other => panic!("{other:?}"),
         }
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn what_is_missing_comes_back_and_what_was_added_stays() {
         let wanted = role();
-        assert_eq!(reconcile(&wanted, &wanted), Repair::Nothing);
+        assert_eq!(reconcile(&wanted, &wanted), BootstrapRepair::Nothing);
         let mut less = wanted.clone();
         less["rules"].as_array_mut().unwrap().remove(0);
         less["metadata"]["labels"] = json!({"mine": "x"});
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(repaired["metadata"]["labels"]["mine"], "x");
         let mut more = wanted.clone();
         more["rules"].as_array_mut().unwrap().push(json!({"verbs": ["get"], "nonResourceURLs": ["/x"]}));
-        assert_eq!(reconcile(&more, &wanted), Repair::Nothing);
+        assert_eq!(reconcile(&more, &wanted), BootstrapRepair::Nothing);
     }
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
         let mut kept = wanted.clone();
         kept["rules"] = json!([]);
         kept["metadata"]["annotations"][AUTO_UPDATE] = "false".into();
-        assert_eq!(reconcile(&kept, &wanted), Repair::Nothing);
+        assert_eq!(reconcile(&kept, &wanted), BootstrapRepair::Nothing);
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         let wanted = objects().into_iter().find(|object| object["roleRef"].is_object()).unwrap();
         let mut other = wanted.clone();
         other["roleRef"]["name"] = "other".into();
-        assert_eq!(reconcile(&other, &wanted), Repair::Recreate);
+        assert_eq!(reconcile(&other, &wanted), BootstrapRepair::Recreate);
         let mut emptied = wanted.clone();
         emptied["subjects"] = json!([{"kind": "User", "name": "mine"}]);
         let subjects = replaced(&emptied, &wanted)["subjects"].as_array().unwrap().len();

@@ -22,7 +22,7 @@ use kube::{
     api::{DeleteParams, PostParams, Preconditions},
 };
 
-use self::plan::{Decision, active, decide, desired, forget, observe, started, surplus, wake_after};
+use self::plan::{CronJobPlan, active, decide, desired, forget, observe, started, surplus, wake_after};
 use super::{Context, own_writes::OwnWrites, pod_requests::refusal};
 use crate::{
     engine::{
@@ -175,7 +175,7 @@ impl Pass<'_> {
         &self,
         spec: &CronJobSpec,
         status: &mut CronJobStatus,
-        decision: &Decision,
+        decision: &CronJobPlan,
     ) -> Result<(), Failure> {
         let Some(due) = decision.start else { return Ok(()) };
         if decision.replace {

@@ -100,7 +100,7 @@ pub fn surplus(spec: &CronJobSpec, jobs: &[Arc<Job>]) -> Vec<Arc<Job>> {
 
 /// What is done now, and when to look again.
 #[derive(Debug, Default)]
-pub struct Decision {
+pub struct CronJobPlan {
     /// The time that a Job is started for.
     pub start: Option<Timestamp>,
     /// Whether the active Jobs are deleted before.
@@ -112,8 +112,8 @@ pub struct Decision {
 }
 
 /// Decides at `now`, with the status as the Jobs show it.
-pub fn decide(cron_job: &CronJob, status: &CronJobStatus, now: Timestamp) -> Decision {
-    let mut decision = Decision::default();
+pub fn decide(cron_job: &CronJob, status: &CronJobStatus, now: Timestamp) -> CronJobPlan {
+    let mut decision = CronJobPlan::default();
     let Some(spec) = cron_job.spec.as_ref().filter(|_| cron_job.metadata.deletion_timestamp.is_none()) else {
         return decision;
     };
@@ -180,7 +180,7 @@ fn wake(schedule: &ZonedSchedule, since: Timestamp, now: Timestamp) -> Option<Du
     until_next(schedule, last, now)
 }
 
-impl Decision {
+impl CronJobPlan {
     fn warn(&mut self, reason: &'static str, message: String) {
         self.events.push((EventType::Warning, reason, message));
     }

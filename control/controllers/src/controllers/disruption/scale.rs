@@ -68,7 +68,7 @@ pub struct PodControllers {
 }
 
 /// A controller's uid and how many pods it asks for.
-type Found = (String, i32);
+type ControllerScale = (String, i32);
 
 impl PodControllers {
     /// Reads `informers`, and asks the API through `client` for what they do not hold.
@@ -109,7 +109,7 @@ impl PodControllers {
     }
 
     /// One of Kubernetes' own kinds. Pods of a Deployment's sets are the Deployment's.
-    fn known(&self, owner: &OwnerReference, namespace: &str) -> Option<Found> {
+    fn known(&self, owner: &OwnerReference, namespace: &str) -> Option<ControllerScale> {
         let key = Key::new(namespace, &owner.name);
         match (owner.kind.as_str(), group_of(&owner.api_version)) {
             ("ReplicationController", "") => {
@@ -135,7 +135,11 @@ impl PodControllers {
         }
     }
 
-    async fn by_subresource(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<Found>, ScaleError> {
+    async fn by_subresource(
+        &self,
+        owner: &OwnerReference,
+        namespace: &str,
+    ) -> Result<Option<ControllerScale>, ScaleError> {
         let not_served = || ScaleError::NotServed { kind: owner.kind.clone(), version: owner.api_version.clone() };
         let mut kinds = self.kinds.clone();
         let kinds = kinds.wait_for(Option::is_some).await.map_err(|_| not_served())?.clone();
@@ -155,7 +159,7 @@ impl PodControllers {
 }
 
 /// `None` where another has the name.
-fn scale(wanted: &str, found: Option<&String>, replicas: Option<i32>) -> Option<Found> {
+fn scale(wanted: &str, found: Option<&String>, replicas: Option<i32>) -> Option<ControllerScale> {
     (found.map(String::as_str) == Some(wanted)).then(|| (wanted.to_owned(), replicas.unwrap_or(1).max(0)))
 }
 

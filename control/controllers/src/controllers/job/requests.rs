@@ -16,7 +16,7 @@ use super::{
     memory::Memory,
     plan::{Action, JobPlan},
     pods::{IndexFailures, TRACKING, is_tracked, uid},
-    template::{Place, desired, placed},
+    template::{CompletionIndex, desired, placed},
     terms::Terms,
     tracking::Done,
 };
@@ -111,7 +111,7 @@ impl JobRequests<'_> {
                     let index = indexes[at];
                     let replaced = plan.replaced.get(&index);
                     let failures = replaced.map(|pod| IndexFailures::after(pod, &self.terms)).unwrap_or_default();
-                    placed(pod, self.job, &self.terms, Place { index, failures })
+                    placed(pod, self.job, &self.terms, CompletionIndex { index, failures })
                 };
                 self.create(indexes.len(), place).await
             }

@@ -19,7 +19,7 @@ const MAX_GENERATE_NAME: usize = 58;
 
 /// What a pod with a completion index has beside what the template says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CompletionIndex {
     /// The completion index.
     pub index: usize,
     /// Failures of the index so far.
@@ -55,7 +55,7 @@ pub fn desired(job: &Job, terms: &Terms, owner: OwnerReference) -> Pod {
 }
 
 /// The same pod at its place in an indexed Job.
-pub fn placed(mut pod: Pod, job: &Job, terms: &Terms, place: Place) -> Pod {
+pub fn placed(mut pod: Pod, job: &Job, terms: &Terms, place: CompletionIndex) -> Pod {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let index = place.index.to_string();
     let suffix = format!("-{index}-");
@@ -105,7 +105,7 @@ mod tests {
                 "containers": [{"name": "c"}]}}}}))
         .expect("a valid Job");
         let terms = Terms::of(&job).expect("known terms");
-        let place = Place { index: 12, failures: IndexFailures { counted: 1, ignored: 2 } };
+        let place = CompletionIndex { index: 12, failures: IndexFailures { counted: 1, ignored: 2 } };
         let pod = placed(desired(&job, &terms, OwnerReference::default()), &job, &terms, place);
         let pod = serde_json::to_value(pod).expect("a value");
         let meta = &pod["metadata"];

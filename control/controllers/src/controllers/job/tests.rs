@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{backoff::FailureStreak, plan::Action, tracking::Count, *};
+use super::{backoff::FailureStreak, plan::Action, tracking::JobCount, *};
 use crate::{
     controllers::job::pods::{FAILURES, INDEX, TRACKING, uid},
     objects::pod_state::is_terminating,
@@ -72,7 +72,7 @@ fn pods(phases: &[(&str, usize)]) -> Vec<Arc<Pod>> {
 struct Pass {
     plan: JobPlan,
     done: Done,
-    count: Count,
+    count: JobCount,
 }
 
 /// One pass whose requests all succeed.

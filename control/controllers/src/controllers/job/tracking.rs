@@ -41,7 +41,7 @@ pub struct Done {
 
 /// The status to write before finalizers are removed.
 #[derive(Debug)]
-pub struct Count {
+pub struct JobCount {
     /// The status.
     pub status: JobStatus,
     /// Pods that lose the finalizer once the status is written.
@@ -57,7 +57,7 @@ pub struct Count {
 }
 
 /// Counts the ended pods after the plan's action.
-pub fn count(view: &JobView, plan: &JobPlan, done: Done) -> Count {
+pub fn count(view: &JobView, plan: &JobPlan, done: Done) -> JobCount {
     let terms = &view.terms;
     let mut status = view.job.status.clone().unwrap_or_default();
     let known = status.uncounted_terminated_pods.clone().unwrap_or_default();
@@ -71,7 +71,7 @@ pub fn count(view: &JobView, plan: &JobPlan, done: Done) -> Count {
     let is_tracked = |pod: &Pod| is_tracked(pod) && !view.released.contains(uid(pod));
     let tracked = view.pods.iter().filter(|pod| is_tracked(pod)).map(|pod| uid(pod).to_owned()).collect();
     add_uncounted(&mut status, &tracked);
-    let mut count = Count { status, release: Vec::new(), tracked, ending, is_partial: false, suspension };
+    let mut count = JobCount { status, release: Vec::new(), tracked, ending, is_partial: false, suspension };
     let mut pods: Vec<&Arc<Pod>> = view.pods.iter().filter(|pod| is_tracked(pod)).collect();
     if terms.indexed {
         pods.sort_by_key(|pod| index(pod));
@@ -139,7 +139,7 @@ fn may_be_released(view: &JobView, plan: &JobPlan, ending: Option<&JobCondition>
     has_failed(pod, &view.terms) && !is_replaced
 }
 
-impl Count {
+impl JobCount {
     fn uncounted(&mut self) -> &mut UncountedTerminatedPods {
         self.status.uncounted_terminated_pods.get_or_insert_default()
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     fixtures::{healthy, now, revision, stateful_set, with},
     identity::{self, revision_of},
-    plan::{SetView, Step, plan},
+    plan::{SetStep, SetView, plan},
     retention,
 };
 use crate::objects::pod_state::is_terminating;
@@ -64,9 +64,9 @@ impl World {
         Some(())
     }
 
-    fn take(&mut self, set: &StatefulSet, step: &Step) -> Option<()> {
+    fn take(&mut self, set: &StatefulSet, step: &SetStep) -> Option<()> {
         match step {
-            Step::Create { ordinal, revision, claims } => {
+            SetStep::Create { ordinal, revision, claims } => {
                 self.create_claims(set, *ordinal, claims)?;
                 self.request()?;
                 let mut pod = identity::pod(set, revision, *ordinal);
@@ -75,19 +75,19 @@ impl World {
                 let name = pod.metadata.name.clone().expect("a name");
                 assert!(self.pods.insert(name, pod).is_none(), "a pod was made twice");
             }
-            Step::CreateClaims { ordinal, claims } => self.create_claims(set, *ordinal, claims)?,
-            Step::AwaitDeletion { .. } => {}
-            Step::Own { claim, owners, .. } => {
+            SetStep::CreateClaims { ordinal, claims } => self.create_claims(set, *ordinal, claims)?,
+            SetStep::AwaitDeletion { .. } => {}
+            SetStep::Own { claim, owners, .. } => {
                 self.request()?;
                 let name = claim.metadata.name.as_ref().expect("a name");
                 let claim = self.claims.get_mut(name).expect("is there");
                 claim.metadata.owner_references = Some(owners.clone());
             }
-            Step::Correct { pod, patch } => {
+            SetStep::Correct { pod, patch } => {
                 self.request()?;
                 self.pods.insert(pod.metadata.name.clone().expect("a name"), with(pod.clone(), patch.clone()));
             }
-            Step::Delete(pod) => {
+            SetStep::Delete(pod) => {
                 self.request()?;
                 let mut going = Pod::clone(pod);
                 going.metadata.deletion_timestamp = Some(Time(now()));

@@ -43,7 +43,7 @@ pub struct SetView<'a> {
 
 /// One thing to do.
 #[derive(Debug, PartialEq)]
-pub enum Step<'a> {
+pub enum SetStep<'a> {
     /// Makes a pod, after those of its claims that are missing. They are named here, and made one by one when their
     /// turn comes: there may be hundreds.
     Create {
@@ -92,7 +92,7 @@ pub enum Step<'a> {
 #[derive(Debug, Default)]
 pub struct SetPlan<'a> {
     /// In the order in which they are done.
-    pub steps: Vec<Step<'a>>,
+    pub steps: Vec<SetStep<'a>>,
     /// How many pods of the current revision go so that others of the new one come.
     pub replaced: i32,
     /// The pod that the rest of the work waits for, and what it lacks.
@@ -198,14 +198,14 @@ impl<'a> SetPlan<'a> {
         if matches!(phase(pod), "Failed" | "Succeeded") {
             // Its successor comes when it is gone.
             if !is_terminating(pod) {
-                self.steps.push(Step::Delete(pod.clone()));
+                self.steps.push(SetStep::Delete(pod.clone()));
             }
             return self.stop(pod, "it has ended");
         }
         if phase(pod) == "Pending" {
             match missing_claims(view, ordinal) {
                 Ok(claims) if claims.is_empty() => {}
-                Ok(claims) => self.steps.push(Step::CreateClaims { ordinal, claims }),
+                Ok(claims) => self.steps.push(SetStep::CreateClaims { ordinal, claims }),
                 Err(step) => {
                     self.steps.push(step);
                     return self.stop(pod, "a claim of it is being deleted");
@@ -237,7 +237,7 @@ impl<'a> SetPlan<'a> {
             return Progress::Stop;
         }
         match missing_claims(view, ordinal) {
-            Ok(claims) => self.steps.push(Step::Create { ordinal, revision: view.revision_for(ordinal), claims }),
+            Ok(claims) => self.steps.push(SetStep::Create { ordinal, revision: view.revision_for(ordinal), claims }),
             Err(step) => self.steps.push(step),
         }
         Progress::Stop
@@ -256,7 +256,7 @@ impl<'a> SetPlan<'a> {
         if !storage {
             match missing_claims(view, ordinal) {
                 Ok(claims) if claims.is_empty() => {}
-                Ok(claims) => self.steps.push(Step::CreateClaims { ordinal, claims }),
+                Ok(claims) => self.steps.push(SetStep::CreateClaims { ordinal, claims }),
                 Err(step) => {
                     self.steps.push(step);
                     return Progress::Stop;
@@ -265,7 +265,7 @@ impl<'a> SetPlan<'a> {
             let own = pod.spec.as_ref().and_then(|s| s.volumes.clone());
             patch["spec"]["volumes"] = json!(identity::volumes(view.set, ordinal, own));
         }
-        self.steps.push(Step::Correct { pod: pod.clone(), patch });
+        self.steps.push(SetStep::Correct { pod: pod.clone(), patch });
         Progress::On
     }
 
@@ -274,7 +274,7 @@ impl<'a> SetPlan<'a> {
         for claim in identity::claim_names(view.set, ordinal).filter_map(|claim| (view.claims)(&claim)) {
             if let Some(owners) = retention::owners_to_write(&claim, view.set, pod) {
                 let conflict = retention::has_conflict(&claim, view.set, pod);
-                self.steps.push(Step::Own { claim, owners, conflict });
+                self.steps.push(SetStep::Own { claim, owners, conflict });
             }
         }
     }
@@ -288,7 +288,7 @@ impl<'a> SetPlan<'a> {
         if !healthy && !view.is_parallel() && identity::ordinal(pod) != unhealthy {
             return self.stop(pod, "another is not available");
         }
-        self.steps.push(Step::Delete(pod.clone()));
+        self.steps.push(SetStep::Delete(pod.clone()));
         Progress::Stop
     }
 
@@ -304,13 +304,13 @@ impl<'a> SetPlan<'a> {
 }
 
 /// The names of a pod's claims that are to be made; or the step that says why that must wait.
-fn missing_claims<'a>(view: &SetView<'a>, ordinal: i32) -> Result<Vec<String>, Step<'a>> {
+fn missing_claims<'a>(view: &SetView<'a>, ordinal: i32) -> Result<Vec<String>, SetStep<'a>> {
     let mut missing = Vec::new();
     for claim in identity::claim_names(view.set, ordinal) {
         match (view.claims)(&claim) {
             None => missing.push(claim),
             Some(found) if found.metadata.deletion_timestamp.is_some() => {
-                return Err(Step::AwaitDeletion { pod: identity::pod_name(view.set, ordinal), claim });
+                return Err(SetStep::AwaitDeletion { pod: identity::pod_name(view.set, ordinal), claim });
             }
             Some(_) => {}
         }

@@ -20,7 +20,7 @@ use super::{
     },
     COMPONENT,
     identity::{self, Revision},
-    plan::Step,
+    plan::SetStep,
     retention,
 };
 use crate::engine::{
@@ -70,10 +70,10 @@ impl StatefulSetRequests<'_> {
     }
 
     /// Takes `steps` one after the other, or in batches of 1, 2, 4… at once.
-    pub async fn carry_out(&self, steps: &[Step<'_>], at_once: bool) -> Result<(), Failure> {
-        let creations = steps.iter().filter(|step| matches!(step, Step::Create { .. })).count();
+    pub async fn carry_out(&self, steps: &[SetStep<'_>], at_once: bool) -> Result<(), Failure> {
+        let creations = steps.iter().filter(|step| matches!(step, SetStep::Create { .. })).count();
         let deletions = steps.iter().filter_map(|step| match step {
-            Step::Delete(pod) => pod.metadata.uid.clone(),
+            SetStep::Delete(pod) => pod.metadata.uid.clone(),
             _ => None,
         });
         self.expectations.expect(self.key, creations, deletions);
@@ -98,11 +98,11 @@ impl StatefulSetRequests<'_> {
     }
 
     /// Takes back the expectations of steps that were not taken.
-    fn unexpect(&self, steps: &[Step<'_>]) {
+    fn unexpect(&self, steps: &[SetStep<'_>]) {
         for step in steps {
             match step {
-                Step::Create { .. } => self.expectations.created(self.key),
-                Step::Delete(pod) => {
+                SetStep::Create { .. } => self.expectations.created(self.key),
+                SetStep::Delete(pod) => {
                     self.expectations.deleted(self.key, pod.metadata.uid.as_deref().unwrap_or_default());
                 }
                 _ => {}
@@ -110,24 +110,24 @@ impl StatefulSetRequests<'_> {
         }
     }
 
-    async fn take(&self, step: &Step<'_>) -> Result<(), Failure> {
+    async fn take(&self, step: &SetStep<'_>) -> Result<(), Failure> {
         match step {
-            Step::Create { ordinal, revision, claims } => {
+            SetStep::Create { ordinal, revision, claims } => {
                 let created = self.create(*ordinal, revision, claims).await;
                 if created.is_err() {
                     self.expectations.created(self.key);
                 }
                 created
             }
-            Step::CreateClaims { ordinal, claims } => self.create_claims(*ordinal, claims).await,
-            Step::AwaitDeletion { pod, claim } => {
+            SetStep::CreateClaims { ordinal, claims } => self.create_claims(*ordinal, claims).await,
+            SetStep::AwaitDeletion { pod, claim } => {
                 let why = format!("pvc {claim} is being deleted");
                 self.failed("Create", "FailedCreate", pod, &why);
                 Err(Failure::Malformed { what: "PersistentVolumeClaim", message: why })
             }
-            Step::Own { claim, owners, conflict } => self.own(claim, owners, *conflict).await,
-            Step::Correct { pod, patch } => self.correct(pod, patch).await,
-            Step::Delete(pod) => self.delete(pod).await,
+            SetStep::Own { claim, owners, conflict } => self.own(claim, owners, *conflict).await,
+            SetStep::Correct { pod, patch } => self.correct(pod, patch).await,
+            SetStep::Delete(pod) => self.delete(pod).await,
         }
     }
 

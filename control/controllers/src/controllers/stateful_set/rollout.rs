@@ -5,7 +5,7 @@ use k8s_openapi::{api::apps::v1::RollingUpdateStatefulSetStrategy, apimachinery:
 
 use super::{
     identity::{self, revision_of},
-    plan::{SetPlan, SetView, Step},
+    plan::{SetPlan, SetStep, SetView},
 };
 use crate::objects::{
     int_or_percent::{Rounding, resolve},
@@ -37,7 +37,7 @@ fn one_by_one(view: &SetView<'_>, rolling: Option<&RollingUpdateStatefulSetStrat
     for ordinal in updated(view, rolling).rev() {
         let Some(pod) = view.pods.get(&ordinal) else { return };
         if revision_of(pod) != view.update.name && !is_terminating(pod) {
-            plan.steps.push(Step::Delete(pod.clone()));
+            plan.steps.push(SetStep::Delete(pod.clone()));
             plan.replaced = plan.replaced.saturating_add(1);
             return;
         }
@@ -62,7 +62,7 @@ fn several(
     let old = updated(view, rolling).rev().filter_map(|ordinal| view.pods.get(&ordinal));
     let old = old.filter(|pod| revision_of(pod) != view.update.name && !is_terminating(pod));
     for pod in old.take(free) {
-        plan.steps.push(Step::Delete(pod.clone()));
+        plan.steps.push(SetStep::Delete(pod.clone()));
         plan.replaced = plan.replaced.saturating_add(1);
     }
 }

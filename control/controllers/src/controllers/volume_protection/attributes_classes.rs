@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::Client;
 
-use super::{super::Context, Step, carry_out, step};
+use super::{super::Context, FinalizerStep, carry_out, step};
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks},
     objects::{
@@ -39,11 +39,9 @@ pub fn start(context: &Context, tasks: &Tasks) {
     };
     Startup::new(COMPONENT, controller)
         .on(&informers.attributes_classes, |_, change, queue| {
-            if change
-                .new
-                .as_ref()
-                .is_some_and(|class| step(&class.metadata, protection_finalizer::ATTRIBUTES_CLASS) != Step::Nothing)
-            {
+            if change.new.as_ref().is_some_and(|class| {
+                step(&class.metadata, protection_finalizer::ATTRIBUTES_CLASS) != FinalizerStep::Nothing
+            }) {
                 queue.add(change.key.clone());
             }
         })
@@ -75,8 +73,8 @@ impl Controller {
         let index = naming_attributes_class(&key.name);
         let is_used = || self.volumes.count(&index) > 0 || self.claims.count(&index) > 0;
         match step(&class.metadata, protection_finalizer::ATTRIBUTES_CLASS) {
-            Step::Nothing => Ok(Outcome::Done),
-            Step::RemoveIfUnused if is_used() => Ok(Outcome::Done),
+            FinalizerStep::Nothing => Ok(Outcome::Done),
+            FinalizerStep::RemoveIfUnused if is_used() => Ok(Outcome::Done),
             step => {
                 carry_out(
                     &Api::<VolumeAttributesClass>::all(self.client.clone()),

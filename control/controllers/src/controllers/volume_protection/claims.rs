@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     super::Context,
-    Step, carry_out,
+    FinalizerStep, carry_out,
     live_pods::{LivePods, WaitingSince},
     step,
 };
@@ -52,7 +52,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
             if change
                 .new
                 .as_ref()
-                .is_some_and(|claim| step(&claim.metadata, protection_finalizer::CLAIM) != Step::Nothing)
+                .is_some_and(|claim| step(&claim.metadata, protection_finalizer::CLAIM) != FinalizerStep::Nothing)
             {
                 controller.enqueue(queue, change.key.clone());
             }
@@ -99,7 +99,7 @@ impl Controller {
     /// Only a list of pods that begins after this change can say that the claim is unused.
     fn enqueue(&self, queue: &WorkQueue<Key>, key: Key) {
         if let Some(claim) = self.claims.get(&key)
-            && step(&claim.metadata, protection_finalizer::CLAIM) == Step::RemoveIfUnused
+            && step(&claim.metadata, protection_finalizer::CLAIM) == FinalizerStep::RemoveIfUnused
         {
             self.live_pods.note_waiting(&key, uid(&claim));
         }
@@ -114,9 +114,9 @@ impl Controller {
         let step = step(&claim.metadata, protection_finalizer::CLAIM);
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
         match step {
-            Step::Nothing => Ok(Outcome::Done),
-            Step::Add => carry_out(&api, &claim.metadata, protection_finalizer::CLAIM, step).await,
-            Step::RemoveIfUnused => {
+            FinalizerStep::Nothing => Ok(Outcome::Done),
+            FinalizerStep::Add => carry_out(&api, &claim.metadata, protection_finalizer::CLAIM, step).await,
+            FinalizerStep::RemoveIfUnused => {
                 let since = self.live_pods.waiting_since(&key, uid(&claim));
                 let outcome = match self.is_used(&key, &claim, &since).await? {
                     true => Outcome::Done,

@@ -32,7 +32,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
 
 /// What an object is to go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum FinalizerStep {
     /// It was made before admission gave new objects the finalizer.
     Add,
     /// It is being deleted: it goes if nothing uses it.
@@ -42,22 +42,22 @@ enum Step {
 }
 
 /// What `finalizer` means for an object.
-fn step(meta: &ObjectMeta, finalizer: &str) -> Step {
+fn step(meta: &ObjectMeta, finalizer: &str) -> FinalizerStep {
     let has = meta.finalizers.iter().flatten().any(|one| one == finalizer);
     match (meta.deletion_timestamp.is_some(), has) {
-        (false, false) => Step::Add,
-        (true, true) => Step::RemoveIfUnused,
-        (false, true) | (true, false) => Step::Nothing,
+        (false, false) => FinalizerStep::Add,
+        (true, true) => FinalizerStep::RemoveIfUnused,
+        (false, true) | (true, false) => FinalizerStep::Nothing,
     }
 }
 
 /// The finalizers of an object after a step.
-fn finalizers_after(meta: &ObjectMeta, finalizer: &str, step: Step) -> Vec<String> {
+fn finalizers_after(meta: &ObjectMeta, finalizer: &str, step: FinalizerStep) -> Vec<String> {
     let mut finalizers = meta.finalizers.clone().unwrap_or_default();
     match step {
-        Step::Add => finalizers.push(finalizer.to_owned()),
-        Step::RemoveIfUnused => finalizers.retain(|one| one != finalizer),
-        Step::Nothing => {}
+        FinalizerStep::Add => finalizers.push(finalizer.to_owned()),
+        FinalizerStep::RemoveIfUnused => finalizers.retain(|one| one != finalizer),
+        FinalizerStep::Nothing => {}
     }
     finalizers
 }
@@ -67,7 +67,7 @@ async fn carry_out<K: Object>(
     api: &Api<K>,
     meta: &ObjectMeta,
     finalizer: &str,
-    step: Step,
+    step: FinalizerStep,
 ) -> Result<Outcome, Failure> {
     let patch = json!({"metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid,
         "finalizers": finalizers_after(meta, finalizer, step)}});
@@ -89,11 +89,11 @@ mod tests {
             deletion_timestamp: deleting.then_some(Time(Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         };
-        assert_eq!(step(&ObjectMeta::default(), "f"), Step::Add);
-        assert_eq!(step(&meta(&["f"], false), "f"), Step::Nothing);
-        assert_eq!(step(&meta(&["other"], true), "f"), Step::Nothing);
-        assert_eq!(step(&meta(&["other", "f"], true), "f"), Step::RemoveIfUnused);
-        assert_eq!(finalizers_after(&meta(&["other"], false), "f", Step::Add), ["other", "f"]);
-        assert_eq!(finalizers_after(&meta(&["f", "other"], true), "f", Step::RemoveIfUnused), ["other"]);
+        assert_eq!(step(&ObjectMeta::default(), "f"), FinalizerStep::Add);
+        assert_eq!(step(&meta(&["f"], false), "f"), FinalizerStep::Nothing);
+        assert_eq!(step(&meta(&["other"], true), "f"), FinalizerStep::Nothing);
+        assert_eq!(step(&meta(&["other", "f"], true), "f"), FinalizerStep::RemoveIfUnused);
+        assert_eq!(finalizers_after(&meta(&["other"], false), "f", FinalizerStep::Add), ["other", "f"]);
+        assert_eq!(finalizers_after(&meta(&["f", "other"], true), "f", FinalizerStep::RemoveIfUnused), ["other"]);
     }
 }

@@ -7,7 +7,7 @@ use fairlead_kinds::kinds::protection_finalizer;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::Client;
 
-use super::{super::Context, Step, carry_out, step};
+use super::{super::Context, FinalizerStep, carry_out, step};
 use crate::engine::{Failure, Informer, Key, Outcome, Startup, Tasks};
 
 const COMPONENT: &str = "pv-protection-controller";
@@ -22,7 +22,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
     let volumes = &context.informers.volumes;
     Startup::new(COMPONENT, Controller { client: context.client.clone(), volumes: volumes.clone() })
         .on(volumes, |_, change, queue| {
-            if change.new.as_ref().is_some_and(|volume| plan(volume) != Step::Nothing) {
+            if change.new.as_ref().is_some_and(|volume| plan(volume) != FinalizerStep::Nothing) {
                 queue.add(change.key.clone());
             }
         })
@@ -30,10 +30,10 @@ pub fn start(context: &Context, tasks: &Tasks) {
 }
 
 /// What is to be done now. Whoever binds volumes says in the status whether this one is bound.
-fn plan(volume: &PersistentVolume) -> Step {
+fn plan(volume: &PersistentVolume) -> FinalizerStep {
     let is_bound = volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
     match step(&volume.metadata, protection_finalizer::VOLUME) {
-        Step::RemoveIfUnused if is_bound => Step::Nothing,
+        FinalizerStep::RemoveIfUnused if is_bound => FinalizerStep::Nothing,
         step => step,
     }
 }
@@ -42,7 +42,7 @@ impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(volume) = self.volumes.get(&key) else { return Ok(Outcome::Done) };
         match plan(&volume) {
-            Step::Nothing => Ok(Outcome::Done),
+            FinalizerStep::Nothing => Ok(Outcome::Done),
             step => {
                 carry_out(
                     &Api::<PersistentVolume>::all(self.client.clone()),
@@ -71,9 +71,9 @@ mod tests {
             }
             serde_json::from_value(volume).unwrap()
         };
-        assert_eq!(plan(&volume("Bound", true)), Step::Nothing);
-        assert_eq!(plan(&volume("Released", true)), Step::RemoveIfUnused);
-        assert_eq!(plan(&volume("Available", false)), Step::Nothing);
-        assert_eq!(plan(&PersistentVolume::default()), Step::Add);
+        assert_eq!(plan(&volume("Bound", true)), FinalizerStep::Nothing);
+        assert_eq!(plan(&volume("Released", true)), FinalizerStep::RemoveIfUnused);
+        assert_eq!(plan(&volume("Available", false)), FinalizerStep::Nothing);
+        assert_eq!(plan(&PersistentVolume::default()), FinalizerStep::Add);
     }
 }

@@ -16,7 +16,7 @@ use super::{Constraint, set_of};
 use crate::{
     engine::{Informer, Key, Synced},
     objects::informers::{Informers, selectors_for},
-    scheduler::pod::{Needs, Owner},
+    scheduler::pod::{Needs, PodController},
 };
 
 /// Topology key and maximum skew of the constraints. Source: `systemDefaultConstraints`.
@@ -53,7 +53,7 @@ impl Selecting {
 
     /// What the Services that select a pod and the workload that owns it have in common; `None` where there are none.
     /// Source: `helper.DefaultSelector`.
-    pub fn selector_of(&self, pod: &Needs, owner: Option<&Owner>) -> Option<Selector> {
+    pub fn selector_of(&self, pod: &Needs, owner: Option<&PodController>) -> Option<Selector> {
         let (namespace, labels) = (&pod.neighbours.namespace, &pod.neighbours.labels);
         let mut merged: BTreeMap<String, String> = BTreeMap::new();
         for service in selectors_for(&self.services, namespace, labels) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Constraint, has_all_keys};
 use crate::scheduler::{
-    matching::{NodeCounts, Step},
+    matching::{NodeCounts, PodChange},
     neighbours::Labels,
     node::NodeProperties,
     pod::Needs,
@@ -14,11 +14,11 @@ use crate::scheduler::{
 /// The domains of each of a pod's hard constraints, in their order.
 #[derive(Clone, Default)]
 pub struct SpreadDomains {
-    constraints: Vec<Counted>,
+    constraints: Vec<CountedConstraint>,
 }
 
 #[derive(Clone)]
-struct Counted {
+struct CountedConstraint {
     topology_key: String,
     /// By the value of the label.
     counts: HashMap<String, i64>,
@@ -39,7 +39,8 @@ impl SpreadDomains {
         counts: impl Fn(&Constraint, usize) -> i64,
     ) -> Self {
         let hard = &own.spread.hard;
-        let mut constraints: Vec<Counted> = hard.iter().map(|constraint| Counted::new(constraint, own)).collect();
+        let mut constraints: Vec<CountedConstraint> =
+            hard.iter().map(|constraint| CountedConstraint::new(constraint, own)).collect();
         for (at, node) in nodes.filter(|(_, node)| !hard.is_empty() && has_all_keys(node, hard)) {
             for (constraint, counted) in hard.iter().zip(&mut constraints) {
                 if let Some(domain) = node.labels.get(&constraint.topology_key)
@@ -53,12 +54,12 @@ impl SpreadDomains {
                 }
             }
         }
-        constraints.iter_mut().for_each(Counted::settle);
+        constraints.iter_mut().for_each(CountedConstraint::settle);
         Self { constraints }
     }
 
     /// Counts a pod on `node` that comes or goes.
-    pub fn change(&mut self, own: &Needs, placed: &Needs, node: &NodeProperties, step: Step) {
+    pub fn change(&mut self, own: &Needs, placed: &Needs, node: &NodeProperties, step: PodChange) {
         let hard = &own.spread.hard;
         let is_counted = own.neighbours.namespace == placed.neighbours.namespace && !placed.terminating;
         if hard.is_empty() || !is_counted || !has_all_keys(node, hard) {
@@ -96,7 +97,7 @@ impl SpreadDomains {
     }
 }
 
-impl Counted {
+impl CountedConstraint {
     fn new(constraint: &Constraint, own: &Needs) -> Self {
         Self {
             topology_key: constraint.topology_key.clone(),

@@ -8,12 +8,12 @@ use super::{Definition, Names, conditions};
 
 /// The names and kinds that the definitions of one group have already.
 #[derive(Debug, Default)]
-pub struct Taken {
+pub struct TakenNames {
     resources: HashSet<String>,
     kinds: HashSet<String>,
 }
 
-impl Taken {
+impl TakenNames {
     /// What the definitions of `group` have, and the built-in kinds: their own were accepted once.
     pub fn of<'a>(group: &str, definitions: impl Iterator<Item = &'a Definition>) -> Self {
         let mut taken = Self::default();
@@ -36,7 +36,7 @@ pub struct Named {
 }
 
 /// Names a definition.
-pub fn name(definition: &Definition, taken: &Taken) -> Named {
+pub fn name(definition: &Definition, taken: &TakenNames) -> Named {
     let (asked, accepted) = (&definition.names, &definition.accepted);
     let mut names = accepted.clone();
     let in_use = |name: &str| format!("{name:?} is already in use");
@@ -110,15 +110,15 @@ mod tests {
         let first = Definition::read(&definition("as", "A", &["x"], accepted));
         let object = definition("bs", "A", &["x", "y"], json!({}));
         let second = Definition::read(&object);
-        let named = name(&second, &Taken::of("example.com", [&first, &second].into_iter()));
+        let named = name(&second, &TakenNames::of("example.com", [&first, &second].into_iter()));
         assert_eq!((named.names.plural.as_str(), named.names.kind.as_str()), ("bs", ""));
         assert_eq!(named.conflict, Some(("ListKindConflict", "\"AList\" is already in use".into())));
         let told = with_names(&object, &named);
         assert!(!conditions::is_true(&told, "Established") && !conditions::is_true(&told, "NamesAccepted"));
 
-        let own = name(&first, &Taken::of("example.com", [&first].into_iter()));
+        let own = name(&first, &TakenNames::of("example.com", [&first].into_iter()));
         assert_eq!((own.conflict, own.names), (None, first.accepted.clone()));
-        let free = name(&second, &Taken::default());
+        let free = name(&second, &TakenNames::default());
         let established = with_names(&object, &free);
         assert!(conditions::is_true(&established, "Established"));
         let again = with_names(&established, &free);

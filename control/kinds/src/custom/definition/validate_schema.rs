@@ -43,7 +43,7 @@ pub fn validate(path: &str, text: &Value, options: &Options) -> Vec<FieldError> 
     let scope = if structure.is_empty() && is_readable { RuleScope::root(&schema) } else { None };
     errors.extend(structure);
     let mut walk = Walk { options, total: Budget::default(), errors: Vec::new(), rule_errors: Vec::new() };
-    walk.node(path, text, &schema, Place { is_root: true, ..Place::default() }, scope.as_ref());
+    walk.node(path, text, &schema, SchemaPosition { is_root: true, ..SchemaPosition::default() }, scope.as_ref());
     errors.append(&mut walk.errors);
     errors.append(&mut walk.rule_errors);
     errors.extend(walk.total.errors(path));
@@ -56,7 +56,7 @@ pub fn validate(path: &str, text: &Value, options: &Options) -> Vec<FieldError> 
 
 /// Where a node stands.
 #[derive(Clone, Default)]
-struct Place {
+struct SchemaPosition {
     is_root: bool,
     /// Why no default may stand here.
     no_default: Option<String>,
@@ -76,7 +76,14 @@ struct Walk<'o> {
 
 impl Walk<'_> {
     /// `scope` is there where rules may stand, and everything above is well.
-    fn node(&mut self, path: &str, text: &Value, schema: &Structural, place: Place, scope: Option<&RuleScope>) {
+    fn node(
+        &mut self,
+        path: &str,
+        text: &Value,
+        schema: &Structural,
+        place: SchemaPosition,
+        scope: Option<&RuleScope>,
+    ) {
         let errors_before = self.errors.len();
         self.keywords(path, text, schema, &place);
         self.parts(path, text, schema, &place, scope);
@@ -90,7 +97,7 @@ impl Walk<'_> {
     }
 
     /// Keywords that are not supported, or not here.
-    fn keywords(&mut self, path: &str, text: &Value, schema: &Structural, place: &Place) {
+    fn keywords(&mut self, path: &str, text: &Value, schema: &Structural, place: &SchemaPosition) {
         let mut forbid = |field: &str, why: &str| {
             self.errors.push(FieldError::forbidden(format!("{path}.{field}"), why));
         };
@@ -161,9 +168,16 @@ impl Walk<'_> {
     }
 
     /// The schemas within this one.
-    fn parts(&mut self, path: &str, text: &Value, schema: &Structural, place: &Place, scope: Option<&RuleScope>) {
+    fn parts(
+        &mut self,
+        path: &str,
+        text: &Value,
+        schema: &Structural,
+        place: &SchemaPosition,
+        scope: Option<&RuleScope>,
+    ) {
         if let Additional::Of(values) = &schema.additional {
-            let mut inner = Place { is_root: false, ..place.clone() };
+            let mut inner = SchemaPosition { is_root: false, ..place.clone() };
             if place.in_metadata {
                 inner.no_default = Some("inside additionalProperties applying to object metadata".to_owned());
             }
@@ -172,7 +186,7 @@ impl Walk<'_> {
             self.node(&at, &text["additionalProperties"], values, inner, scope.as_ref());
         }
         for (name, property) in &schema.properties {
-            let mut inner = Place { is_root: false, ..place.clone() };
+            let mut inner = SchemaPosition { is_root: false, ..place.clone() };
             if schema.map_type.as_deref() == Some("atomic") {
                 inner.uncorrelatable.get_or_insert_with(|| path.to_owned());
             }
@@ -185,7 +199,7 @@ impl Walk<'_> {
             let scope = scope.and_then(|scope| scope.property(name, property));
             self.node(&check::property(path, name), &text["properties"][name], property, inner, scope.as_ref());
         }
-        let nested = Place { is_root: false, ..place.clone() };
+        let nested = SchemaPosition { is_root: false, ..place.clone() };
         if let Some(not) = &schema.checks.not {
             self.node(&format!("{path}.not"), &text["not"], not, nested.clone(), None);
         }

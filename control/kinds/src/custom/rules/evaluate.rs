@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::{Activation, Compiled, Json, OldItems, Rule, Rules, Structural, Value, json};
+use super::{Activation, Compiled, Json, OldItems, Rules, Structural, ValidationRule, Value, json};
 use crate::{
     cel::{EvalError, Program},
     kinds::{FieldError, error_budget, field},
@@ -220,15 +220,15 @@ fn spend(budget: &mut u64, cost: u64) -> bool {
 }
 
 /// How a rule is named in messages.
-fn named(rule: &Rule) -> &str {
+fn named(rule: &ValidationRule) -> &str {
     if rule.message.is_empty() { rule.rule.trim() } else { rule.message.trim() }
 }
 
-fn default_message(rule: &Rule) -> String {
+fn default_message(rule: &ValidationRule) -> String {
     if rule.message.is_empty() { format!("failed rule: {}", rule.rule.trim()) } else { rule.message.trim().to_owned() }
 }
 
-fn error_of(path: &str, rule: &Rule, schema: &Structural, value: &Json, message: &str) -> FieldError {
+fn error_of(path: &str, rule: &ValidationRule, schema: &Structural, value: &Json, message: &str) -> FieldError {
     let is_large = matches!(schema.r#type.as_str(), "object" | "array");
     match rule.reason.as_deref() {
         Some("FieldValueForbidden") => FieldError::forbidden(path, message),

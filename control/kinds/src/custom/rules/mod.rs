@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value as Json, json};
 
 use super::{
-    structural::{Additional, Rule, Structural, field_path},
+    structural::{Additional, Structural, ValidationRule, field_path},
     validate::correlate::OldItems,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub struct Rules {
 
 #[derive(Debug)]
 struct Compiled {
-    rule: Rule,
+    rule: ValidationRule,
     /// What a stored rule cannot be compiled for: it was, when it was written.
     program: Result<Program, String>,
     message: Option<Program>,
@@ -100,7 +100,7 @@ impl RuleScope {
         cost.saturating_mul(most)
     }
 
-    fn scope(&self, rule: &Rule) -> Scope {
+    fn scope(&self, rule: &ValidationRule) -> Scope {
         let old = self.decl.cel_type();
         let scope = Scope::default().declare("self", &self.decl);
         match rule.optional_old_self {
@@ -154,7 +154,7 @@ impl RuleScope {
         }
     }
 
-    fn compile_rule(&self, schema: &Structural, rule: &Rule) -> Compiled {
+    fn compile_rule(&self, schema: &Structural, rule: &ValidationRule) -> Compiled {
         let program = cel::compile(&rule.rule, &self.scope(rule), &Type::Bool).map_err(|error| match error {
             CompileError::Issues(issues) => format!("compilation failed: {issues}"),
             CompileError::Result(_) => "cel expression must evaluate to a bool".to_owned(),
@@ -172,7 +172,7 @@ impl RuleScope {
         }
     }
 
-    fn compile_message(&self, rule: &Rule) -> Option<Result<Program, String>> {
+    fn compile_message(&self, rule: &ValidationRule) -> Option<Result<Program, String>> {
         if rule.message_expression.is_empty() {
             return None;
         }
@@ -249,7 +249,7 @@ fn exceeds(name: &str, cost: u64, limit: u64) -> String {
 }
 
 /// A rule as an error shows it.
-fn shown(rule: &Rule) -> Json {
+fn shown(rule: &ValidationRule) -> Json {
     json!({"Rule": rule.rule, "Message": rule.message, "MessageExpression": rule.message_expression,
         "Reason": rule.reason, "FieldPath": rule.field_path, "OptionalOldSelf": rule.optional_old_self})
 }

@@ -46,7 +46,7 @@ pub struct Structural {
     /// `x-kubernetes-map-type`
     pub map_type: Option<String>,
     /// `x-kubernetes-validations`
-    pub rules: Vec<Rule>,
+    pub rules: Vec<ValidationRule>,
     /// `checks`
     pub checks: Checks,
 }
@@ -108,7 +108,7 @@ pub struct Checks {
 
 /// One rule of `x-kubernetes-validations`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rule {
+pub struct ValidationRule {
     /// `rule`
     pub rule: String,
     /// `message`
@@ -145,7 +145,12 @@ impl Structural {
             list_type: schema["x-kubernetes-list-type"].as_str().map(str::to_owned),
             list_map_keys: texts(&schema["x-kubernetes-list-map-keys"]),
             map_type: schema["x-kubernetes-map-type"].as_str().map(str::to_owned),
-            rules: schema["x-kubernetes-validations"].as_array().into_iter().flatten().map(Rule::read).collect(),
+            rules: schema["x-kubernetes-validations"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(ValidationRule::read)
+                .collect(),
             checks: Checks::read(schema),
         }
     }
@@ -208,7 +213,7 @@ impl Checks {
     }
 }
 
-impl Rule {
+impl ValidationRule {
     fn read(rule: &Value) -> Self {
         let text = |field: &str| rule[field].as_str().unwrap_or_default().to_owned();
         Self {

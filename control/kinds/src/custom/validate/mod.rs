@@ -38,19 +38,19 @@ pub fn value_at(path: &str, schema: &Structural, value: &Value, old: Option<&Val
 
 /// What came of checking one value.
 #[derive(Default)]
-struct Found {
+struct CheckedValue {
     errors: Vec<FieldError>,
     /// How many checks were made without an error: of several alternatives that fail, the errors of the one with most
     /// are told.
     passed: usize,
 }
 
-impl Found {
+impl CheckedValue {
     fn add(&mut self, error: FieldError) {
         self.errors.push(error);
     }
 
-    fn merge(&mut self, other: Found) {
+    fn merge(&mut self, other: CheckedValue) {
         self.passed = self.passed.saturating_add(other.passed);
         self.errors.extend(other.errors);
     }
@@ -77,8 +77,8 @@ fn wrong_type(path: &str, expected: &str, found: &str) -> FieldError {
     })
 }
 
-fn validate(path: &str, schema: &Structural, value: &Value, correlation: Correlation<'_>) -> Found {
-    let mut found = Found::default();
+fn validate(path: &str, schema: &Structural, value: &Value, correlation: Correlation<'_>) -> CheckedValue {
+    let mut found = CheckedValue::default();
     if let Err(error) = of_type(path, schema, value) {
         found.add(error);
     } else {
@@ -133,12 +133,12 @@ fn of_type(path: &str, schema: &Structural, value: &Value) -> Result<(), FieldEr
 }
 
 /// `anyOf`, `oneOf`, `allOf` and `not`.
-fn junctors(path: &str, schema: &Structural, value: &Value, correlation: Correlation<'_>, found: &mut Found) {
+fn junctors(path: &str, schema: &Structural, value: &Value, correlation: Correlation<'_>, found: &mut CheckedValue) {
     let checks = &schema.checks;
     // A schema within a junctor sees the same value, but is not ratcheted by itself.
     let alternative = |schema: &Structural| validate(path, schema, value, correlation.within_junctor());
     if !checks.any_of.is_empty() {
-        let results: Vec<Found> = checks.any_of.iter().map(alternative).collect();
+        let results: Vec<CheckedValue> = checks.any_of.iter().map(alternative).collect();
         match results.iter().any(|result| result.errors.is_empty()) {
             true => found.passed += 1,
             false => {
@@ -148,7 +148,7 @@ fn junctors(path: &str, schema: &Structural, value: &Value, correlation: Correla
         }
     }
     if !checks.one_of.is_empty() {
-        let results: Vec<Found> = checks.one_of.iter().map(alternative).collect();
+        let results: Vec<CheckedValue> = checks.one_of.iter().map(alternative).collect();
         match results.iter().filter(|result| result.errors.is_empty()).count() {
             1 => found.passed += 1,
             0 => {
@@ -185,8 +185,8 @@ fn whole(path: &str, why: &str) -> FieldError {
 }
 
 /// Of alternatives that all failed, the first with most checks passed.
-fn best(results: Vec<Found>) -> Found {
-    let mut best: Option<Found> = None;
+fn best(results: Vec<CheckedValue>) -> CheckedValue {
+    let mut best: Option<CheckedValue> = None;
     for result in results {
         if best.as_ref().is_none_or(|best| result.passed > best.passed) {
             best = Some(result);
@@ -195,7 +195,7 @@ fn best(results: Vec<Found>) -> Found {
     best.unwrap_or_default()
 }
 
-fn items(path: &str, schema: &Structural, list: &[Value], correlation: Correlation<'_>, found: &mut Found) {
+fn items(path: &str, schema: &Structural, list: &[Value], correlation: Correlation<'_>, found: &mut CheckedValue) {
     if let Some(items) = schema.items.as_deref() {
         let before = correlation.items(schema);
         for (index, item) in list.iter().enumerate() {
@@ -220,7 +220,7 @@ fn fields(
     schema: &Structural,
     map: &serde_json::Map<String, Value>,
     correlation: Correlation<'_>,
-    found: &mut Found,
+    found: &mut CheckedValue,
 ) {
     let size = map.len() as i64;
     if let Some(least) = schema.checks.min_properties.filter(|least| size < *least) {

@@ -2,11 +2,11 @@
 
 use serde_json::{Number, Value, json};
 
-use super::{Found, formats, invalid, shown, wrong_type};
+use super::{CheckedValue, formats, invalid, shown, wrong_type};
 use crate::{cel::pattern, custom::structural::Structural, kinds::FieldError};
 
 /// Length, pattern and format of a text.
-pub fn text(path: &str, schema: &Structural, text: &str, found: &mut Found) {
+pub fn text(path: &str, schema: &Structural, text: &str, found: &mut CheckedValue) {
     let length = text.chars().count() as i64;
     let value = || json!(text);
     if let Some(most) = schema.checks.max_length.filter(|most| length > *most) {
@@ -26,7 +26,7 @@ pub fn text(path: &str, schema: &Structural, text: &str, found: &mut Found) {
 }
 
 /// Range and divisor of a number.
-pub fn number(path: &str, schema: &Structural, number: &Number, found: &mut Found) {
+pub fn number(path: &str, schema: &Structural, number: &Number, found: &mut CheckedValue) {
     let checks = &schema.checks;
     let value = || Value::Number(number.clone());
     if let Some(divisor) = checks.multiple_of.as_ref().filter(|divisor| divisor.as_f64().is_none_or(|d| d <= 0.0)) {
@@ -58,7 +58,7 @@ pub fn number(path: &str, schema: &Structural, number: &Number, found: &mut Foun
 }
 
 /// The value is one of those listed, if any are.
-pub fn enumerated(path: &str, schema: &Structural, value: &Value, found: &mut Found) {
+pub fn enumerated(path: &str, schema: &Structural, value: &Value, found: &mut CheckedValue) {
     let allowed = &schema.checks.r#enum;
     let same = |one: &Value| match (one.as_f64(), value.as_f64()) {
         (Some(one), Some(value)) => one == value,

@@ -3,11 +3,39 @@
 
 use serde_json::Value;
 
-use super::{match_resources, parameters, text};
-use crate::kinds::{FieldError, names};
+use super::{CATEGORIES, GROUP, match_resources, parameters, text};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, prepare};
+
+/// The declaration of a kind of bindings, but for its names, schema and validation.
+pub const BINDING: BuiltIn = BuiltIn {
+    group: GROUP,
+    categories: CATEGORIES,
+    namespaced: false,
+    default,
+    prepare: prepare::count_generation,
+    columns: &[
+        Column::name(),
+        Column::text("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to"),
+        Column::text("ParamRef", "ParamRef indicates the param resource which sets the configuration param"),
+        Column::age(),
+    ],
+    cells,
+    updates_name_version: true,
+    ..BuiltIn::PLAIN
+};
+
+fn cells(binding: &Value) -> Vec<Cell> {
+    let spec = &binding["spec"];
+    vec![
+        Cell::name(binding),
+        Cell::text(text(spec, "policyName")),
+        Cell::text(parameters::reference_cell(&spec["paramRef"])),
+        Cell::age(binding),
+    ]
+}
 
 /// Fills in what a binding does not say.
-pub fn default(binding: &mut Value) {
+fn default(binding: &mut Value) {
     if let Some(resources) = binding.get_mut("spec").and_then(|spec| spec.get_mut("matchResources")) {
         match_resources::default(resources);
     }

@@ -2,39 +2,18 @@
 
 use serde_json::Value;
 
-use super::{CATEGORIES, GROUP, binding, match_resources, parameters, text};
-use crate::kinds::{BuiltIn, BuiltInAs, Cell, Column, FieldError, Storage, prepare};
+use super::{binding, match_resources};
+use crate::kinds::{BuiltIn, BuiltInAs, FieldError, Storage};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
-    group: GROUP,
     version: "v1beta1",
     kind: "MutatingAdmissionPolicyBinding",
     plural: "mutatingadmissionpolicybindings",
     singular: "mutatingadmissionpolicybinding",
-    categories: CATEGORIES,
-    namespaced: false,
-    default: binding::default,
     validate,
-    prepare: prepare::count_generation,
-    columns: &[
-        Column::name(),
-        Column::text("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to"),
-        Column::text("ParamRef", "ParamRef indicates the param resource which sets the configuration param"),
-        Column::age(),
-    ],
-    cells: |object| {
-        let spec = &object["spec"];
-        vec![
-            Cell::name(object),
-            Cell::text(text(spec, "policyName")),
-            Cell::text(parameters::reference_cell(&spec["paramRef"])),
-            Cell::age(object),
-        ]
-    },
     schema: "io.k8s.api.admissionregistration.v1beta1.MutatingAdmissionPolicyBinding",
-    updates_name_version: true,
-    ..BuiltIn::PLAIN
+    ..binding::BINDING
 };
 
 /// `v1alpha1`: the same, stored as `v1beta1`.

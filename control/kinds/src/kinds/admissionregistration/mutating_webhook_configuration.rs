@@ -1,29 +1,15 @@
 //! MutatingWebhookConfiguration: webhooks that may change an object before it is stored.
 
-use super::{CATEGORIES, GROUP, items, webhook};
-use crate::kinds::{BuiltIn, Cell, Column, prepare};
+use super::webhook;
+use crate::kinds::BuiltIn;
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
-    group: GROUP,
     kind: "MutatingWebhookConfiguration",
     plural: "mutatingwebhookconfigurations",
     singular: "mutatingwebhookconfiguration",
-    categories: CATEGORIES,
-    namespaced: false,
     default: |object| webhook::default(object, true),
     validate: |new, old| webhook::validate(new, old, true),
-    prepare: prepare::count_generation,
-    columns: &[
-        Column::name(),
-        Column::integer("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration"),
-        Column::age(),
-    ],
-    cells: |object| {
-        let count = i64::try_from(items(object, "webhooks").len()).unwrap_or(i64::MAX);
-        vec![Cell::name(object), Cell::integer(count), Cell::age(object)]
-    },
     schema: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
-    updates_name_version: true,
-    ..BuiltIn::PLAIN
+    ..webhook::CONFIGURATION
 };

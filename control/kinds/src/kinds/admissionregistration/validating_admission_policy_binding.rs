@@ -4,38 +4,17 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{CATEGORIES, GROUP, binding, parameters, text};
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, prepare};
+use super::binding;
+use crate::kinds::{BuiltIn, FieldError};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
-    group: GROUP,
     kind: "ValidatingAdmissionPolicyBinding",
     plural: "validatingadmissionpolicybindings",
     singular: "validatingadmissionpolicybinding",
-    categories: CATEGORIES,
-    namespaced: false,
-    default: binding::default,
     validate,
-    prepare: prepare::count_generation,
-    columns: &[
-        Column::name(),
-        Column::text("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to"),
-        Column::text("ParamRef", "ParamRef indicates the param resource which sets the configuration param"),
-        Column::age(),
-    ],
-    cells: |object| {
-        let spec = &object["spec"];
-        vec![
-            Cell::name(object),
-            Cell::text(text(spec, "policyName")),
-            Cell::text(parameters::reference_cell(&spec["paramRef"])),
-            Cell::age(object),
-        ]
-    },
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
-    updates_name_version: true,
-    ..BuiltIn::PLAIN
+    ..binding::BINDING
 };
 
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];

@@ -5,8 +5,27 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{expressions, is_unknown, items, rule, scope::KnownNames, text};
-use crate::kinds::{FieldError, label_selector, names, pod::defaults::fill, port};
+use super::{CATEGORIES, GROUP, expressions, is_unknown, items, rule, scope::KnownNames, text};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, label_selector, names, pod::defaults::fill, port, prepare};
+
+/// The declaration of a kind of configurations, but for its names, schema, defaults and validation.
+pub const CONFIGURATION: BuiltIn = BuiltIn {
+    group: GROUP,
+    categories: CATEGORIES,
+    namespaced: false,
+    prepare: prepare::count_generation,
+    columns: &[
+        Column::name(),
+        Column::integer("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration"),
+        Column::age(),
+    ],
+    cells: |configuration| {
+        let count = i64::try_from(items(configuration, "webhooks").len()).unwrap_or(i64::MAX);
+        vec![Cell::name(configuration), Cell::integer(count), Cell::age(configuration)]
+    },
+    updates_name_version: true,
+    ..BuiltIn::PLAIN
+};
 
 const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
 const MATCH_POLICIES: [&str; 2] = ["Equivalent", "Exact"];

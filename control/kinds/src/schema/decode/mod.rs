@@ -20,7 +20,7 @@ mod walk;
 
 use restore::ValueKind;
 pub use walk::{DecodeError, FieldWarning};
-use walk::{Step, Walk};
+use walk::{PathStep, Walk};
 
 /// An object that was read.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl<'t> Reader<'_, 't> {
             if out.contains_key(&key) || nulls.contains(&&**name) {
                 self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
             }
-            let step = Step::Field { object: self.id, name };
+            let step = PathStep::Field { object: self.id, name };
             let (value, _) = self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
             match value {
                 Some(value) if !self.is_lenient() && self.is_left_out(field, &value) => {
@@ -182,8 +182,8 @@ impl<'t> Reader<'_, 't> {
             self.walk.warn(&key, |path| FieldWarning::Unknown { path });
             return map.next_value::<IgnoredAny>().map(drop);
         };
-        let (value, step) = self.walk.within(Step::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
-        if let (Some(Step::Key(key)), Some(value)) = (step, value) {
+        let (value, step) = self.walk.within(PathStep::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
+        if let (Some(PathStep::Key(key)), Some(value)) = (step, value) {
             if out.contains_key(&key) {
                 self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
             }
@@ -197,8 +197,8 @@ impl<'t> Reader<'_, 't> {
         let mut out = Map::with_capacity(map.size_hint().unwrap_or_default());
         let id = value.unwrap_or(self.id);
         while let Some(key) = map.next_key::<String>()? {
-            let (item, step) = self.walk.within(Step::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
-            let Some(Step::Key(key)) = step else { continue };
+            let (item, step) = self.walk.within(PathStep::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
+            let Some(PathStep::Key(key)) = step else { continue };
             if value.is_some() && out.contains_key(&key) {
                 self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
             }
@@ -211,7 +211,7 @@ impl<'t> Reader<'_, 't> {
     fn list<'de, A: SeqAccess<'de>>(self, id: TypeId, mut list: A) -> Result<Option<Value>, A::Error> {
         let mut out = Vec::new();
         loop {
-            let step = Step::Index(out.len());
+            let step = PathStep::Index(out.len());
             let (item, _) = self.walk.within(step, |walk| list.next_element_seed(Reader { walk, id }))?;
             let Some(item) = item else { return Ok(Some(Value::Array(out))) };
             out.push(item.unwrap_or_else(|| self.walk.types.zero(id)));

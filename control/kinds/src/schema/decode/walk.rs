@@ -59,7 +59,7 @@ pub struct Walk<'t> {
     /// All types that the root can lead to.
     pub types: &'t Types,
     /// The way from the root to the value that is being read.
-    path: Vec<Step<'t>>,
+    path: Vec<PathStep<'t>>,
     warnings: Vec<FieldWarning>,
     /// Why decoding ended; serde's own error is only the signal.
     error: Option<DecodeError>,
@@ -70,7 +70,7 @@ pub struct Walk<'t> {
 }
 
 /// One step of a path: a field, a key of a map, or an index.
-pub enum Step<'t> {
+pub enum PathStep<'t> {
     /// A field that the schema knows.
     Field {
         /// The type that has the field.
@@ -95,9 +95,9 @@ impl<'t> Walk<'t> {
         let mut out = String::new();
         for step in &self.path {
             match step {
-                Step::Field { name, .. } => append_name(&mut out, name),
-                Step::Key(key) => append_name(&mut out, key),
-                Step::Index(index) => out.push_str(&format!("[{index}]")),
+                PathStep::Field { name, .. } => append_name(&mut out, name),
+                PathStep::Key(key) => append_name(&mut out, key),
+                PathStep::Index(index) => out.push_str(&format!("[{index}]")),
             }
         }
         out
@@ -107,7 +107,7 @@ impl<'t> Walk<'t> {
     fn field_path(&self) -> String {
         let mut out = String::new();
         for step in &self.path {
-            if let Step::Field { name, .. } = step {
+            if let PathStep::Field { name, .. } = step {
                 append_name(&mut out, name);
             }
         }
@@ -137,7 +137,7 @@ impl<'t> Walk<'t> {
     pub fn wrong_type<E: Error>(&mut self, found: &str, value: ValueKind, id: TypeId) -> Result<(), E> {
         let path = self.path();
         let owner = self.path.iter().rev().find_map(|step| match step {
-            Step::Field { object, .. } => self.types.definition(*object),
+            PathStep::Field { object, .. } => self.types.definition(*object),
             _ => None,
         });
         // Types that read themselves are read as what they are written as.
@@ -187,7 +187,7 @@ impl<'t> Walk<'t> {
 
     /// Whether the way leads through an item of a list.
     pub fn is_in_item(&self) -> bool {
-        self.path.iter().any(|step| matches!(step, Step::Index(_)))
+        self.path.iter().any(|step| matches!(step, PathStep::Index(_)))
     }
 
     fn refuse<E: Error>(&mut self, error: DecodeError, id: TypeId) -> Result<(), E> {
@@ -207,9 +207,9 @@ impl<'t> Walk<'t> {
     /// Runs `read` one level deeper.
     pub fn within<T, E: Error>(
         &mut self,
-        step: Step<'t>,
+        step: PathStep<'t>,
         read: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<(T, Option<Step<'t>>), E> {
+    ) -> Result<(T, Option<PathStep<'t>>), E> {
         if self.path.len() >= MAX_LEVELS {
             let path = self.path();
             return Err(self.fail(path, format!("exceeded the maximum nesting of {MAX_LEVELS} levels")));

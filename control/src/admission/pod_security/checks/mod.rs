@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::kinds::reading::{items, text};
 
 /// Says how a pod violates a rule.
-pub type Check = fn(PodView<'_>) -> Option<Violation>;
+pub type PodCheck = fn(PodView<'_>) -> Option<Violation>;
 
 /// A pod, or the template of pods.
 #[derive(Clone, Copy)]

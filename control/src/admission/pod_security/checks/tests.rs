@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// The detail of a violation of a pod with this spec; empty if there is none.
-fn detail(check: Check, spec: Value) -> String {
+fn detail(check: PodCheck, spec: Value) -> String {
     let pod = json!({"metadata": {}, "spec": spec});
     check(PodView::of(&pod)).map(|violation| violation.detail).unwrap_or_default()
 }

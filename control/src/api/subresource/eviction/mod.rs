@@ -7,13 +7,13 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Effect, Subresource, SubresourceKind};
+use super::{Responder, Subresource, SubresourceKind};
 use crate::{
     api::{
         Api, Status,
         request::{Call, body},
         response,
-        write::{self, Alongside, Options},
+        write::{self, Alongside, DeleteOptions},
     },
     encode,
     kinds::{
@@ -32,10 +32,8 @@ pub static EVICTION: Subresource = Subresource {
     segment: "eviction",
     verbs: &["create"],
     form: Some(FORM),
-    effect: Effect::Nothing,
-    by_agent: false,
-    any_path: false,
-    handle: |api, call, body| Box::pin(create(api, call, body)),
+    responder: Responder::Api(|api, call, body| Box::pin(create(api, call, body))),
+    ..Subresource::PLAIN
 };
 
 async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
@@ -46,7 +44,7 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
     let eviction = write::admit_form(api, call, &FORM, eviction).await?;
     // Policies and webhooks may have changed it.
     super::must_name_the_object(&FORM, &eviction, name)?;
-    let mut options = Options::read(&eviction["deleteOptions"], None, None, None)?;
+    let mut options = DeleteOptions::read(&eviction["deleteOptions"], None, None, None)?;
     options.dry_run |= call.query.dry_run;
     let budgets = api.kinds().snapshot().by_path("policy", "v1", "poddisruptionbudgets");
     let budgets = budgets.ok_or_else(|| Status::internal("PodDisruptionBudgets are not served"))?;

@@ -17,14 +17,18 @@ fn pod(node: &str) -> Value {
 
 #[test]
 fn a_grace_without_end_is_no_accident() {
-    let options = Options { grace_period_seconds: Some(i64::MAX), ..Options::default() };
+    let options = DeleteOptions { grace_period_seconds: Some(i64::MAX), ..DeleteOptions::default() };
     let now = at("2024-01-01T00:00:00Z");
-    let Step::Mark(marked) = step(&kind("", "pods"), &pod("n"), &options, now) else { panic!("its node ends it") };
+    let DeletionStep::Mark(marked) = step(&kind("", "pods"), &pod("n"), &options, now) else {
+        panic!("its node ends it")
+    };
     assert_eq!(marked["metadata"]["deletionTimestamp"], "9999-12-30T22:00:00Z");
-    let hasty = Options { grace_period_seconds: Some(-5), ..Options::default() };
-    let Step::Mark(marked) = step(&kind("", "pods"), &pod("n"), &hasty, now) else { panic!("its node ends it") };
+    let hasty = DeleteOptions { grace_period_seconds: Some(-5), ..DeleteOptions::default() };
+    let DeletionStep::Mark(marked) = step(&kind("", "pods"), &pod("n"), &hasty, now) else {
+        panic!("its node ends it")
+    };
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 1);
-    let Step::Mark(_) = step(&kind("", "pods"), &marked, &options, Timestamp::MIN) else { return };
+    let DeletionStep::Mark(_) = step(&kind("", "pods"), &marked, &options, Timestamp::MIN) else { return };
 }
 
 #[test]
@@ -32,25 +36,28 @@ fn the_last_generation_stays_the_last() {
     let mut old = pod("n");
     old["metadata"]["generation"] = json!(i64::MAX);
     let now = at("2024-01-01T00:00:00Z");
-    let Step::Mark(marked) = step(&kind("", "pods"), &old, &Options::default(), now) else { panic!("it has grace") };
+    let DeletionStep::Mark(marked) = step(&kind("", "pods"), &old, &DeleteOptions::default(), now) else {
+        panic!("it has grace")
+    };
     assert_eq!(marked["metadata"]["generation"], json!(i64::MAX));
 }
 
 #[test]
 fn a_pod_on_a_node_gets_its_grace_and_goes_with_a_deletion_without() {
     let pods = kind("", "pods");
-    let Step::Mark(marked) = step(&pods, &pod("n"), &Options::default(), at("2024-01-01T00:00:00Z")) else {
+    let DeletionStep::Mark(marked) = step(&pods, &pod("n"), &DeleteOptions::default(), at("2024-01-01T00:00:00Z"))
+    else {
         panic!("a running pod is marked");
     };
     assert_eq!(marked["metadata"]["deletionTimestamp"], "2024-01-01T00:00:20Z");
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 20);
     let later = at("2024-01-01T00:00:05Z");
-    assert_eq!(step(&pods, &marked, &Options::default(), later), Step::Keep);
-    let shorter = Options { grace_period_seconds: Some(5), ..Options::default() };
-    let Step::Mark(shortened) = step(&pods, &marked, &shorter, later) else { panic!("the wait is shortened") };
+    assert_eq!(step(&pods, &marked, &DeleteOptions::default(), later), DeletionStep::Keep);
+    let shorter = DeleteOptions { grace_period_seconds: Some(5), ..DeleteOptions::default() };
+    let DeletionStep::Mark(shortened) = step(&pods, &marked, &shorter, later) else { panic!("the wait is shortened") };
     assert_eq!(shortened["metadata"]["deletionTimestamp"], "2024-01-01T00:00:05Z");
-    let now = Options { grace_period_seconds: Some(0), ..Options::default() };
-    assert_eq!(step(&pods, &marked, &now, later), Step::Remove);
+    let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+    assert_eq!(step(&pods, &marked, &now, later), DeletionStep::Remove);
 }
 
 #[test]
@@ -69,10 +76,10 @@ fn a_pod_that_is_gone_says_that_it_was_told_to_end() {
 fn a_pod_that_no_node_runs_goes_at_once() {
     let pods = kind("", "pods");
     let now = at("2024-01-01T00:00:00Z");
-    assert_eq!(step(&pods, &pod(""), &Options::default(), now), Step::Remove);
+    assert_eq!(step(&pods, &pod(""), &DeleteOptions::default(), now), DeletionStep::Remove);
     let mut over = pod("n");
     over["status"] = json!({"phase": "Succeeded"});
-    assert_eq!(step(&pods, &over, &Options::default(), now), Step::Remove);
+    assert_eq!(step(&pods, &over, &DeleteOptions::default(), now), DeletionStep::Remove);
 }
 
 #[test]
@@ -80,17 +87,17 @@ fn finalizers_hold_an_object_and_policies_are_finalizers() {
     let maps = kind("", "configmaps");
     let now = at("2024-01-01T00:00:00Z");
     let held = json!({"metadata": {"name": "c", "finalizers": ["a/b"]}});
-    let Step::Mark(marked) = step(&maps, &held, &Options::default(), now) else { panic!("it is held") };
+    let DeletionStep::Mark(marked) = step(&maps, &held, &DeleteOptions::default(), now) else { panic!("it is held") };
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
     let free = json!({"metadata": {"name": "c"}});
     for (propagation, finalizer) in [(Propagation::Orphan, ORPHAN), (Propagation::Foreground, FOREGROUND)] {
-        let options = Options { propagation: Some(propagation), ..Options::default() };
-        let Step::Mark(marked) = step(&maps, &free, &options, now) else { panic!("it is held by its policy") };
+        let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
+        let DeletionStep::Mark(marked) = step(&maps, &free, &options, now) else { panic!("it is held by its policy") };
         assert_eq!(marked["metadata"]["finalizers"], json!([finalizer]));
     }
-    let options = Options { propagation: Some(Propagation::Background), ..Options::default() };
+    let options = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
     let orphaned = json!({"metadata": {"name": "c", "finalizers": [ORPHAN]}});
-    assert_eq!(step(&maps, &orphaned, &options, now), Step::Remove);
+    assert_eq!(step(&maps, &orphaned, &options, now), DeletionStep::Remove);
 }
 
 #[test]
@@ -98,12 +105,16 @@ fn pods_of_a_job_stay_unless_they_are_named() {
     let jobs = Kinds::built_in().by_path("batch", "v1", "jobs").unwrap();
     let now = at("2024-01-01T00:00:00Z");
     let job = json!({"metadata": {"name": "j"}});
-    let Step::Mark(marked) = step(&jobs, &job, &Options::default(), now) else { panic!("its pods are orphaned") };
+    let DeletionStep::Mark(marked) = step(&jobs, &job, &DeleteOptions::default(), now) else {
+        panic!("its pods are orphaned")
+    };
     assert_eq!(marked["metadata"]["finalizers"], json!([ORPHAN]));
-    let options = Options { propagation: Some(Propagation::Background), ..Options::default() };
-    assert_eq!(step(&jobs, &job, &options, now), Step::Remove);
+    let options = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+    assert_eq!(step(&jobs, &job, &options, now), DeletionStep::Remove);
     let foreground = json!({"metadata": {"name": "j", "finalizers": [FOREGROUND]}});
-    let Step::Mark(marked) = step(&jobs, &foreground, &Options::default(), now) else { panic!("it is held") };
+    let DeletionStep::Mark(marked) = step(&jobs, &foreground, &DeleteOptions::default(), now) else {
+        panic!("it is held")
+    };
     assert_eq!(marked["metadata"]["finalizers"], json!([FOREGROUND]), "it says so itself");
 }
 
@@ -111,8 +122,8 @@ fn pods_of_a_job_stay_unless_they_are_named() {
 fn a_namespace_is_terminating_until_it_is_finalized() {
     let namespace =
         json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-    let step = step(&kind("", "namespaces"), &namespace, &Options::default(), at("2024-01-01T00:00:00Z"));
-    let Step::Mark(marked) = step else { panic!("its content goes first") };
+    let step = step(&kind("", "namespaces"), &namespace, &DeleteOptions::default(), at("2024-01-01T00:00:00Z"));
+    let DeletionStep::Mark(marked) = step else { panic!("its content goes first") };
     assert_eq!(marked["status"]["phase"], "Terminating");
 }
 
@@ -120,8 +131,8 @@ fn a_namespace_is_terminating_until_it_is_finalized() {
 fn a_definition_and_a_namespace_are_told_the_time_of_their_deletion_alone() {
     let definitions = kind("apiextensions.k8s.io", "customresourcedefinitions");
     let object = json!({"metadata": {"name": "d", "generation": 1}, "status": {}});
-    let options = Options { propagation: Some(Propagation::Foreground), ..Options::default() };
-    let Step::Mark(marked) = step(&definitions, &object, &options, at("2024-01-01T00:00:00Z")) else {
+    let options = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
+    let DeletionStep::Mark(marked) = step(&definitions, &object, &options, at("2024-01-01T00:00:00Z")) else {
         panic!("its objects go first");
     };
     let metadata = &marked["metadata"];
@@ -132,8 +143,9 @@ fn a_definition_and_a_namespace_are_told_the_time_of_their_deletion_alone() {
 
 #[test]
 fn contradicting_options_are_refused() {
-    assert!(Options::read(&json!({"propagationPolicy": "Sideways"}), None, None, None).is_err());
+    assert!(DeleteOptions::read(&json!({"propagationPolicy": "Sideways"}), None, None, None).is_err());
     assert!(
-        Options::read(&json!({"propagationPolicy": "Orphan", "orphanDependents": true}), None, None, None).is_err()
+        DeleteOptions::read(&json!({"propagationPolicy": "Orphan", "orphanDependents": true}), None, None, None)
+            .is_err()
     );
 }

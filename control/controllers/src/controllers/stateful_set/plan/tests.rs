@@ -15,17 +15,17 @@ fn decide(set: &StatefulSet, pods: &[Arc<Pod>], claims: &[PersistentVolumeClaim]
         .steps
         .iter()
         .map(|step| match step {
-            Step::Create { ordinal, revision, claims } => {
+            SetStep::Create { ordinal, revision, claims } => {
                 let made = if claims.is_empty() { String::new() } else { format!(" {} claims", claims.len()) };
                 format!("+web-{ordinal}({}){made}", revision.name)
             }
-            Step::CreateClaims { ordinal, claims } => format!("{} claims web-{ordinal}", claims.len()),
-            Step::AwaitDeletion { claim, .. } => format!("await {claim}"),
-            Step::Own { claim, owners, .. } => {
+            SetStep::CreateClaims { ordinal, claims } => format!("{} claims web-{ordinal}", claims.len()),
+            SetStep::AwaitDeletion { claim, .. } => format!("await {claim}"),
+            SetStep::Own { claim, owners, .. } => {
                 format!("own {} {}", claim.metadata.name.as_deref().unwrap_or_default(), owners.len())
             }
-            Step::Correct { pod, .. } => format!("correct {}", name(pod)),
-            Step::Delete(pod) => format!("-{}", name(pod)),
+            SetStep::Correct { pod, .. } => format!("correct {}", name(pod)),
+            SetStep::Delete(pod) => format!("-{}", name(pod)),
         })
         .collect()
 }

@@ -1,22 +1,48 @@
-//! Whether somebody may approve or sign for a signer: what a CertificateSigningRequest becomes is a client's identity.
-//! The words are Kubernetes'.
+//! CertificateApproval and CertificateSigning: whether somebody may approve or sign for a signer. What a
+//! CertificateSigningRequest becomes is a client's identity.
 //!
-//! Source: the admission plugins `CertificateApproval` and `CertificateSigning`.
+//! Source: `plugin/pkg/admission/certificates`, whose words these are.
 
 use serde_json::Value;
 
-use super::{
-    attributes::{Attributes, Resource},
-    authorizer::{Authorizer, Verdict},
-    stored_facts::Unreadable,
+use super::plugins::{AdmissionContext, Plugin, Validate};
+use crate::{
+    auth::{
+        attributes::{Attributes, Resource},
+        authorizer::{Authorizer, Verdict},
+        stored_facts::Unreadable,
+    },
+    identity::MASTERS,
+    request::WriteRequest,
+    status::Status,
 };
-use crate::{identity::MASTERS, request::WriteRequest, status::Status};
+
+/// Who writes through `/approval` may `approve` for the signer of the request.
+pub static APPROVAL_PLUGIN: Plugin = Plugin {
+    name: "CertificateApproval",
+    validate: Some(Validate::Now(|context, new| validate(context, "approval", new))),
+    ..Plugin::NONE
+};
+
+/// Who writes another status may `sign` for the signer of the request.
+pub static SIGNING_PLUGIN: Plugin = Plugin {
+    name: "CertificateSigning",
+    validate: Some(Validate::Now(|context, new| validate(context, "status", new))),
+    ..Plugin::NONE
+};
 
 const GROUP: &str = "certificates.k8s.io";
 
+fn validate(context: &AdmissionContext<'_>, subresource: &str, new: &Value) -> Result<(), Status> {
+    match context.request.subresource == Some(subresource) {
+        true => refuse(context.authorizer, context.request, new),
+        false => Ok(()),
+    }
+}
+
 /// Refuses a write through `/approval`, and a status that says something else, by who may not give it for the request's
 /// signer. All other writes pass.
-pub fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
+fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
     let is_request = request.kind.group == GROUP && request.kind.plural == "certificatesigningrequests";
     let Some(old) = request.old.filter(|_| is_request && !request.identity.is_in(MASTERS)) else { return Ok(()) };
     let verb = match request.subresource {

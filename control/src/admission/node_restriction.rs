@@ -1,6 +1,6 @@
-//! What the agent of a node may write: Kubernetes' NodeRestriction admission, as a pure function of old and new object.
+//! NodeRestriction: what the agent of a node may write, as a pure function of old and new object.
 //!
-//! [`super::node`] has let the request through by its path; here the object itself is looked at. Labels in
+//! [`crate::auth::node`] has let the request through by its path; here the object itself is looked at. Labels in
 //! `node-restriction.kubernetes.io/` and Kubernetes' own are not the node's to choose, since they decide where pods go
 //! (KEP 279); nor are a pod's labels, since they decide which Services send it their clients.
 
@@ -8,9 +8,34 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::request::Verb;
+use super::plugins::{AdmissionContext, Mutate, Plugin};
+use crate::{request::Verb, status::Status};
 
-/// One write by a node, after everything was filled in and before it is stored.
+/// Holds the writes of nodes, deletions included, against [`check`]. As in Kubernetes it sees what the node sent,
+/// before later plugins and the cluster's webhooks change it: a node does not answer for what these add.
+pub static PLUGIN: Plugin = Plugin {
+    name: "NodeRestriction",
+    mutate: Some(Mutate::Now(|context, object| restrict(context, object))),
+    delete: Some(restrict),
+    ..Plugin::NONE
+};
+
+fn restrict(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
+    let request = context.request;
+    let Some(node) = request.identity.node() else { return Ok(()) };
+    let write = NodeWrite {
+        node,
+        operation: request.operation,
+        group: &request.kind.group,
+        resource: &request.kind.plural,
+        subresource: request.subresource.unwrap_or_default(),
+        old: request.old,
+        new: object,
+    };
+    check(&write).map_err(|violation| context.forbidden(&violation.to_string()))
+}
+
+/// One write by a node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeWrite<'a> {
     /// The node whose agent writes.
