@@ -5,6 +5,8 @@
 //! ([`Api`]) and watches ([`Events`]) carry JSON text and meet the type only at their edge. What is asked and when is
 //! kube's: its client sends the requests, its watcher lists, watches, resumes and lists again.
 //!
+//! [`transport`] is how requests travel: all of a client's on one HTTP/2 connection, where the server speaks it.
+//!
 //! [`placement`] holds the rules by which the readers of Pods and Nodes must decide alike; [`recorder`] writes Events
 //! for all of them.
 
@@ -20,6 +22,7 @@ mod raw;
 pub mod recorder;
 #[cfg(test)]
 mod scripted;
+pub mod transport;
 
 pub use api::Api;
 pub use events::{Events, metadata_events};

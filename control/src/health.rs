@@ -5,6 +5,8 @@
 //! | `ping` | never: an answer is the proof | yes | yes | yes |
 //! | `log` | the heartbeat, which logs, is stuck | yes | yes | yes |
 //! | `shutdown` | the service is being stopped | | yes | |
+//! | `store-open` | the store takes no writes until a restart: a failed commit closed it for good | yes | | |
+//! | `store` | the last commit failed, or is stuck | | yes | yes |
 //! | others | whoever [added](Health::add) them says so | | | |
 //!
 //! A service that is not live should be restarted; one that is not ready should not be asked. The reasons are shown to

@@ -24,7 +24,7 @@ use crate::{
     health::{
         Health, Severity,
         endpoints::{self, Detail},
-        metrics::{self, Metrics},
+        metrics::{self, CertificateTimes, Metrics},
         monitor::{self, Parts},
         probes::{self, ProbeResults},
     },
@@ -97,8 +97,9 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         state: registration::starting(),
     };
     let supervisor = Supervisor::new();
+    let certificates = CertificateTimes::default();
     if let Some(renewal) = member.renewal.take() {
-        supervise_renewal(&supervisor, "client-certificate", renewal);
+        supervise_renewal(&supervisor, "client-certificate", renewal.telling(certificates.client.clone()));
     }
     let node = watch::Sender::new(node);
     let patience = registration::Patience::default();
@@ -151,13 +152,14 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
             names: dns.names(),
             pods: Box::new(pods.statuses()),
             supervisors: supervisors.map(Supervisor::clone).to_vec(),
+            certificates: certificates.clone(),
         };
         late.set(pods.router().merge(metrics::router(metrics)));
         Ok((runtime, pods))
     };
     // Together: `/readyz` says what pods wait for, and pods do not wait for the API, which signs the certificate.
     let ((), (runtime, pods)) =
-        tokio::try_join!(serve_https(&config, &member, node_ip, routes, &supervisor), start_pods)?;
+        tokio::try_join!(serve_https(&config, &member, node_ip, routes, &supervisor, &certificates), start_pods)?;
     let (runtime_to_probe, domain) = (runtime.clone(), config.cluster_domain.clone());
     supervisor.spawn("probes", move |stop| {
         probes::run(runtime_to_probe.clone(), names, domain.clone(), publish_probes.clone(), stop)
@@ -355,6 +357,7 @@ async fn serve_https(
     address: Ipv4Addr,
     routes: HttpsRoutes,
     supervisor: &Supervisor,
+    certificates: &CertificateTimes,
 ) -> Result<(), StartError> {
     let ca_pem = member.ca_pem.as_deref().ok_or(StartError::NoCa)?;
     let held = ServingCertificate {
@@ -370,7 +373,7 @@ async fn serve_https(
     let https = Https::bind(SocketAddr::from((address, config.port)), &certificate, ca_pem).await?;
     let validity = certificate.validity().map_err(|error| StartError::Certificate(error.into()))?;
     let renewal = Renewal::new(held.served_by(https.tls().clone()), validity);
-    supervise_renewal(supervisor, "serving-certificate", renewal);
+    supervise_renewal(supervisor, "serving-certificate", renewal.telling(certificates.serving.clone()));
     let https = Arc::new(https);
     supervisor.spawn("https", move |stop| https.clone().serve(routes.clone(), stop));
     Ok(())

@@ -1,9 +1,16 @@
 //! How many connections clients may hold of a server that anybody reaches, or before they have shown who they are.
 //!
 //! Each is a file descriptor that is needed elsewhere, and a place that others want. One that comes when there is no
-//! room cuts the oldest: whoever holds many keeps nobody out.
+//! room cuts the oldest on which nothing is asked, or the oldest of all: whoever holds many keeps nobody out.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +26,18 @@ pub struct ConnectionLimit {
 #[derive(Debug, Default)]
 struct Connections {
     next: u64,
+    /// How many had to make room.
+    cut: u64,
     /// By age, the oldest first.
-    open: BTreeMap<u64, (IpAddr, CancellationToken)>,
+    open: BTreeMap<u64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    from: IpAddr,
+    cut: CancellationToken,
+    /// Requests under way.
+    requests: Arc<AtomicUsize>,
 }
 
 /// A connection that counts. Dropped, it counts no more.
@@ -28,6 +45,7 @@ struct Connections {
 pub struct Counted {
     id: u64,
     cut: CancellationToken,
+    requests: Arc<AtomicUsize>,
     limit: ConnectionLimit,
 }
 
@@ -37,33 +55,77 @@ impl ConnectionLimit {
         Self { of_one, of_all, all: Arc::default() }
     }
 
-    /// Takes in a connection from an address; makes room by cutting the oldest of that address, or of all.
+    /// Takes in a connection from an address; makes room by cutting one of that address, or of all.
     pub fn admit(&self, from: IpAddr) -> Counted {
         let mut all = self.all.lock();
-        let (of_one, oldest_of_one) = all
-            .open
-            .iter()
-            .filter(|(_, (address, _))| *address == from)
-            .fold((0_usize, None), |(count, oldest), (id, _)| (count + 1, oldest.or(Some(*id))));
-        let oldest = match (of_one >= self.of_one, all.open.len() >= self.of_all) {
-            (true, _) => oldest_of_one,
-            (false, true) => all.open.keys().next().copied(),
-            (false, false) => None,
-        };
-        if let Some((_, cut)) = oldest.and_then(|id| all.open.remove(&id)) {
-            cut.cancel();
+        let victim = all.victim_for(from, self.of_one, self.of_all);
+        if let Some(open) = victim.and_then(|id| all.open.remove(&id)) {
+            all.cut = all.cut.saturating_add(1);
+            open.cut.cancel();
         }
-        let (id, cut) = (all.next, CancellationToken::new());
+        let (id, cut, requests) = (all.next, CancellationToken::new(), Arc::<AtomicUsize>::default());
         all.next += 1;
-        all.open.insert(id, (from, cut.clone()));
-        Counted { id, cut, limit: self.clone() }
+        all.open.insert(id, Open { from, cut: cut.clone(), requests: requests.clone() });
+        Counted { id, cut, requests, limit: self.clone() }
     }
+
+    /// How many there may be together.
+    pub fn most(&self) -> usize {
+        self.of_all
+    }
+
+    /// How many there are.
+    pub fn open(&self) -> usize {
+        self.all.lock().open.len()
+    }
+
+    /// How many had to make room until now.
+    pub fn cut(&self) -> u64 {
+        self.all.lock().cut
+    }
+}
+
+impl Connections {
+    /// Who has to make room for one more from an address; nobody where there is room.
+    fn victim_for(&self, from: IpAddr, of_one: usize, of_all: usize) -> Option<u64> {
+        let of_same = || self.open.iter().filter(|(_, open)| open.from == from);
+        if of_same().count() >= of_one {
+            return oldest(of_same());
+        }
+        (self.open.len() >= of_all).then(|| oldest(self.open.iter())).flatten()
+    }
+}
+
+/// The oldest without a request under way; where each has one, the oldest.
+fn oldest<'o>(mut by_age: impl Iterator<Item = (&'o u64, &'o Open)> + Clone) -> Option<u64> {
+    let first = by_age.clone().next();
+    by_age.find(|(_, open)| open.requests.load(Ordering::Relaxed) == 0).or(first).map(|(id, _)| *id)
 }
 
 impl Counted {
     /// Completes when the connection is to make room.
     pub async fn is_cut(&self) {
         self.cut.cancelled().await;
+    }
+
+    /// What [`Counted::is_cut`] waits for; never cancelled once this is dropped.
+    pub fn cut(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    /// A request has come.
+    pub fn begin_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The answer of one that has begun is sent.
+    pub fn end_request(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a request is under way.
+    pub fn is_asked(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -106,5 +168,24 @@ mod tests {
         assert_eq!(held.iter().filter(|held| held.cut.is_cancelled()).count(), 1);
         assert!(held[0].cut.is_cancelled());
         assert_eq!(limit.all.lock().open.len(), 512);
+    }
+
+    #[test]
+    fn the_oldest_on_which_nothing_is_asked_makes_room_first() {
+        let limit = ConnectionLimit::new(3, 3);
+        let held: Vec<_> = (0..3).map(|_| limit.admit(address(1))).collect();
+        held[0].begin_request();
+        let next = limit.admit(address(1));
+        let cut = |held: &[Counted]| held.iter().map(|held| held.cut.is_cancelled()).collect::<Vec<_>>();
+        assert_eq!(cut(&held), [false, true, false]);
+        held[2].begin_request();
+        next.begin_request();
+        let last = limit.admit(address(2));
+        assert_eq!(cut(&held), [true, true, false], "where all are asked, the oldest");
+        held[2].end_request();
+        assert!(!held[2].is_asked() && next.is_asked());
+        assert_eq!((limit.open(), limit.cut()), (3, 2));
+        drop((held, next, last));
+        assert_eq!(limit.open(), 0);
     }
 }

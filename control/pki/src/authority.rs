@@ -194,9 +194,14 @@ fn random_serial() -> SerialNumber {
 
 /// Whether the certificate ends before a moment. One that cannot be read is told of when it is loaded.
 pub(super) fn ends_before(certificate_pem: &str, moment: OffsetDateTime) -> bool {
-    let Ok(parsed) = pem::parse(certificate_pem) else { return false };
-    x509_parser::parse_x509_certificate(parsed.contents())
-        .is_ok_and(|(_, certificate)| certificate.validity().not_after.timestamp() < moment.unix_timestamp())
+    not_after(certificate_pem).is_some_and(|end| end < moment.unix_timestamp())
+}
+
+/// When a certificate ends, in seconds since the epoch; `None` where it is none.
+pub fn not_after(certificate_pem: &str) -> Option<i64> {
+    let parsed = pem::parse(certificate_pem).ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(parsed.contents()).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 /// SHA-256 of a certificate (DER), as 64 hex digits.

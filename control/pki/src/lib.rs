@@ -18,7 +18,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-pub use authority::{Authority, AuthorityError, CertificateSubject, Issued, Usage, certificate_hash};
+pub use authority::{Authority, AuthorityError, CertificateSubject, Issued, Usage, certificate_hash, not_after};
 pub use files::{PkiFileError, private_dir, write_private};
 use files::{read_private, remove, rename};
 pub use kubeconfig::admin_kubeconfig;

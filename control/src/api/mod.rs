@@ -334,11 +334,22 @@ fn watch_store(store: &Arc<dyn Store>, metrics: &Metrics, health: &Health) {
     metrics.add(move |scrape| crate::metrics::tell_store(scrape, &told.stats()));
     let checked = store.clone();
     health.add("store", &[HealthEndpoint::Ready, HealthEndpoint::Healthy], move || check_store(&checked.stats()));
+    let checked = store.clone();
+    health.add("store-open", &[HealthEndpoint::Live], move || check_open(&checked.stats()));
 }
 
 /// Whether writes work, as far as the last one told. Causes stay in the log: they may name a path.
 fn check_store(stats: &store::Stats) -> CheckResult {
     stats.check().map(|()| String::new()).map_err(|fault| CheckFailure::new(fault.to_string()))
+}
+
+/// Whether writes can ever work again in this process. What a failed commit closed for good is open after a restart; a
+/// disk that is full or does not answer is not mended by one.
+fn check_open(stats: &store::Stats) -> CheckResult {
+    match stats.closed {
+        true => Err(CheckFailure::new(store::StoreFault::Closed.to_string())),
+        false => Ok(String::new()),
+    }
 }
 
 #[async_trait::async_trait]

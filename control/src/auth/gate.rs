@@ -20,6 +20,7 @@ use super::{
     authorize,
     authorizer::{Authorizer, Verdict},
     client_certificate::{BadCertificate, CertificateIdentity},
+    connection_places::ConnectionPlace,
     ending_body::EndingBody,
     held_body::{self, HeldBody},
     impersonation::{Impersonation, ImpersonationError},
@@ -187,6 +188,9 @@ impl Gate {
         let info = RequestInfo::of(parts);
         // A stranger learns nothing of the request, not even that it is malformed.
         let identity = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate)?;
+        if let Some(place) = parts.extensions.get::<ConnectionPlace>() {
+            place.belongs_to(&identity);
+        }
         let mut info = info?;
         let as_whom = Impersonation::of(&parts.headers)?;
         let identity = self.assumed(identity, as_whom.as_ref())?;

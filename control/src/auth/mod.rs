@@ -5,7 +5,8 @@
 //! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits
 //! how many requests it lets in at a time, divided among users by `shares`; `held_body` keeps the seat of a request
 //! until its answer is sent. `param_access` decides to which parameters an admission policy may point.
-//! `secret_token_use` labels Secrets whose tokens are used.
+//! `secret_token_use` labels Secrets whose tokens are used. `connection_places` divides the connections among those who
+//! hold them.
 
 pub mod account_token;
 pub mod attributes;
@@ -13,6 +14,7 @@ pub mod authorize;
 pub mod authorizer;
 pub mod bootstrap_token;
 pub mod client_certificate;
+pub mod connection_places;
 mod ending_body;
 pub mod gate;
 mod held_body;

@@ -75,6 +75,11 @@ impl Shares {
         self.give(&mut self.taken.lock(), user, amount)
     }
 
+    /// How many are held.
+    pub fn taken(&self) -> usize {
+        self.taken.lock().all
+    }
+
     fn allows(&self, taken: &Taken, user: &str, amount: usize) -> bool {
         let free = self.total.saturating_sub(taken.all);
         let held = taken.by_user.get(user).copied().unwrap_or_default().saturating_add(amount);

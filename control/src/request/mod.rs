@@ -22,10 +22,9 @@ pub mod query;
 pub mod selector;
 mod write;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{any::Any, net::SocketAddr, sync::Arc};
 
 use http::{Method, header};
-use tokio::sync::OwnedSemaphorePermit;
 
 pub use self::write::WriteRequest;
 use self::{
@@ -46,9 +45,9 @@ pub const MAX_BODY: usize = 3 << 20;
 pub struct PeerAddress(pub SocketAddr);
 
 /// A connection's permit to be one of those that there may be at a time: an extension of its requests. Who takes the
-/// connection over, for another protocol, keeps it.
+/// connection over, for another protocol, keeps it; nobody reads it.
 #[derive(Clone, Debug)]
-pub struct ConnectionPermit(pub Arc<OwnedSemaphorePermit>);
+pub struct ConnectionPermit(pub Arc<dyn Any + Send + Sync>);
 
 /// One request, with its body still unread.
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! The certificates in use: set up at the start, and renewed in the running service before they end.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use crate::{
         pki::{self, Authority, Pki, ServingNames, TokenKey},
     },
     bootstrap::Advertised,
+    metrics::Scrape,
 };
 
 /// How often the ends of the certificates are looked at; they are renewed weeks before.
@@ -45,6 +47,8 @@ pub struct Certificates {
     pub names: ServingNames,
     /// Signs the tokens of ServiceAccounts, until the issuer takes it.
     pub token_key: Option<TokenKey>,
+    /// When each of them ends.
+    pub expirations: Expirations,
     pki_dir: PathBuf,
     server: String,
     provider: Arc<CryptoProvider>,
@@ -74,6 +78,7 @@ impl Certificates {
             clients: Arc::new(tls::client_certificates(&pki.authority, provider.clone())?),
             admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
             names,
+            expirations: Expirations(Arc::new(ArcSwap::from_pointee(expirations(&pki)))),
             token_key: Some(pki.token_key),
             pki_dir,
             server: format!("https://{}", local(address)),
@@ -107,6 +112,7 @@ impl Certificates {
         if known.front_proxy == pki.front_proxy_authority.certificate_pem() {
             self.front_proxy.replace(&pki.front_proxy_client, &self.provider)?;
         }
+        self.expirations.0.store(Arc::new(expirations(&pki)));
         self.write_admin_kubeconfig(&pki.admin)
     }
 
@@ -114,6 +120,35 @@ impl Certificates {
         let text = pki::admin_kubeconfig(&self.server, &self.authority, admin);
         pki::write_private(&self.admin_kubeconfig, &text).map_err(StartError::Kubeconfig)
     }
+}
+
+/// When the certificates end, by name, in seconds since the epoch. Clones share them.
+#[derive(Clone)]
+pub struct Expirations(Arc<ArcSwap<Vec<(&'static str, i64)>>>);
+
+impl Expirations {
+    /// As cert-manager and others tell it: Kubernetes has only the ends of its clients' certificates.
+    pub fn tell(&self, scrape: &mut Scrape<'_>) -> fmt::Result {
+        let ends = self.0.load();
+        let labels: Vec<[(&str, &str); 1]> = ends.iter().map(|(name, _)| [("name", *name)]).collect();
+        scrape.gauges(
+            "fairlead_certificate_expiration_timestamp_seconds",
+            "When a certificate of the control service ends, in Unix seconds.",
+            labels.iter().zip(ends.iter()).map(|(labels, (_, end))| (&labels[..], *end as f64)),
+        )
+    }
+}
+
+fn expirations(pki: &Pki) -> Vec<(&'static str, i64)> {
+    let certificates = [
+        ("authority", pki.authority.certificate_pem()),
+        ("front-proxy-authority", pki.front_proxy_authority.certificate_pem()),
+        ("serving", pki.serving.certificate_pem.as_str()),
+        ("admin", pki.admin.certificate_pem.as_str()),
+        ("agent-client", pki.agent_client.certificate_pem.as_str()),
+        ("front-proxy-client", pki.front_proxy_client.certificate_pem.as_str()),
+    ];
+    certificates.into_iter().filter_map(|(name, text)| Some((name, pki::not_after(text)?))).collect()
 }
 
 fn authorities(pki: &Pki) -> Authorities {
@@ -150,7 +185,12 @@ mod tests {
         assert!(text.contains("https://127.0.0.1:6443"));
         made.renew(OffsetDateTime::now_utc()).unwrap();
         assert_eq!((made.shown.leaf(), kubeconfig()), (shown.clone(), text.clone()));
+        let ends = || made.expirations.0.load_full().iter().find(|(name, _)| *name == "serving").map(|(_, end)| *end);
+        let first_end = ends().unwrap();
+        assert!(first_end > OffsetDateTime::now_utc().unix_timestamp());
         made.renew(OffsetDateTime::now_utc() + Duration::from_secs(310 * 24 * 3600)).unwrap();
+        assert!(ends().unwrap() > first_end);
+        assert_eq!(made.expirations.0.load().len(), 6);
         assert_ne!(made.shown.leaf(), shown);
         assert_ne!(kubeconfig(), text);
     }

@@ -125,6 +125,7 @@ mod tests {
         for check in ["ping", "log", "shutdown", "store", "informer-sync", "tasks"] {
             assert!(ready.contains(&format!("[+]{check} ok")), "{check}: {ready}");
         }
+        assert!(get(&client, "/livez?verbose").await.expect("it lives").contains("[+]store-open ok"));
         let metrics = get(&client, "/metrics").await.expect("metrics");
         for start in [
             "fairlead_task_running{task=\"heartbeat\"} 1",
@@ -135,6 +136,9 @@ mod tests {
             "etcd_disk_backend_commit_duration_seconds_count ",
             "etcd_disk_wal_fsync_duration_seconds_count ",
             "process_resident_memory_bytes ",
+            "fairlead_certificate_expiration_timestamp_seconds{name=\"serving\"} ",
+            "fairlead_connections{class=\"node\"} ",
+            "fairlead_connections_limit{class=\"stranger\"} ",
         ] {
             assert!(metrics.lines().any(|line| line.starts_with(start)), "{start} in\n{metrics}");
         }

@@ -6,11 +6,13 @@
 mod advertise;
 mod certificates;
 mod checks;
+mod connection;
 mod descriptors;
 mod housekeeping;
 mod listener;
 mod lock;
 mod store_closing;
+mod strangers_body;
 mod tls;
 
 use std::{
@@ -42,6 +44,7 @@ use crate::{
         Identity,
         account_token::TokenIssuer,
         bootstrap_token::{self, BootstrapToken},
+        connection_places::{ConnectionPlaces, PlaceLimits},
         gate::Gate,
         in_flight::InFlight,
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
@@ -56,6 +59,7 @@ use crate::{
     webhook,
 };
 use certificates::Certificates;
+use connection::Connections;
 use listener::Listener;
 use lock::{DataDirLock, LockError};
 use store_closing::StoreClosing;
@@ -145,7 +149,7 @@ pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> 
 }
 
 async fn start_parts(config: Config) -> Result<Running, StartError> {
-    descriptors::raise_limit();
+    let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(descriptors::raise_limit()));
     pki::private_dir(&config.data_dir).map_err(StartError::DataDir)?;
     let lock = DataDirLock::take(&config.data_dir)?;
     let listen_error = |source| StartError::Listen { address: config.bind, source };
@@ -214,7 +218,11 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let supervisor = Supervisor::default();
-    let listener = Listener::start(&supervisor, socket, tls, clients, gate, closing);
+    let expirations = certificates.expirations.clone();
+    api.metrics().add(move |scrape| expirations.tell(scrape));
+    let told = places.clone();
+    api.metrics().add(move |scrape| told.tell(scrape));
+    let listener = Listener::start(&supervisor, socket, Connections::new(tls, clients, gate, places, closing));
 
     let ca_hash = authority.hash();
     let of_aggregator = api.client(Identity::control("kube-aggregator"));

@@ -1,7 +1,7 @@
 //! What the store counts of itself, for metrics and the readiness check.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -120,6 +120,8 @@ pub struct Counters {
     pub log_bytes: AtomicU64,
     /// See [`Stats::checkpoint_failures`].
     pub checkpoint_failures: AtomicU64,
+    /// The file is at another revision than the store: only a start reads it anew.
+    pub diverged: AtomicBool,
     syncs: Durations,
     checkpoints: Durations,
     last_error: Mutex<Option<CommitError>>,
@@ -173,6 +175,7 @@ impl Counters {
         stats.sync_seconds = self.syncs.histogram();
         stats.checkpoint_seconds = self.checkpoints.histogram();
         stats.checkpoint_failures = read(&self.checkpoint_failures);
+        stats.closed |= self.diverged.load(Ordering::Relaxed);
         stats.last_error = self.last_error.lock().clone();
         stats.committing_for = self.started.lock().map(|since| since.elapsed());
     }
@@ -214,5 +217,9 @@ mod tests {
         assert_eq!(gone.unwrap_err().to_string(), "the last commit failed", "no path is told");
         let stuck = Stats { committing_for: Some(Duration::from_secs(60)), ..Stats::default() };
         assert!(stuck.check().is_err());
+        let (mut stats, counters) = (Stats::default(), Counters::default());
+        counters.diverged.store(true, Ordering::Relaxed);
+        counters.fill(&mut stats);
+        assert!(matches!(stats.check(), Err(StoreFault::Closed)));
     }
 }

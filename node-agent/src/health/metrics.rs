@@ -1,7 +1,7 @@
 //! `/metrics` in the OpenMetrics text form that Prometheus reads; names are those of the kubelet, kube-proxy and
 //! CoreDNS where they mean the same.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use axum::{
     Router,
@@ -16,10 +16,12 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use tokio::sync::watch;
 
 use crate::{
     dns::{Counts, Names},
     proxy::{MapUsage, Proxy},
+    register::certificate::Validity,
     supervise::{Supervisor, TaskStatus},
 };
 
@@ -35,6 +37,26 @@ pub struct Metrics {
     pub pods: Box<dyn Fn() -> Vec<PodStatus> + Send + Sync>,
     /// For the restarts of tasks.
     pub supervisors: Vec<Supervisor>,
+    /// When this node's certificates end.
+    pub certificates: CertificateTimes,
+}
+
+/// From when until when the certificates hold that are in use; `None` while there is none. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateTimes {
+    /// Of the client of the API.
+    pub client: watch::Sender<Option<Validity>>,
+    /// Of the HTTPS server.
+    pub serving: watch::Sender<Option<Validity>>,
+}
+
+/// Seconds until a certificate ends: negative once it has ended, infinite where there is none, as the kubelet says it.
+fn seconds_left(certificate: Option<Validity>, now: SystemTime) -> f64 {
+    let Some(Validity { until, .. }) = certificate else { return f64::INFINITY };
+    match until.duration_since(now) {
+        Ok(left) => left.as_secs_f64(),
+        Err(over) => -over.duration().as_secs_f64(),
+    }
 }
 
 /// `GET /metrics`.
@@ -60,7 +82,10 @@ impl Metrics {
         // A datapath that has ended has no metrics; its check in /livez fails.
         let usage = self.proxy.usage().await.unwrap_or_default();
         let tasks: Vec<TaskStatus> = self.supervisors.iter().flat_map(Supervisor::tasks).collect();
-        let now = Readings { counts: self.names.counts(), pods: PodCounts::of(&(self.pods)()), usage, tasks };
+        let (now, CertificateTimes { client, serving }) = (SystemTime::now(), &self.certificates);
+        let certificates = [client, serving].map(|times| seconds_left(*times.borrow(), now));
+        let pods = PodCounts::of(&(self.pods)());
+        let now = Readings { counts: self.names.counts(), pods, usage, tasks, certificates };
         now.register(&self.node_name, &mut registry);
         let mut text = String::new();
         text::encode(&mut text, &registry)?;
@@ -74,6 +99,8 @@ struct Readings {
     pods: PodCounts,
     usage: Vec<MapUsage>,
     tasks: Vec<TaskStatus>,
+    /// Seconds until the client's and the server's certificates end.
+    certificates: [f64; 2],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -139,6 +166,15 @@ impl Readings {
         counters(registry, "fairlead_task_restarts", "Times that a task was started again", restarts);
         let running = self.tasks.iter().map(|task| (Task { task: task.name }, u64::from(task.failure.is_none())));
         gauges(registry, "fairlead_task_running", "Whether a task runs", running);
+        let [client, serving] = self.certificates;
+        for (name, help, left) in [
+            ("kubelet_certificate_manager_client_ttl_seconds", "Time until the API client's certificate ends", client),
+            ("kubelet_certificate_manager_server_ttl_seconds", "Time until the server's certificate ends", serving),
+        ] {
+            let gauge = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+            gauge.set(left);
+            registry.register(name, help, gauge);
+        }
         register_process(registry);
     }
 
@@ -243,6 +279,7 @@ mod tests {
             pods: PodCounts { pods: 2, containers: 5 },
             usage: vec![MapUsage { map: "SERVICES", entries: 10, limit: 100 }],
             tasks: vec![TaskStatus { name: "heartbeat", restarts: 4, failure: Some("it panicked".into()) }],
+            certificates: [3600.5, f64::INFINITY],
         };
         let mut registry = Registry::default();
         readings.register("a", &mut registry);
@@ -257,10 +294,23 @@ mod tests {
             "fairlead_bpf_map_entries{map=\"SERVICES\"} 10",
             "fairlead_task_restarts_total{task=\"heartbeat\"} 4",
             "fairlead_task_running{task=\"heartbeat\"} 0",
+            "kubelet_certificate_manager_client_ttl_seconds 3600.5",
             "# EOF",
         ] {
             assert!(scrape.lines().any(|got| got == line), "no line {line:?} in:\n{scrape}");
         }
         assert!(scrape.contains("process_resident_memory_bytes "));
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_has_less_than_no_time_left() {
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        let until = |seconds| Validity {
+            from: SystemTime::UNIX_EPOCH,
+            until: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds),
+        };
+        assert_eq!(seconds_left(Some(until(1300)), now), 300.0);
+        assert_eq!(seconds_left(Some(until(900)), now), -100.0);
+        assert_eq!(seconds_left(None, now), f64::INFINITY);
     }
 }

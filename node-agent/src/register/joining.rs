@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use fairlead_client::transport;
 use kube::{Client, config::AuthInfo};
 
 use super::{
@@ -89,7 +90,7 @@ impl JoinEndpoint {
         config.root_cert = Some(vec![self.ca_der.clone()]);
         config.auth_info = auth_info;
         let server = self.url.to_string();
-        Client::try_from(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })
+        transport::client(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })
     }
 }
 

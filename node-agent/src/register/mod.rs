@@ -17,6 +17,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use fairlead_client::transport;
 use kube::Client;
 
 use crate::config::Access;
@@ -94,6 +95,6 @@ async fn by_kubeconfig(path: &Path) -> Result<Membership, RegisterError> {
     });
     let server = config.cluster_url.to_string();
     let client =
-        Client::try_from(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })?;
+        transport::client(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })?;
     Ok(Membership { client, ca_pem, renewal: None })
 }

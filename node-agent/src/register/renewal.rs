@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Certificate, Validity};
@@ -26,12 +27,20 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Renewal {
     subject: Box<dyn Renewable>,
     schedule: Schedule,
+    told: watch::Sender<Option<Validity>>,
 }
 
 impl Renewal {
     /// `present` is what is in use now.
     pub fn new(subject: impl Renewable + 'static, present: Validity) -> Self {
-        Self { subject: Box::new(subject), schedule: Schedule::new(present, rand::random()) }
+        let told = watch::Sender::new(Some(present));
+        Self { subject: Box::new(subject), schedule: Schedule::new(present, rand::random()), told }
+    }
+
+    /// Tells from when until when the certificate holds that is in use: now, and whenever it is another.
+    pub fn telling(self, told: watch::Sender<Option<Validity>>) -> Self {
+        told.send_replace(Some(self.schedule.present));
+        Self { told, ..self }
     }
 
     /// Until `stop`.
@@ -59,6 +68,7 @@ impl Renewal {
             Ok(renewed) => {
                 tracing::info!(purpose = self.subject.purpose(), "renewed a certificate of this node");
                 self.schedule = Schedule::new(renewed, rand::random());
+                self.told.send_replace(Some(renewed));
             }
             Err(error) => {
                 self.schedule.failed(now);

@@ -108,10 +108,16 @@ async fn serve(ca: &Ca, certificate: &Certificate) -> (JoinEndpoint, std::net::S
     let https = Https::bind("127.0.0.1:0".parse().unwrap(), certificate, &ca.pem()).await.unwrap();
     let (endpoint, address, tls) = (ca.endpoint(&https), https.listener.local_addr().unwrap(), https.tls().clone());
     let stop = CancellationToken::new();
-    let trusted = Router::new().route("/who", get(|| async { "welcome" }));
+    let trusted = Router::new().route("/who", get(|| async { "welcome" })).route("/watch", get(endless));
     let open = Router::new().route("/livez", get(|| async { "ok" }));
     tokio::spawn(std::sync::Arc::new(https).serve(HttpsRoutes { trusted, open }, stop.clone()));
     (endpoint, address, tls, stop)
+}
+
+/// A line, and no end.
+async fn endless() -> axum::body::Body {
+    let first = futures::stream::iter([Ok::<_, std::io::Error>("first\n")]);
+    axum::body::Body::from_stream(futures::StreamExt::chain(first, futures::stream::pending()))
 }
 
 #[tokio::test]
@@ -122,7 +128,9 @@ async fn the_server_shows_its_new_certificate_when_most_of_the_old_ones_life_is_
     let away = Arc::new(AtomicBool::new(true));
     let replace = move |new: &Certificate| tls.replace(new).unwrap();
     let subject = Subject { ca: ca.clone(), common_name: "node", away: away.clone(), replace };
-    let mut renewal = Renewal::new(subject, first.validity().unwrap());
+    let told = tokio::sync::watch::Sender::new(None);
+    let mut renewal = Renewal::new(subject, first.validity().unwrap()).telling(told.clone());
+    assert_eq!(*told.borrow(), first.validity().ok());
 
     let due = renewal.tick(start + LIFE / 2).await;
     assert!((start + LIFE / 10 * 7 - Duration::from_secs(1)..start + LIFE / 10 * 9).contains(&due), "{due:?}");
@@ -134,6 +142,7 @@ async fn the_server_shows_its_new_certificate_when_most_of_the_old_ones_life_is_
     away.store(false, Ordering::Relaxed);
     assert!(renewal.tick(again).await > start + LIFE / 2, "the new certificate's time");
     assert_ne!(shown(address, &ca).await, der(&first));
+    assert!(told.borrow().unwrap().from > start - Duration::from_secs(1));
     stop.cancel();
 }
 
@@ -161,6 +170,26 @@ async fn what_holds_an_api_client_goes_on_with_its_new_certificate() {
     Renewal::new(subject, first.validity().unwrap()).tick(start + LIFE).await;
     assert_eq!(ask().await.unwrap(), "welcome");
     stop.cancel();
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_when_the_certificate_is_replaced_and_what_comes_then_has_a_connection_of_its_own() {
+    use http_body_util::BodyExt;
+
+    let (ca, start) = (Ca::new(), SystemTime::now());
+    let (endpoint, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
+    let trusted = ca.issue("system:kube-apiserver", start);
+    let (client, live) = LiveClient::new(endpoint.with_certificate(&trusted).unwrap());
+    let get = |path: &str| http::Request::get(path).body(kube::client::Body::empty()).unwrap();
+    let mut watch = client.send(get("/watch")).await.unwrap().into_body();
+    assert_eq!(watch.frame().await.unwrap().unwrap().into_data().unwrap(), "first\n");
+    assert_eq!(client.send(get("/who")).await.unwrap().status(), 200);
+    live.replace(endpoint.with_certificate(&ca.issue("a stranger", start)).unwrap());
+    assert_eq!(client.send(get("/who")).await.unwrap().status(), 403, "the new certificate is shown");
+    assert!(futures::FutureExt::now_or_never(watch.frame()).is_none(), "the old watch goes on");
+    stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(30), watch.frame()).await.expect("it ends with its server");
+    assert!(!matches!(ended, Some(Ok(_))));
 }
 
 #[tokio::test]

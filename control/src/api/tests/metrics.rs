@@ -52,6 +52,9 @@ async fn health_is_told_by_named_checks() {
     assert_eq!(answer.code, 500);
     assert!(answer.text.contains("[-]shutdown failed: the service is shutting down\n"), "{}", answer.text);
     assert!(answer.text.ends_with("readyz check failed\n"), "{}", answer.text);
-    assert_eq!(server.get("/livez?verbose").await.text, "[+]ping ok\n[+]log ok\nlivez check passed\n");
+    assert_eq!(
+        server.get("/livez?verbose").await.text,
+        "[+]ping ok\n[+]log ok\n[+]store-open ok\nlivez check passed\n"
+    );
     assert_eq!(server.get("/readyz/none").await.code, 404);
 }

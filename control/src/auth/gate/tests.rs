@@ -8,7 +8,10 @@ use tokio::sync::Notify;
 use super::*;
 use crate::{
     api::open_store,
-    auth::bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
+    auth::{
+        bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
+        connection_places::{ConnectionPlaces, PlaceLimits},
+    },
     encode,
     kinds::Registry,
     metrics::Metrics,
@@ -216,4 +219,26 @@ async fn a_connection_that_switched_protocols_is_cut_when_its_credential_is_with
     assert!(early.is_err(), "one that is still allowed goes on");
     guarded.store.write_one(guarded.withdraw).await.unwrap();
     tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it is cut in time");
+}
+
+#[tokio::test]
+async fn a_good_token_moves_its_connection_out_of_the_strangers() {
+    let guarded = Guarded::start(Endless).await;
+    let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(1024));
+    let place = places.admit([10, 0, 0, 1].into());
+    let ask = async |token: Option<&str>| {
+        let request = guarded.request().extension(place.clone()).body(Body::empty()).unwrap();
+        let (mut parts, body) = request.into_parts();
+        parts.headers.remove(header::AUTHORIZATION);
+        if let Some(token) = token {
+            parts.headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        }
+        guarded.gate.clone().answer(Request::from_parts(parts, body), Arc::new(None)).await.status()
+    };
+    assert_eq!(ask(None).await, StatusCode::FORBIDDEN);
+    assert!(place.is_strangers());
+    assert_eq!(ask(Some("abcdef.0123456789abcdef")).await, StatusCode::UNAUTHORIZED);
+    assert!(place.is_strangers());
+    assert_eq!(ask(Some(&guarded.token.to_string())).await, StatusCode::OK);
+    assert!(!place.is_strangers());
 }

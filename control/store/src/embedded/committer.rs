@@ -217,7 +217,10 @@ impl Committer {
     fn recover(&mut self) -> Result<(), CommitError> {
         let durable = match self.file.reopen() {
             Ok(None) => return Ok(()),
-            Ok(Some(revision)) => revision,
+            Ok(Some(revision)) => {
+                self.counters.diverged.store(false, Ordering::Relaxed);
+                revision
+            }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "the store cannot be opened again yet");
                 // A caller that retries at once must not make this a busy loop.
@@ -241,6 +244,7 @@ impl Committer {
                     self.published.snapshot().revision
                 );
                 self.file.close();
+                self.counters.diverged.store(true, Ordering::Relaxed);
                 Err(CommitError::Unavailable { message })
             }
         }

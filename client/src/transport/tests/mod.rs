@@ -1,0 +1,153 @@
+//! Clients before real TLS servers on this host.
+
+mod server;
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use http_body_util::BodyExt;
+use server::{FreezingProxy, Server};
+
+use super::*;
+
+/// More than anything here takes, on a busy machine too.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Opens a watch; returns its body when the first line of it has come.
+async fn watch(client: &Client) -> Body {
+    let request = Request::get("/watch").body(Body::empty()).unwrap();
+    let mut body = client.send(request).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first\n");
+    body
+}
+
+async fn get(client: &Client, path: &str) -> Result<String, kube::Error> {
+    tokio::time::timeout(LONG, client.request_text(Request::get(path).body(Vec::new()).unwrap())).await.unwrap()
+}
+
+#[tokio::test]
+async fn all_requests_and_watches_of_a_client_share_a_connection() {
+    let server = Server::start(&["h2", "http/1.1"]).await;
+    let client = client(server.config()).unwrap();
+    let watches = join_all((0..14).map(|_| watch(&client))).await;
+    let versions = join_all((0..20).map(|_| get(&client, "/version"))).await;
+    assert!(versions.into_iter().all(|version| version.unwrap() == "HTTP/2.0"));
+    assert_eq!(server.connections(), 1, "those that asked at the same time waited for the same connection");
+    drop(watches);
+}
+
+#[tokio::test]
+async fn watches_beyond_what_a_connection_may_have_get_another() {
+    let server = Server::start(&["h2"]).await;
+    let transport = Transport::new(&server.config(), KeepAlive::default()).unwrap();
+    let service = ServiceBuilder::new().layer(server.config().base_uri_layer()).service(transport.clone());
+    let client = Client::new(service, "default");
+    let watches = tokio::time::timeout(LONG, join_all((0..600).map(|_| watch(&client)))).await.unwrap();
+    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+    let opened = server.connections();
+    // 100 each until the server's word comes, that it allows more.
+    assert!((3..=7).contains(&opened), "{opened} connections for 600 watches");
+    drop(watches);
+    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+    assert_eq!(transport.http2.count(), 1, "those without a stream are given up");
+    assert_eq!(server.connections(), opened);
+}
+
+#[tokio::test]
+async fn watches_that_nobody_reads_hold_up_nothing() {
+    let server = Server::start(&["h2"]).await;
+    let client = client(server.config()).unwrap();
+    let mut stalled = Vec::new();
+    for _ in 0..14 {
+        let request = Request::get("/flood").body(Body::empty()).unwrap();
+        stalled.push(client.send(request).await.unwrap().into_body());
+    }
+    server.until_flooded(14 * STREAM).await;
+    assert_eq!(get(&client, "/list").await.unwrap().len(), server::LIST);
+    assert_eq!(server.connections(), 1);
+    drop(stalled);
+}
+
+/// As large as the window of a stream.
+const STREAM: usize = 1 << 20;
+
+#[tokio::test]
+async fn a_server_that_went_without_a_word_is_noticed_and_asked_anew_when_it_is_back() {
+    let server = Server::start(&["h2"]).await;
+    let proxy = FreezingProxy::before(&server).await;
+    let keep_alive = KeepAlive { interval: Duration::from_millis(200), timeout: Duration::from_millis(300) };
+    let client = client_with(proxy.config(&server), keep_alive).unwrap();
+    let mut watched = watch(&client).await;
+    proxy.freeze();
+    let frozen = std::time::Instant::now();
+    let ended = tokio::time::timeout(LONG, watched.frame()).await.expect("it is noticed");
+    assert!(!matches!(ended, Some(Ok(_))), "{ended:?}");
+    assert!(frozen.elapsed() < Duration::from_secs(20), "{:?}", frozen.elapsed());
+    proxy.serve_new_connections();
+    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_server_of_http_1_1_alone_is_asked_over_that() {
+    let server = Server::start(&["http/1.1"]).await;
+    let client = client(server.config()).unwrap();
+    let watches = join_all((0..3).map(|_| watch(&client))).await;
+    for _ in 0..5 {
+        assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/1.1");
+    }
+    assert_eq!(server.connections(), 1 + 3 + 1, "one that learnt it, one for each watch, one for the requests");
+    drop(watches);
+}
+
+#[tokio::test]
+async fn a_server_without_alpn_is_asked_over_http_1_1() {
+    let server = Server::start(&[]).await;
+    let client = client(server.config()).unwrap();
+    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/1.1");
+}
+
+#[tokio::test]
+async fn what_asks_for_another_protocol_goes_over_http_1_1() {
+    let server = Server::start(&["h2", "http/1.1"]).await;
+    let client = client(server.config()).unwrap();
+    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+    let request = Request::get("/version")
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .body(Vec::new())
+        .unwrap();
+    assert_eq!(client.request_text(request).await.unwrap(), "HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_server_that_says_that_it_will_close_gets_no_new_requests_and_the_old_end_in_peace() {
+    let server = Server::start(&["h2"]).await;
+    let client = client(server.config()).unwrap();
+    let watched = watch(&client).await;
+    server.close_gracefully();
+    // Which connection takes it depends on whether the GOAWAY has come.
+    while server.connections() < 2 {
+        assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+    }
+    server.end_watches();
+    let rest = watched.collect().await.expect("a clean end, no error");
+    assert!(rest.to_bytes().is_empty());
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_connection_share_its_failure() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let mut config = Config::new(url.parse().unwrap());
+    config.root_cert = Some(Vec::new());
+    config.connect_timeout = Some(Duration::from_millis(200));
+    let client = client(config).unwrap();
+    let errors = join_all((0..3).map(|_| get(&client, "/version"))).await;
+    for error in errors {
+        let Err(kube::Error::Service(error)) = error else { panic!("{error:?}") };
+        assert!(matches!(error.downcast_ref(), Some(ConnectError::Late { .. })), "{error:?}");
+    }
+    assert!(listener.accept().await.is_ok());
+    assert!(futures::FutureExt::now_or_never(listener.accept()).is_none(), "one connection for all of them");
+}

@@ -1,0 +1,355 @@
+//! How many connections there may be, by who holds them: strangers, nodes, components of the cluster, and other users.
+//!
+//! A connection begins as a stranger's, and moves to the class of its user once it has shown who that is: by the
+//! certificate of its handshake, or with the first request that has a good token. So whoever shows nothing takes no
+//! place from those who do; strangers make room for strangers. Each class is divided: a node holds some connections and
+//! always finds a place for its first, users share theirs as they share seats ([`Shares`]). A connection beyond its
+//! user's share stays among the strangers: it is served, and is one of those that make room.
+//!
+//! Kubernetes has no such limits: its server takes connections until it has no file descriptor left.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use fairlead_serving::connection_limit::{ConnectionLimit, Counted};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Identity,
+    shares::{Share, Shares},
+};
+use crate::{
+    identity::{ANONYMOUS, AUTHENTICATED, BOOTSTRAPPERS, MASTERS, SERVICE_ACCOUNTS},
+    metrics::Scrape,
+};
+
+/// How many connections there may be of each class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaceLimits {
+    /// Of strangers together.
+    pub strangers: usize,
+    /// Of the strangers of one address.
+    pub of_one_address: usize,
+    /// Of nodes together.
+    pub nodes: usize,
+    /// Of one node.
+    pub of_one_node: usize,
+    /// Of components of the cluster: those users named `system:…` that are neither nodes nor ServiceAccounts.
+    pub system: usize,
+    /// Of all other users.
+    pub users: usize,
+}
+
+/// The connections of the service by class. Clones share them.
+#[derive(Clone, Debug)]
+pub struct ConnectionPlaces {
+    limits: PlaceLimits,
+    strangers: ConnectionLimit,
+    nodes: Arc<Shares>,
+    system: Arc<Shares>,
+    users: Arc<Shares>,
+}
+
+/// The place of one connection: an extension of its requests. Given back with its last clone.
+#[derive(Clone)]
+pub struct ConnectionPlace(Arc<Place>);
+
+struct Place {
+    places: ConnectionPlaces,
+    cut: CancellationToken,
+    held: Mutex<Held>,
+}
+
+enum Held {
+    Stranger(Counted),
+    Known { _share: Share },
+}
+
+/// A request of a stranger that is under way. Dropped, it is answered.
+pub struct StrangersRequest(ConnectionPlace);
+
+/// Whose place a connection takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Stranger,
+    Node,
+    System,
+    User,
+}
+
+impl PlaceLimits {
+    /// For a process that may open so many files. A quarter is left for other files: the store, connections to agents
+    /// and webhooks.
+    pub fn for_descriptors(most_open: u64) -> Self {
+        let most_open = usize::try_from(most_open).unwrap_or(usize::MAX);
+        let total = (most_open / 4).saturating_mul(3).clamp(LEAST, MOST);
+        let (strangers, nodes, system) = (total / 8, total / 2, total / 16);
+        Self {
+            strangers,
+            of_one_address: (strangers / 8).max(LEAST_OF_ONE_ADDRESS).min(strangers),
+            nodes,
+            of_one_node: MOST_OF_ONE_NODE.min(nodes),
+            system,
+            users: total.saturating_sub(strangers.saturating_add(nodes).saturating_add(system)),
+        }
+    }
+
+    /// Of all classes together.
+    pub fn total(&self) -> usize {
+        self.strangers.saturating_add(self.nodes).saturating_add(self.system).saturating_add(self.users)
+    }
+}
+
+/// A connection with its TLS and buffers takes some 50 KiB.
+const MOST: usize = 16 * 1024;
+const LEAST: usize = 64;
+const LEAST_OF_ONE_ADDRESS: usize = 16;
+/// An agent has one; one of an earlier version has some 20, which speaks HTTP/1.1.
+const MOST_OF_ONE_NODE: usize = 64;
+
+impl ConnectionPlaces {
+    /// Nobody is connected.
+    pub fn new(limits: PlaceLimits) -> Self {
+        Self {
+            limits,
+            strangers: ConnectionLimit::new(limits.of_one_address, limits.strangers),
+            nodes: Shares::new(limits.nodes, limits.of_one_node),
+            system: Shares::new(limits.system, usize::MAX),
+            users: Shares::new(limits.users, usize::MAX),
+        }
+    }
+
+    /// What was set.
+    pub fn limits(&self) -> &PlaceLimits {
+        &self.limits
+    }
+
+    /// Takes in a connection of whom nothing is known; another stranger may have to make room.
+    pub fn admit(&self, from: IpAddr) -> ConnectionPlace {
+        let counted = self.strangers.admit(from);
+        let cut = counted.cut();
+        ConnectionPlace(Arc::new(Place { places: self.clone(), cut, held: Mutex::new(Held::Stranger(counted)) }))
+    }
+
+    fn take(&self, identity: &Identity) -> Option<Share> {
+        let name = &*identity.name;
+        match Class::of(identity) {
+            Class::Stranger => None,
+            Class::Node => self.nodes.take_or_first(name, 1),
+            Class::System => self.system.take_or_first(name, 1),
+            Class::User if identity.is_in(MASTERS) => self.users.take_or_first(name, 1),
+            Class::User => self.users.take(name, 1),
+        }
+    }
+
+    /// Tells of each class how many connections it has, and may have.
+    pub fn tell(&self, scrape: &mut Scrape<'_>) -> fmt::Result {
+        let classes: [(&[(&str, &str)], usize, usize); 4] = [
+            (&[("class", "stranger")], self.strangers.open(), self.limits.strangers),
+            (&[("class", "node")], self.nodes.taken(), self.limits.nodes),
+            (&[("class", "system")], self.system.taken(), self.limits.system),
+            (&[("class", "user")], self.users.taken(), self.limits.users),
+        ];
+        let held = classes.map(|(labels, held, _)| (labels, held as f64));
+        scrape.gauges("fairlead_connections", "Connections by who holds them.", held)?;
+        let limits = classes.map(|(labels, _, limit)| (labels, limit as f64));
+        scrape.gauges("fairlead_connections_limit", "How many connections a class may hold.", limits)?;
+        scrape.counters(
+            "fairlead_connections_cut",
+            "Connections of strangers that made room for others.",
+            [(&[][..], self.strangers.cut())],
+        )
+    }
+}
+
+impl Class {
+    fn of(identity: &Identity) -> Self {
+        if identity.name == ANONYMOUS || !identity.is_in(AUTHENTICATED) {
+            return Self::Stranger;
+        }
+        if identity.node().is_some() {
+            return Self::Node;
+        }
+        let is_system = identity.name.starts_with("system:");
+        match is_system && !identity.is_in(SERVICE_ACCOUNTS) && !identity.is_in(BOOTSTRAPPERS) {
+            true => Self::System,
+            false => Self::User,
+        }
+    }
+}
+
+impl ConnectionPlace {
+    /// Moves the connection to the class of its user, if that has room. The first user of a connection counts.
+    pub fn belongs_to(&self, identity: &Identity) {
+        let mut held = self.0.held.lock();
+        if let Held::Stranger(_) = *held
+            && let Some(share) = self.0.places.take(identity)
+        {
+            *held = Held::Known { _share: share };
+        }
+    }
+
+    /// Completes when the connection has to make room: never for one that is no stranger's.
+    pub async fn is_cut(&self) {
+        self.0.cut.cancelled().await;
+        if !self.is_strangers() {
+            std::future::pending().await
+        }
+    }
+
+    /// Whether nobody is known to hold it, or its user holds too many.
+    pub fn is_strangers(&self) -> bool {
+        matches!(*self.0.held.lock(), Held::Stranger(_))
+    }
+
+    /// Whether a request of a stranger is under way.
+    pub fn is_asked(&self) -> bool {
+        matches!(&*self.0.held.lock(), Held::Stranger(counted) if counted.is_asked())
+    }
+
+    /// Counts a request that has come, if the connection is still a stranger's.
+    pub fn begin_request(&self) -> Option<StrangersRequest> {
+        let held = self.0.held.lock();
+        let Held::Stranger(counted) = &*held else { return None };
+        counted.begin_request();
+        drop(held);
+        Some(StrangersRequest(self.clone()))
+    }
+}
+
+impl StrangersRequest {
+    /// Whether it turned out whose connection this is: then nobody asks any more whether a request is under way.
+    pub fn is_known(&self) -> bool {
+        !self.0.is_strangers()
+    }
+}
+
+impl Drop for StrangersRequest {
+    fn drop(&mut self) {
+        if let Held::Stranger(counted) = &*self.0.0.held.lock() {
+            counted.end_request();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn places() -> ConnectionPlaces {
+        let limits = PlaceLimits { strangers: 8, of_one_address: 4, nodes: 6, of_one_node: 3, system: 4, users: 10 };
+        ConnectionPlaces::new(limits)
+    }
+
+    fn node(name: &str) -> Identity {
+        Identity::authenticated(format!("system:node:{name}"), vec!["system:nodes".into()])
+    }
+
+    fn user(name: &str) -> Identity {
+        Identity::authenticated(name.to_owned(), Vec::new())
+    }
+
+    fn connect(places: &ConnectionPlaces, from: u8, who: Option<&Identity>) -> ConnectionPlace {
+        let place = places.admit([10, 0, 0, from].into());
+        if let Some(who) = who {
+            place.belongs_to(who);
+        }
+        place
+    }
+
+    fn is_cut(place: &ConnectionPlace) -> bool {
+        place.is_cut().now_or_never().is_some()
+    }
+
+    #[test]
+    fn strangers_make_room_for_strangers_and_cut_nobody_who_is_known() {
+        let places = places();
+        let known = [connect(&places, 1, Some(&node("a"))), connect(&places, 1, Some(&user("joe")))];
+        let strangers: Vec<_> = (0..100).map(|from| connect(&places, from, None)).collect();
+        assert_eq!(strangers.iter().filter(|place| is_cut(place)).count(), 92);
+        assert!(known.iter().all(|place| !is_cut(place)));
+        let late = connect(&places, 1, None);
+        late.belongs_to(&Identity::anonymous());
+        assert!(late.is_strangers());
+        late.belongs_to(&node("b"));
+        drop(connect(&places, 1, None));
+        assert!(!late.is_strangers() && !is_cut(&late), "nodes get in whatever strangers do");
+    }
+
+    #[test]
+    fn one_that_is_cut_while_it_shows_who_it_is_stays() {
+        let places = places();
+        let first = connect(&places, 1, None);
+        let _others: Vec<_> = (0..4).map(|_| connect(&places, 1, None)).collect();
+        assert!(is_cut(&first));
+        first.belongs_to(&node("a"));
+        assert!(!is_cut(&first));
+    }
+
+    #[test]
+    fn each_node_has_a_place_and_none_takes_those_of_others() {
+        let places = places();
+        let of = |name: &str, count: u8| (0..count).map(|_| connect(&places, 1, Some(&node(name)))).collect::<Vec<_>>();
+        let greedy = of("a", 9);
+        let known = |held: &[ConnectionPlace]| held.iter().filter(|place| !place.is_strangers()).count();
+        assert_eq!(known(&greedy), 3);
+        let others: Vec<_> = (0..9).flat_map(|name| of(&format!("n{name}"), 1)).collect();
+        assert_eq!(known(&others), 9, "the first of each, though the nodes' places are taken");
+        drop((greedy, others));
+        assert_eq!((places.nodes.taken(), places.strangers.open()), (0, 0));
+    }
+
+    #[test]
+    fn users_share_their_places_and_a_connection_beyond_is_served_until_it_must_make_room() {
+        let places = places();
+        let of = |name: &str| (0..7).map(|from| connect(&places, from, Some(&user(name)))).collect::<Vec<_>>();
+        let known = |held: &[ConnectionPlace]| held.iter().filter(|place| !place.is_strangers()).count();
+        let joe = of("joe");
+        assert_eq!(known(&joe), 6);
+        assert!(!is_cut(&joe[6]));
+        assert_eq!(known(&of("ann")), 3);
+        let admin = Identity::authenticated("kubernetes-admin".into(), vec![MASTERS.into()]);
+        assert!(!connect(&places, 1, Some(&admin)).is_strangers());
+    }
+
+    #[test]
+    fn a_stranger_who_is_being_answered_makes_room_last() {
+        let places = places();
+        let held: Vec<_> = (0..4).map(|_| connect(&places, 1, None)).collect();
+        let asked = held[0].begin_request().unwrap();
+        let next = connect(&places, 1, None);
+        assert!(!is_cut(&held[0]) && is_cut(&held[1]) && held[0].is_asked());
+        drop(asked);
+        assert!(!held[0].is_asked());
+        next.belongs_to(&user("joe"));
+        assert!(next.begin_request().is_none());
+    }
+
+    #[test]
+    fn classes_follow_from_the_name_and_groups() {
+        let class = |name: &str, groups: &[&str]| {
+            Class::of(&Identity::authenticated(name.into(), groups.iter().map(|group| (*group).into()).collect()))
+        };
+        assert_eq!(class("system:node:a", &["system:nodes"]), Class::Node);
+        assert_eq!(class("system:kube-scheduler", &[]), Class::System);
+        assert_eq!(Class::of(&Identity::service_account("a", "b")), Class::User);
+        assert_eq!(class("system:bootstrap:abcdef", &[BOOTSTRAPPERS]), Class::User);
+        assert_eq!(class("joe", &[]), Class::User);
+        assert_eq!(Class::of(&Identity::anonymous()), Class::Stranger);
+    }
+
+    #[test]
+    fn the_limits_follow_from_the_descriptors() {
+        let usual = PlaceLimits::for_descriptors(1 << 20);
+        assert_eq!((usual.total(), usual.strangers, usual.of_one_address), (MOST, 2048, 256));
+        assert_eq!((usual.nodes, usual.system, usual.users), (8192, 1024, 5120));
+        for few in [0, 64, 256, 1024, 4096] {
+            let limits = PlaceLimits::for_descriptors(few);
+            assert!(limits.total() <= usize::try_from(few).unwrap().max(LEAST), "{limits:?}");
+            assert!(limits.of_one_address <= limits.strangers && limits.of_one_node <= limits.nodes);
+            assert!(limits.strangers > 0 && limits.system > 0 && limits.users > 0);
+        }
+    }
+}

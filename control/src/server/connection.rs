@@ -1,0 +1,192 @@
+//! Serves one connection: the TLS handshake, whose place the connection takes, and its requests, until it ends, has to
+//! make room, or the service stops.
+//!
+//! Decides how long each step may take; what a request may do is decided by the gate.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::body::Body;
+use http_body::Body as _;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use super::strangers_body::StrangersBody;
+use crate::{
+    auth::{
+        client_certificate::ClientCertificates,
+        connection_places::{ConnectionPlace, ConnectionPlaces, StrangersRequest},
+        gate::{ConnectionCertificate, Gate},
+    },
+    request::{ConnectionPermit, PeerAddress},
+};
+
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the end of one answer to the next request's header. Longer than clients keep an idle connection (90 s in Go and
+/// in hyper): the one who sends requests should be the one who closes, or a request may meet a connection that is just
+/// going.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// TCP's own probes, of a connection on which nothing was sent for that long: HTTP/1 has no pings, and a watch may be
+/// silent for an hour. A node that lost power leaves its connections open; in time they would fill the limit.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+/// Between two probes. After four without an answer the connection is closed.
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
+/// How long requests under way may take to end after a stop.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where a stranger has to make room: others wait.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
+/// Streams of one HTTP/2 connection, as Go's servers allow; clients that need more open another.
+const MAX_STREAMS: u32 = 250;
+
+/// Pings of HTTP/2, so that a client that is gone is noticed even while nothing is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Pings {
+    /// Between two of them.
+    pub interval: Duration,
+    /// How long the answer to one may take.
+    pub timeout: Duration,
+}
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) }
+    }
+}
+
+/// What all connections of a listener have in common.
+pub struct Connections {
+    acceptor: TlsAcceptor,
+    clients: Arc<ClientCertificates>,
+    gate: Gate,
+    http: auto::Builder<TokioExecutor>,
+    pub(super) places: ConnectionPlaces,
+    /// Ends them all.
+    pub(super) closing: CancellationToken,
+}
+
+impl Connections {
+    /// Requests of `places` come to `gate`, whose watches end with `closing`.
+    pub fn new(
+        tls: rustls::ServerConfig,
+        clients: Arc<ClientCertificates>,
+        gate: Gate,
+        places: ConnectionPlaces,
+        closing: CancellationToken,
+    ) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        Self { acceptor, clients, gate, http: http(Pings::default()), places, closing }
+    }
+
+    /// With other times.
+    #[cfg(test)]
+    pub fn pinging(self, pings: Pings) -> Self {
+        Self { http: http(pings), ..self }
+    }
+
+    /// Serves one until its end.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: ConnectionPlace,
+        permit: OwnedSemaphorePermit,
+    ) {
+        if let Err(e) = set_options(&stream) {
+            tracing::debug!(%peer, "cannot set the options of a connection: {e}");
+        }
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream));
+        let stream = tokio::select! {
+            () = self.closing.cancelled() => return,
+            () = place.is_cut() => return tracing::debug!(%peer, "{CUT}"),
+            shaken = handshake => match shaken {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(e)) => return tracing::debug!(%peer, "TLS handshake failed: {e}"),
+                Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
+            },
+        };
+        let certificate = Arc::new(connection_certificate(&stream, &self.clients));
+        if let Some(Ok(Ok(identity))) =
+            certificate.as_ref().as_ref().map(|c| c.as_ref().map(|c| c.at(SystemTime::now())))
+        {
+            place.belongs_to(identity);
+        }
+        let permit = ConnectionPermit(Arc::new((permit, place.clone())));
+        let (gate, of_requests) = (self.gate.clone(), place.clone());
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(PeerAddress(peer));
+            request.extensions_mut().insert(permit.clone());
+            request.extensions_mut().insert(of_requests.clone());
+            let (gate, certificate, strangers) = (gate.clone(), certificate.clone(), of_requests.begin_request());
+            async move {
+                let answer = gate.answer(request.map(Body::new), certificate).await;
+                Ok::<_, std::convert::Infallible>(answered(answer, strangers))
+            }
+        });
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let may_take = tokio::select! {
+            ended = connection.as_mut() => return log_end(peer, ended),
+            () = self.closing.cancelled() => DRAIN_TIMEOUT,
+            () = place.is_cut() => match place.is_asked() {
+                true => LAST_ANSWER,
+                false => return tracing::debug!(%peer, "{CUT}"),
+            },
+        };
+        connection.as_mut().graceful_shutdown();
+        match tokio::time::timeout(may_take, connection).await {
+            Ok(ended) => log_end(peer, ended),
+            Err(_) => tracing::debug!(%peer, "cut: it did not end in time"),
+        }
+    }
+}
+
+const CUT: &str = "cut: it has not shown who it is, and others wait";
+
+fn log_end(peer: SocketAddr, ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(e) = ended {
+        tracing::debug!(%peer, "connection ended: {e}");
+    }
+}
+
+/// The answer; one to a stranger keeps its request counted until all of it is sent.
+fn answered(answer: http::Response<Body>, request: Option<StrangersRequest>) -> http::Response<Body> {
+    match request.filter(|request| !request.is_known() && !answer.body().is_end_stream()) {
+        None => answer,
+        Some(request) => answer.map(|body| Body::new(StrangersBody::new(body, request))),
+    }
+}
+
+fn http(pings: Pings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(pings.interval)
+        .keep_alive_timeout(pings.timeout)
+        .max_concurrent_streams(MAX_STREAMS);
+    builder
+}
+
+pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
+    // A watch event is small and must not wait for the next one.
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
+fn connection_certificate(stream: &TlsStream<TcpStream>, clients: &ClientCertificates) -> ConnectionCertificate {
+    stream.get_ref().1.peer_certificates().map(|chain| clients.identify(chain))
+}
