@@ -54,13 +54,16 @@ pub struct Plugin {
     /// Refuses a created or updated object as it is to be stored.
     pub validate: Option<Validate>,
     /// Refuses the deletion of a stored object.
-    pub delete: Option<fn(&AdmissionContext<'_>, &Value) -> Result<(), Status>>,
+    pub delete: Option<Examine>,
 }
 
 impl Plugin {
     /// For the fields that a plugin does not have.
     pub const NONE: Self = Self { name: "", mutate: None, validate: None, delete: None };
 }
+
+/// Refuses an object, or lets it be.
+pub type Examine = fn(&AdmissionContext<'_>, &Value) -> Result<(), Status>;
 
 /// How a plugin mutates.
 pub enum Mutate {
@@ -73,7 +76,7 @@ pub enum Mutate {
 /// How a plugin validates.
 pub enum Validate {
     /// By what is stored.
-    Now(fn(&AdmissionContext<'_>, &Value) -> Result<(), Status>),
+    Now(Examine),
     /// It may wait for an object that is about to be made.
     Waiting(for<'a> fn(&'a AdmissionContext<'a>, &'a Value) -> BoxFuture<'a, Result<(), Status>>),
 }
