@@ -60,6 +60,11 @@ pub struct Plugin {
 impl Plugin {
     /// For the fields that a plugin does not have.
     pub const NONE: Self = Self { name: "", mutate: None, validate: None, delete: None };
+
+    /// `outcome`, and in the log which plugin refused: its answer need not tell.
+    fn told(&self, outcome: Result<(), Status>) -> Result<(), Status> {
+        outcome.inspect_err(|status| tracing::debug!(plugin = self.name, "refused a write: {}", status.message))
+    }
 }
 
 /// Refuses an object, or lets it be.
@@ -115,11 +120,12 @@ impl AdmissionContext<'_> {
 /// Has each plugin fill in what the cluster gives to a new or changed object.
 pub async fn mutate(context: &AdmissionContext<'_>, object: &mut Value) -> Result<(), Status> {
     for plugin in ORDER {
-        match &plugin.mutate {
-            None => {}
-            Some(Mutate::Now(mutate)) => mutate(context, object)?,
-            Some(Mutate::Waiting(mutate)) => mutate(context, object).await?,
-        }
+        let outcome = match &plugin.mutate {
+            None => continue,
+            Some(Mutate::Now(mutate)) => mutate(context, object),
+            Some(Mutate::Waiting(mutate)) => mutate(context, object).await,
+        };
+        plugin.told(outcome)?;
     }
     Ok(())
 }
@@ -127,18 +133,23 @@ pub async fn mutate(context: &AdmissionContext<'_>, object: &mut Value) -> Resul
 /// Has each plugin look at the object that is to be stored.
 pub async fn validate(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
     for plugin in ORDER {
-        match &plugin.validate {
-            None => {}
-            Some(Validate::Now(validate)) => validate(context, object)?,
-            Some(Validate::Waiting(validate)) => validate(context, object).await?,
-        }
+        let outcome = match &plugin.validate {
+            None => continue,
+            Some(Validate::Now(validate)) => validate(context, object),
+            Some(Validate::Waiting(validate)) => validate(context, object).await,
+        };
+        plugin.told(outcome)?;
     }
     Ok(())
 }
 
 /// Has each plugin look at an object that is to be deleted.
 pub fn delete(context: &AdmissionContext<'_>, stored: &Value) -> Result<(), Status> {
-    ORDER.iter().filter_map(|plugin| plugin.delete).try_for_each(|delete| delete(context, stored))
+    for plugin in ORDER {
+        let Some(delete) = plugin.delete else { continue };
+        plugin.told(delete(context, stored))?;
+    }
+    Ok(())
 }
 
 /// What plugins have read of stored objects, parsed once for each of their revisions.
