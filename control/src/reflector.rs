@@ -1,5 +1,6 @@
 //! Follows objects of the store: first all that there is, then every change after it, and all of it once more where
-//! changes were missed. Whatever in this process keeps something made of stored objects follows them by this.
+//! changes were missed. Whatever in this process waits for changes of stored objects follows them by this; what is only
+//! looked up keeps readings by revision (`admission::readings`).
 //!
 //! ```text
 //!   snapshot at revision N ──▶ Listed ──▶ Changed: N+1 … ──▶ Changed … ──(history cut)──▶ Listed …

@@ -52,7 +52,9 @@ impl Ask {
 /// Creates per second by one writer, of `count` ConfigMaps for each of [`Ask::ALL`].
 pub async fn creates(client: &Client, count: usize) -> Result<[f64; 3]> {
     let webhook = Webhook::start().await?;
-    register(client, &webhook).await?;
+    for (resource, object) in rules_of(&webhook) {
+        write(client, "POST", &format!("{REGISTRATION}/{resource}"), "application/json", &object).await?;
+    }
     wait_until_asked(client, &webhook).await?;
     let mut seconds = [0.0; Ask::ALL.len()];
     for turn in 0..TURNS {
@@ -68,6 +70,11 @@ pub async fn creates(client: &Client, count: usize) -> Result<[f64; 3]> {
     if asked < count {
         return Err(format!("the webhook was asked {asked} times about {count} creates").into());
     }
+    // What is measured next creates ConfigMaps, too.
+    for (resource, _) in rules_of(&webhook) {
+        remove(client, &format!("{REGISTRATION}/{resource}/bench")).await?;
+    }
+    remove(client, &format!("{MAPS}?labelSelector=team%3Dbench")).await?;
     Ok(seconds.map(|seconds| count as f64 / seconds))
 }
 
@@ -77,7 +84,8 @@ async fn create(client: &Client, ask: Ask, name: &str, value: &str) -> Result {
     write(client, "POST", MAPS, "application/json", &map).await.map(drop)
 }
 
-async fn register(client: &Client, webhook: &Webhook) -> Result {
+/// The policy, its binding and the webhook: the resource and the object of each.
+fn rules_of(webhook: &Webhook) -> [(&'static str, Value); 3] {
     let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
         "resources": ["configmaps"]}]);
     let asks = |ask: Ask| json!({"matchLabels": {"ask": ask.label()}});
@@ -100,13 +108,15 @@ async fn register(client: &Client, webhook: &Webhook) -> Result {
             "name": "hook.bench.example", "admissionReviewVersions": ["v1"], "sideEffects": "None",
             "failurePolicy": "Fail", "rules": rules, "objectSelector": asks(Ask::Webhook),
             "clientConfig": {"url": webhook.url, "caBundle": webhook.ca_bundle}}]});
-    for (resource, object) in [
+    [
         ("validatingadmissionpolicies", policy),
         ("validatingadmissionpolicybindings", binding),
         ("validatingwebhookconfigurations", hook),
-    ] {
-        write(client, "POST", &format!("{REGISTRATION}/{resource}"), "application/json", &object).await?;
-    }
+    ]
+}
+
+async fn remove(client: &Client, path: &str) -> Result {
+    client.request_text(http::Request::delete(path).body(Vec::new())?).await?;
     Ok(())
 }
 

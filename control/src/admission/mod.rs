@@ -35,6 +35,8 @@
 //! | `decoded` | what mutators made of an object, as if a client had sent it |
 //! | `reinvocation` | which mutators are asked once more |
 //! | `per_revision` | keeps them compiled |
+//! | `readings` | stored objects that configure plugins, parsed once for each of their revisions |
+//! | `amounts` | amounts of resources by name, and the arithmetic of Kubernetes' `ResourceList` |
 
 use std::{fmt, sync::Arc, time::Instant};
 

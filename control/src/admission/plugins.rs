@@ -1,5 +1,5 @@
-//! Kubernetes' built-in admission plugins that are on by default, and the order in which they see a write. Each
-//! plugin's file says which writes it is about, and decides.
+//! Kubernetes' built-in admission plugins that are on by default, with NodeRestriction, which every cluster switches on,
+//! and the order in which they see a write. Each plugin's file says which writes it is about, and decides.
 //!
 //! After them come mutating policies and webhooks, validating policies and webhooks, and ResourceQuota at last:
 //! [`super::Admission`] asks those itself, since they see a request in the version that the client sent.
@@ -180,46 +180,58 @@ impl Default for PluginReadings {
 mod tests {
     use super::*;
 
+    /// Whether a plugin of Kubernetes is in [`ORDER`], or why not.
+    #[derive(PartialEq, Eq)]
+    enum Standing {
+        Here,
+        /// Off by default.
+        Off,
+        /// ClusterTrustBundles are in beta, and not served by default.
+        Unserved,
+        /// It does nothing without its feature gate, which is off by default.
+        Gated,
+    }
+    use Standing::{Gated, Here, Off, Unserved};
+
     /// `AllOrderedPlugins` of Kubernetes 1.35 up to the mutating policies.
-    const KUBERNETES: [&str; 30] = [
-        "AlwaysAdmit",
-        "NamespaceAutoProvision",
-        "NamespaceLifecycle",
-        "NamespaceExists",
-        "LimitPodHardAntiAffinityTopology",
-        "LimitRanger",
-        "ServiceAccount",
-        "NodeRestriction",
-        "TaintNodesByCondition",
-        "AlwaysPullImages",
-        "ImagePolicyWebhook",
-        "PodSecurity",
-        "PodNodeSelector",
-        "Priority",
-        "DefaultTolerationSeconds",
-        "PodTolerationRestriction",
-        "EventRateLimit",
-        "ExtendedResourceToleration",
-        "DefaultStorageClass",
-        "StorageObjectInUseProtection",
-        "OwnerReferencesPermissionEnforcement",
-        "PersistentVolumeClaimResize",
-        "RuntimeClass",
-        "CertificateApproval",
-        "CertificateSigning",
-        "ClusterTrustBundleAttest",
-        "CertificateSubjectRestriction",
-        "DefaultIngressClass",
-        "DenyServiceExternalIPs",
-        "PodTopologyLabels",
+    const KUBERNETES: [(&str, Standing); 31] = [
+        ("AlwaysAdmit", Off),
+        ("NamespaceAutoProvision", Off),
+        ("NamespaceLifecycle", Here),
+        ("NamespaceExists", Off),
+        ("LimitPodHardAntiAffinityTopology", Off),
+        ("LimitRanger", Here),
+        ("ServiceAccount", Here),
+        ("NodeRestriction", Here),
+        ("TaintNodesByCondition", Here),
+        ("AlwaysPullImages", Off),
+        ("ImagePolicyWebhook", Off),
+        ("PodSecurity", Here),
+        ("PodNodeSelector", Off),
+        ("Priority", Here),
+        ("DefaultTolerationSeconds", Here),
+        ("PodTolerationRestriction", Off),
+        ("EventRateLimit", Off),
+        ("ExtendedResourceToleration", Off),
+        ("DefaultStorageClass", Here),
+        ("StorageObjectInUseProtection", Here),
+        ("OwnerReferencesPermissionEnforcement", Off),
+        ("PersistentVolumeClaimResize", Here),
+        ("RuntimeClass", Here),
+        ("CertificateApproval", Here),
+        ("CertificateSigning", Here),
+        ("ClusterTrustBundleAttest", Unserved),
+        ("CertificateSubjectRestriction", Here),
+        ("DefaultIngressClass", Here),
+        ("DenyServiceExternalIPs", Off),
+        ("PodTopologyLabels", Here),
+        ("NodeDeclaredFeatureValidator", Gated),
     ];
 
     #[test]
-    fn plugins_see_a_write_in_kubernetes_order() {
-        let mut expected = KUBERNETES.into_iter();
-        for plugin in ORDER {
-            assert!(expected.any(|name| name == plugin.name), "{} stands at another place", plugin.name);
-        }
+    fn the_plugins_that_are_on_see_a_write_in_kubernetes_order() {
+        let expected = KUBERNETES.iter().filter(|(_, standing)| *standing == Here).map(|(name, _)| *name);
+        assert_eq!(ORDER.map(|plugin| plugin.name).to_vec(), expected.collect::<Vec<_>>());
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `table` | which backend answers for what |
-//! | `forward`, `headers` | requests there and answers back |
+//! | `forward` | requests there and answers back |
 //! | `availability` | whether backends can be reached |
 //! | `documents`, `openapi`, `published` | what backends serve, for discovery and OpenAPI |
 //! | `registration` | APIServices of what is served here |

@@ -1,5 +1,5 @@
-//! `cargo xtask kubectl-suite`: Kubernetes' own tests of kubectl (`test/cmd` of its source) against a control service of
-//! this machine. They are about 90 cases in bash, each of many kubectl commands whose effects and words they check.
+//! `cargo xtask kubectl-suite`: Kubernetes' own tests of kubectl (`test/cmd` of its source) against a control service
+//! of this machine. They are about 90 cases in bash, each of many kubectl commands whose effects and words they check.
 
 use std::{
     fs::{self, File},
@@ -16,6 +16,8 @@ use crate::{build, command, local_server::Server, peers, workspace};
 /// The parts of Kubernetes' source that the suite needs.
 const PARTS: [&str; 5] =
     ["hack", "test/cmd", "test/fixtures", "test/e2e/testing-manifests", "third_party/forked/shell2junit"];
+/// The script's last line.
+const ENDED: &str = "the suite has ended";
 /// The token of the suite's administrator. A token of the service takes its place.
 const TOKEN: &str = "admin-token";
 /// The suite asks for these addresses of Services, and for Nodes that have no pod subnet: there is but one, and the
@@ -89,19 +91,30 @@ impl KubectlSuite {
         let mut child = suite.stdout(writer.try_clone()?).stderr(writer).spawn().context("cannot run bash")?;
         drop(suite);
         let mut log_file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut cases = Vec::new();
+        let (mut cases, mut is_ended) = (Vec::new(), false);
         let mut lines = BufReader::new(reader);
         let mut line = Vec::new();
         // What kubectl prints need not be UTF-8.
         while lines.read_until(b'\n', &mut line)? > 0 {
             log_file.write_all(&line)?;
-            read(&String::from_utf8_lossy(&line), &mut cases);
+            let text = String::from_utf8_lossy(&line);
+            read(&text, &mut cases);
+            // What follows the last case takes away the pods of all.
+            is_ended |= text.trim_end() == ENDED;
             line.clear();
         }
-        child.wait()?;
+        let status = child.wait()?;
         tell_last(&cases);
-        if cases.is_empty() {
-            bail!("no case was run: see {}", log.display());
+        let begun = |wanted: &String| cases.iter().any(|case| case.name == format!("run_{wanted}_tests"));
+        if let Some(missing) = self.cases.iter().find(|case| !begun(case)) {
+            bail!("the case {missing} was not run: see {}", log.display());
+        }
+        // It fails by itself, and so does its last command, once a case has failed.
+        if cases.is_empty() || !status.success() && !cases.iter().any(|case| case.has_failed) {
+            bail!("the suite broke off ({status}): see {}", log.display());
+        }
+        if !is_ended {
+            bail!("the suite ended before its last case: see {}", log.display());
         }
         Ok(cases)
     }
@@ -120,13 +133,15 @@ impl Case {
         EXPECTED.iter().find(|(name, _)| *name == self.name).map(|(_, why)| *why)
     }
 
+    /// An expectation that does not hold any more is to be taken out.
     fn is_unexpected(&self) -> bool {
-        self.has_failed && self.expected().is_none()
+        self.has_failed != self.expected().is_some()
     }
 
     fn outcome(&self) -> String {
         match (self.has_failed, self.expected()) {
-            (false, _) => "passed".to_owned(),
+            (false, None) => "passed".to_owned(),
+            (false, Some(why)) => format!("passed, though it is expected to fail since it {why}"),
             (true, None) => "failed".to_owned(),
             (true, Some(why)) => format!("failed as expected: it {why}"),
         }
@@ -156,10 +171,10 @@ fn tell_last(cases: &[Case]) {
 }
 
 fn summary(cases: &[Case]) -> String {
-    let failed = cases.iter().filter(|case| case.has_failed).count();
-    let expected = failed - cases.iter().filter(|case| case.is_unexpected()).count();
-    let passed = cases.len() - failed;
-    format!("{} cases: {passed} passed, {} failed, {expected} failed as expected", cases.len(), failed - expected)
+    let count = |is: fn(&Case) -> bool| cases.iter().filter(|case| is(case)).count();
+    let (passed, failed) = (count(|case| !case.has_failed), count(|case| case.has_failed && case.is_unexpected()));
+    let expected = count(|case| case.has_failed && !case.is_unexpected());
+    format!("{} cases: {passed} passed, {failed} failed, {expected} failed as expected", cases.len())
 }
 
 /// A copy of the suite with the programs that it runs, at a place where it may write.

@@ -9,7 +9,12 @@ source hack/lib/init.sh
 source hack/lib/test.sh
 source test/cmd/legacy-script.sh
 
-cleanup() { stop-proxy; }
+# `runTests` exits where a case has failed, but not before its last one.
+all_run=
+cleanup() {
+  stop-proxy
+  [ -z "$all_run" ] || echo "the suite has ended"
+}
 kube::util::trap_add cleanup EXIT SIGINT
 kube::util::ensure-temp-dir
 export HOME=$KUBE_TEMP
@@ -28,4 +33,10 @@ kubectl create -f - << __EOF__
  "status": {"capacity": {"memory": "1Gi"}}}
 __EOF__
 export SUPPORTED_RESOURCES=("*")
+# The last thing that `runTests` does, whatever has failed.
+kube::test::clear_all() {
+  kubectl delete rc --all --grace-period=0 --force
+  kubectl delete pods --all --grace-period=0 --force
+  all_run=yes
+}
 runTests

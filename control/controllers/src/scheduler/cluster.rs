@@ -13,7 +13,7 @@ use kube::core::Selector;
 use super::{
     domains::Domains,
     filter::{fits, refusals},
-    matching::{MatchCounts, PodChange},
+    matching::{CountChange, MatchCounts},
     neighbours::{Labels, NamespaceLabels, PlacedTerms},
     node::{NodeInfo, NodeProperties},
     nominated::Nominated,
@@ -151,8 +151,8 @@ impl Cluster {
         state.take(&needs);
         state.placed.insert(uid.to_owned());
         self.by_namespace.entry(needs.neighbours.namespace.clone()).or_default().insert(uid.to_owned());
-        self.matching.change(at, &needs, PodChange::Comes);
-        self.terms.change(at, &needs.neighbours, PodChange::Comes);
+        self.matching.change(at, &needs, CountChange::Comes);
+        self.terms.change(at, &needs.neighbours, CountChange::Comes);
         self.placed.insert(uid.to_owned(), PlacedPod { node: at, needs });
         before
     }
@@ -173,8 +173,8 @@ impl Cluster {
 
     fn remove_placed(&mut self, uid: &str) -> Option<Arc<Needs>> {
         let PlacedPod { node, needs } = self.placed.remove(uid)?;
-        self.matching.change(node, &needs, PodChange::Goes);
-        self.terms.change(node, &needs.neighbours, PodChange::Goes);
+        self.matching.change(node, &needs, CountChange::Goes);
+        self.terms.change(node, &needs.neighbours, CountChange::Goes);
         let namespace = &needs.neighbours.namespace;
         if let Some(pods) = self.by_namespace.get_mut(namespace) {
             pods.remove(uid);
@@ -264,7 +264,7 @@ impl Cluster {
         }
         let mut domains = domains.cloned().unwrap_or_default();
         for needs in outranking {
-            domains.change(pod.needs, needs, &node.node, PodChange::Comes, &self.namespaces);
+            domains.change(pod.needs, needs, &node.node, CountChange::Comes, &self.namespaces);
         }
         domains.refusal(&node.node.labels).into_iter().collect()
     }

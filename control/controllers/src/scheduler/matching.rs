@@ -58,14 +58,14 @@ struct KeptSet {
 
 /// Whether a pod comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PodChange {
+pub enum CountChange {
     /// It is placed.
     Comes,
     /// It leaves its node.
     Goes,
 }
 
-impl PodChange {
+impl CountChange {
     /// 1 or -1.
     pub fn sign(self) -> i64 {
         match self {
@@ -122,7 +122,7 @@ impl NodeCounts {
     /// Counts those of `pods` that are in `set`.
     pub fn of<'p>(set: &PodSet, pods: impl Iterator<Item = (usize, &'p Needs)>) -> Self {
         let mut counts = Self::default();
-        pods.filter(|(_, pod)| set.contains(pod)).for_each(|(node, pod)| counts.change(node, pod, PodChange::Comes));
+        pods.filter(|(_, pod)| set.contains(pod)).for_each(|(node, pod)| counts.change(node, pod, CountChange::Comes));
         counts
     }
 
@@ -136,7 +136,7 @@ impl NodeCounts {
         self.nodes.iter().map(|(node, count)| (*node, *count))
     }
 
-    fn change(&mut self, node: usize, pod: &Needs, step: PodChange) {
+    fn change(&mut self, node: usize, pod: &Needs, step: CountChange) {
         let count = self.nodes.entry(node).or_default();
         count.all = count.all.saturating_add(step.sign());
         if !pod.terminating {
@@ -172,7 +172,7 @@ impl MatchCounts {
     }
 
     /// Counts a pod that comes or goes.
-    pub fn change(&mut self, node: usize, pod: &Needs, step: PodChange) {
+    pub fn change(&mut self, node: usize, pod: &Needs, step: CountChange) {
         for kept in self.sets.values_mut().filter(|kept| kept.set.contains(pod)) {
             kept.counts.change(node, pod, step);
         }
@@ -206,11 +206,11 @@ mod tests {
             assert!(kept.ask(set));
         }
         for new in [(1, pod("a", "web", true)), (1, pod("a", "db", false)), (2, pod("a", "web", false))] {
-            kept.change(new.0, &new.1, PodChange::Comes);
+            kept.change(new.0, &new.1, CountChange::Comes);
             placed.push(new);
         }
         let (node, gone) = placed.remove(0);
-        kept.change(node, &gone, PodChange::Goes);
+        kept.change(node, &gone, CountChange::Goes);
         for set in [&web, &all] {
             assert_eq!(kept.get(set), Some(&fresh(set, &placed)));
         }

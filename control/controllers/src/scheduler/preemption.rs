@@ -20,7 +20,7 @@ use super::{
     cluster::{Candidate, Cluster, Unschedulable},
     domains::Domains,
     filter::is_hopeless,
-    matching::PodChange,
+    matching::CountChange,
     node::NodeInfo,
     pod::Needs,
 };
@@ -286,14 +286,14 @@ impl Left<'_> {
     fn remove(&mut self, needs: &Needs) {
         self.node.give_back(needs);
         if let Some(domains) = &mut self.domains {
-            domains.change(self.pod.needs, needs, &self.here.node, PodChange::Goes, self.cluster.namespaces());
+            domains.change(self.pod.needs, needs, &self.here.node, CountChange::Goes, self.cluster.namespaces());
         }
     }
 
     fn add(&mut self, needs: &Needs) {
         self.node.take(needs);
         if let Some(domains) = &mut self.domains {
-            domains.change(self.pod.needs, needs, &self.here.node, PodChange::Comes, self.cluster.namespaces());
+            domains.change(self.pod.needs, needs, &self.here.node, CountChange::Comes, self.cluster.namespaces());
         }
     }
 

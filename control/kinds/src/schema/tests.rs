@@ -109,10 +109,7 @@ fn a_wrong_type_that_a_patch_has_made_is_refused_in_the_words_of_gos_converter()
         (json!({"spec": {"containers": [{"ports": [{"containerPort": "80"}]}]}}), "unrecognized type: int32"),
         (json!({"spec": {"containers": [{"ports": [{"containerPort": 1.5}]}]}}), "cannot convert float64 to int32"),
         (json!({"spec": {"hostNetwork": 1}}), "unrecognized type: bool"),
-        (
-            json!({"metadata": {"creationTimestamp": true}}),
-            "json: cannot unmarshal bool into Go value of type string",
-        ),
+        (json!({"metadata": {"creationTimestamp": true}}), "json: cannot unmarshal bool into Go value of type string"),
     ] {
         assert_eq!(refused(&pod(), object.clone()).of_patched, why, "{object}");
     }

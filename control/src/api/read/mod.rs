@@ -43,8 +43,8 @@ use crate::{
 
 /// Whether answers have `metadata.managedFields`.
 ///
-/// Clients in process write whole objects without it, which keeps the account as it is, and never look at it: reading it
-/// would be half the work of reading a small object.
+/// Clients in process write whole objects without it, which keeps the account as it is, and never look at it: reading
+/// it would be half the work of reading a small object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Managers {
     /// As they are stored.

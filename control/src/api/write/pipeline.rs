@@ -276,8 +276,11 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
         // What is being deleted is not held up by its size.
         Some(new) if is_mark => Change::Put(encode::managed_draft(kind, &new, &managers)),
         Some(new) => {
-            let managers =
-                if is_apply { size::Managers::Needed(&managers) } else { size::Managers::Optional(&managers) };
+            let managers = if is_apply {
+                size::StoredManagers::Needed(&managers)
+            } else {
+                size::StoredManagers::Optional(&managers)
+            };
             Change::Put(size::bounded_draft(kind, &new, managers, old.map(|old| &**old.object))?)
         }
     };

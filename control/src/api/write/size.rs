@@ -16,7 +16,7 @@ const MAX_BUILT_IN: usize = MAX_CUSTOM / 3 * 4;
 
 /// The text of an object's `metadata.managedFields`.
 #[derive(Clone, Copy)]
-pub enum Managers<'a> {
+pub enum StoredManagers<'a> {
     /// The write means them: it is an apply.
     Needed(&'a str),
     /// An object that is too large with them is stored without, as in Kubernetes.
@@ -27,19 +27,19 @@ pub enum Managers<'a> {
 pub fn bounded_draft(
     kind: &Kind,
     new: &serde_json::Value,
-    managers: Managers<'_>,
+    managers: StoredManagers<'_>,
     old: Option<&Object>,
 ) -> Result<Draft, Status> {
     let most = if kind.custom.is_some() { MAX_CUSTOM } else { MAX_BUILT_IN };
     let before = || old.map_or(0, |old| size(&[&old.json()]));
     let of = |draft: &Draft| size(&[&draft.head, &draft.tail]);
     let fits = |draft: &Draft| draft.head.len() + draft.tail.len() <= most || of(draft) <= most.max(before());
-    let (Managers::Needed(text) | Managers::Optional(text)) = managers;
+    let (StoredManagers::Needed(text) | StoredManagers::Optional(text)) = managers;
     let draft = encode::managed_draft(kind, new, text);
     if fits(&draft) {
         return Ok(draft);
     }
-    if let Managers::Optional(_) = managers {
+    if let StoredManagers::Optional(_) = managers {
         let without = encode::draft(kind, new);
         if fits(&without) {
             return Ok(without);
@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn an_object_beyond_the_bound_is_refused_unless_it_shrinks() {
         let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
-        let draft = |object: &Value, old: Option<&Object>| bounded_draft(&kind, object, Managers::Needed(""), old);
+        let draft =
+            |object: &Value, old: Option<&Object>| bounded_draft(&kind, object, StoredManagers::Needed(""), old);
         assert!(draft(&config_map(MAX_BUILT_IN - 1000, 'x'), None).is_ok());
         let error = draft(&config_map(MAX_BUILT_IN, 'x'), None).unwrap_err();
         assert_eq!((error.code, error.reason), (413, "RequestEntityTooLarge"));
@@ -100,7 +101,7 @@ mod tests {
         let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();
         let object = config_map(MAX_BUILT_IN - 1000, 'x');
         let managers = format!("[{{\"manager\":\"{}\"}}]", "m".repeat(2000));
-        assert!(bounded_draft(&kind, &object, Managers::Needed(&managers), None).is_err());
-        assert_eq!(bounded_draft(&kind, &object, Managers::Optional(&managers), None).unwrap().managed_len, 0);
+        assert!(bounded_draft(&kind, &object, StoredManagers::Needed(&managers), None).is_err());
+        assert_eq!(bounded_draft(&kind, &object, StoredManagers::Optional(&managers), None).unwrap().managed_len, 0);
     }
 }

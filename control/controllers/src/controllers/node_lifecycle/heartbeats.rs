@@ -103,8 +103,8 @@ impl Heartbeats {
     }
 }
 
-/// Whether the change of a Node shows that the node lives: it is new, or its Ready condition comes, goes, or has another
-/// heartbeat. Source: Kubernetes' `tryUpdateNodeHealth`.
+/// Whether the change of a Node shows that the node lives: it is new, or its Ready condition comes, goes, or has
+/// another heartbeat. Source: Kubernetes' `tryUpdateNodeHealth`.
 pub fn shows_life(old: Option<&Node>, new: &Node) -> bool {
     let Some(old) = old else { return true };
     match (condition(old, "Ready"), condition(new, "Ready")) {

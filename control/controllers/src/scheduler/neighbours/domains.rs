@@ -7,7 +7,7 @@ use super::{
     Labels, NamespaceLabels, Neighbours, PlacedTerms,
     placed_terms::{Sums, add_to},
 };
-use crate::scheduler::matching::{NodeCounts, PodChange};
+use crate::scheduler::matching::{CountChange, NodeCounts};
 
 /// What the placed pods mean to one pod, by domain.
 #[derive(Clone, Default)]
@@ -69,7 +69,7 @@ impl AffinityDomains {
         own: &Neighbours,
         placed: &Neighbours,
         labels: &Labels,
-        step: PodChange,
+        step: CountChange,
         known: &NamespaceLabels,
     ) {
         if !own.wanted.is_empty() && own.wants(placed, known) {

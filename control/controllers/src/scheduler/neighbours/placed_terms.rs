@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Labels, NamespaceLabels, Neighbours, Term};
-use crate::scheduler::matching::PodChange;
+use crate::scheduler::matching::CountChange;
 
 /// What one required affinity of a placed pod adds to the score of a pod that it selects. Source:
 /// `HardPodAffinityWeight`.
@@ -32,7 +32,7 @@ impl PlacedTerms {
     }
 
     /// Counts the rules of a pod that comes or goes.
-    pub fn change(&mut self, node: usize, pod: &Neighbours, step: PodChange) {
+    pub fn change(&mut self, node: usize, pod: &Neighbours, step: CountChange) {
         for term in &pod.unwanted {
             change(&mut self.apart, term, 0, node, step);
         }
@@ -73,7 +73,7 @@ fn selecting<'t>(
     selecting.flat_map(|held| held.nodes.iter().map(move |(node, count)| (held, *node, *count)))
 }
 
-fn change(terms: &mut HashMap<String, HeldTerm>, term: &Term, weight: i64, node: usize, step: PodChange) {
+fn change(terms: &mut HashMap<String, HeldTerm>, term: &Term, weight: i64, node: usize, step: CountChange) {
     let key = format!("{weight} {term:?}");
     let new = || HeldTerm { term: term.clone(), weight, nodes: HashMap::new() };
     let held = terms.entry(key.clone()).or_insert_with(new);
