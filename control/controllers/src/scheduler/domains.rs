@@ -1,7 +1,7 @@
 //! Where the other pods allow one, by topology domain: the rules that must hold, of both kinds.
 
 use super::{
-    matching::PodChange,
+    matching::CountChange,
     neighbours::{AffinityDomains, Labels, NamespaceLabels},
     node::NodeProperties,
     pod::Needs,
@@ -25,7 +25,7 @@ impl Domains {
         own: &Needs,
         placed: &Needs,
         node: &NodeProperties,
-        step: PodChange,
+        step: CountChange,
         known: &NamespaceLabels,
     ) {
         self.spread.change(own, placed, node, step);

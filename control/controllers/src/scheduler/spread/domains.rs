@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Constraint, has_all_keys};
 use crate::scheduler::{
-    matching::{NodeCounts, PodChange},
+    matching::{NodeCounts, CountChange},
     neighbours::Labels,
     node::NodeProperties,
     pod::Needs,
@@ -59,7 +59,7 @@ impl SpreadDomains {
     }
 
     /// Counts a pod on `node` that comes or goes.
-    pub fn change(&mut self, own: &Needs, placed: &Needs, node: &NodeProperties, step: PodChange) {
+    pub fn change(&mut self, own: &Needs, placed: &Needs, node: &NodeProperties, step: CountChange) {
         let hard = &own.spread.hard;
         let is_counted = own.neighbours.namespace == placed.neighbours.namespace && !placed.terminating;
         if hard.is_empty() || !is_counted || !has_all_keys(node, hard) {
