@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::scheduler::{matching::PodChange, pod::PodInfo};
+use crate::scheduler::{matching::CountChange, pod::PodInfo};
 
 /// A ready node with labels, and more for its spec.
 pub fn add_node(cluster: &mut Cluster, name: &str, labels: Value, spec: Value) {
@@ -70,7 +70,7 @@ pub fn refusals(cluster: &mut Cluster, needs: &Needs) -> Vec<Option<&'static str
         .unwrap_or(Domains { spread: SpreadDomains::default(), affinity: AffinityDomains::default() });
     for placed in cluster.placed.values() {
         let node = cluster.node_at(placed.node).expect("a node");
-        added.change(needs, &placed.needs, node, PodChange::Comes, &cluster.namespaces);
+        added.change(needs, &placed.needs, node, CountChange::Comes, &cluster.namespaces);
     }
     let of = |domains: &Domains| -> Vec<Option<&'static str>> {
         let labels = cluster.nodes.iter().flatten().map(|node| &node.node.labels);
@@ -81,7 +81,7 @@ pub fn refusals(cluster: &mut Cluster, needs: &Needs) -> Vec<Option<&'static str
     // And all of them taken away again leave nothing.
     for placed in cluster.placed.values() {
         let node = cluster.node_at(placed.node).expect("a node");
-        added.change(needs, &placed.needs, node, PodChange::Goes, &cluster.namespaces);
+        added.change(needs, &placed.needs, node, CountChange::Goes, &cluster.namespaces);
     }
     let none = empty.domains(needs).unwrap_or_default();
     assert_eq!(of(&added), of(&none), "taken away");
