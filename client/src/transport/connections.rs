@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 
 use super::{
     KeepAlive,
-    connector::{ConnectError, Connector, Opened},
+    connector::{ConnectError, Connector},
     counted_body::CountedBody,
 };
 
@@ -132,7 +132,7 @@ impl Connections {
 
     /// `None` where the server speaks HTTP/1.1.
     async fn connect(&self) -> Result<Option<Arc<Connection>>, ConnectError> {
-        let Opened::Http2(stream) = self.connector.open().await? else { return Ok(None) };
+        let Some(stream) = self.connector.open().await? else { return Ok(None) };
         let failed = |e| ConnectError::Handshake { server: self.connector.server.clone(), source: Arc::new(e) };
         let (sender, driver) = self.http.handshake(stream).await.map_err(failed)?;
         let connection =

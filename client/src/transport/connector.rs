@@ -24,13 +24,6 @@ pub(super) type Https = HttpsConnector<HttpConnector>;
 /// A connection over which nothing was sent yet.
 pub(super) type Stream = hyper_rustls::MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// A connection, by the protocol that the server chose.
-pub(super) enum Opened {
-    Http2(Stream),
-    /// Which it chose, or the address is one without TLS.
-    Http1,
-}
-
 /// Why there is no connection. Whoever waits for the same connection gets the same error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -88,14 +81,15 @@ impl Connector {
         Ok(Self { server: config.cluster_url.clone(), within, https })
     }
 
-    /// One connection; it is closed again where the server chooses HTTP/1.1, which has connections of its own.
-    pub async fn open(&self) -> Result<Opened, ConnectError> {
+    /// One connection for HTTP/2. `None` where the server chooses HTTP/1.1, which has connections of its own, and where
+    /// the address is one without TLS.
+    pub async fn open(&self) -> Result<Option<Stream>, ConnectError> {
         if self.server.scheme() != Some(&http::uri::Scheme::HTTPS) {
-            return Ok(Opened::Http1);
+            return Ok(None);
         }
         let opened = self.https.clone().oneshot(self.server.clone()).await;
         let stream = opened.map_err(|e| ConnectError::Connect { server: self.server.clone(), source: e.into() })?;
-        Ok(if stream.connected().is_negotiated_h2() { Opened::Http2(stream) } else { Opened::Http1 })
+        Ok(Some(stream).filter(|stream| stream.connected().is_negotiated_h2()))
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     identity::{ANONYMOUS, AUTHENTICATED, BOOTSTRAPPERS, MASTERS, SERVICE_ACCOUNTS},
-    metrics::Scrape,
+    metrics::{Labels, Scrape},
 };
 
 /// How many connections there may be of each class.
@@ -144,7 +144,7 @@ impl ConnectionPlaces {
 
     /// Tells of each class how many connections it has, and may have.
     pub fn tell(&self, scrape: &mut Scrape<'_>) -> fmt::Result {
-        let classes: [(&[(&str, &str)], usize, usize); 4] = [
+        let classes: [(Labels<'_>, usize, usize); 4] = [
             (&[("class", "stranger")], self.strangers.open(), self.limits.strangers),
             (&[("class", "node")], self.nodes.taken(), self.limits.nodes),
             (&[("class", "system")], self.system.taken(), self.limits.system),
