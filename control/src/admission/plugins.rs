@@ -1,5 +1,5 @@
-//! Kubernetes' built-in admission plugins that are on by default, with NodeRestriction, which every cluster switches on,
-//! and the order in which they see a write. Each plugin's file says which writes it is about, and decides.
+//! Kubernetes' built-in admission plugins that are on by default, with NodeRestriction, which every cluster switches
+//! on, and the order in which they see a write. Each plugin's file says which writes it is about, and decides.
 //!
 //! After them come mutating policies and webhooks, validating policies and webhooks, and ResourceQuota at last:
 //! [`super::Admission`] asks those itself, since they see a request in the version that the client sent.

@@ -274,22 +274,27 @@ mod tests {
 
     #[test]
     fn many_conditions_cost_no_more_than_each_of_them() {
-        let list = |at: &str| -> Value {
-            (0..30_000)
-                .map(|n| json!({"type": format!("{at}{n}"), "status": "True", "lastTransitionTime": at}))
-                .collect()
+        let seconds = |count: usize| {
+            let list = |at: &str| -> Value {
+                (0..count)
+                    .map(|n| json!({"type": format!("{at}{n}"), "status": "True", "lastTransitionTime": at}))
+                    .collect()
+            };
+            let empty: Value = (0..count).map(|_| json!({"type": "", "status": "True"})).collect();
+            let begun = std::time::Instant::now();
+            for new in [list(""), empty] {
+                let (mut new, old) = (with_conditions(new), with_conditions(list(TIME)));
+                prepare(&mut new, &old);
+                assert_eq!(
+                    validate(&new, Some(&old), Through::Status).is_empty(),
+                    new["status"]["conditions"][0]["type"] != ""
+                );
+            }
+            begun.elapsed().as_secs_f64()
         };
-        let empty: Value = (0..30_000).map(|_| json!({"type": "", "status": "True"})).collect();
-        let begun = std::time::Instant::now();
-        for new in [list(""), empty] {
-            let (mut new, old) = (with_conditions(new), with_conditions(list(TIME)));
-            prepare(&mut new, &old);
-            assert_eq!(
-                validate(&new, Some(&old), Through::Status).is_empty(),
-                new["status"]["conditions"][0]["type"] != ""
-            );
-        }
-        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+        // Ten times as many cost about ten times as much, not a hundred times, whatever else the machine does.
+        let is_linear = || seconds(30_000) < 40.0 * seconds(3_000);
+        assert!((0..3).any(|_| is_linear()));
     }
 
     #[test]
