@@ -1,18 +1,14 @@
 //! How many connections clients may hold of a server that anybody reaches, or before they have shown who they are.
 //!
 //! Each is a file descriptor that is needed elsewhere, and a place that others want. One that comes when there is no
-//! room cuts the oldest on which nothing is asked, or the oldest of all: whoever holds many keeps nobody out.
+//! room cuts the oldest on which nothing is asked, or the oldest of all: whoever holds many keeps nobody out. A request
+//! protects its connection for a short time only ([`PROTECTED`]): one whose answer is never taken would otherwise stay,
+//! and those in their handshake would go.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How many connections there may be, and which there are. Clones share them.
@@ -36,8 +32,28 @@ struct Connections {
 struct Open {
     from: IpAddr,
     cut: CancellationToken,
-    /// Requests under way.
-    requests: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Requests>>,
+}
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+struct Requests {
+    /// When the first of all came.
+    first: Option<Instant>,
+    next: u64,
+    /// When those under way came, the oldest first.
+    under_way: BTreeMap<u64, Instant>,
+}
+
+/// How long a connection on which something is asked is spared, from its first request on: enough to send a short
+/// answer. Later requests prolong it by nothing, or who asks without end would never make room.
+pub const PROTECTED: Duration = Duration::from_secs(2);
+
+/// A request under way. Dropped, it is answered.
+#[derive(Debug)]
+pub struct CountedRequest {
+    id: u64,
+    of: Arc<Mutex<Requests>>,
 }
 
 /// A connection that counts. Dropped, it counts no more.
@@ -45,7 +61,7 @@ struct Open {
 pub struct Counted {
     id: u64,
     cut: CancellationToken,
-    requests: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Requests>>,
     limit: ConnectionLimit,
 }
 
@@ -57,13 +73,22 @@ impl ConnectionLimit {
 
     /// Takes in a connection from an address; makes room by cutting one of that address, or of all.
     pub fn admit(&self, from: IpAddr) -> Counted {
+        self.admit_again(from, CancellationToken::new())
+    }
+
+    /// The same for a connection that counted before, and is to be cut by the token that it has.
+    pub fn admit_again(&self, from: IpAddr, cut: CancellationToken) -> Counted {
+        self.admit_at(from, cut, Instant::now())
+    }
+
+    fn admit_at(&self, from: IpAddr, cut: CancellationToken, now: Instant) -> Counted {
         let mut all = self.all.lock();
-        let victim = all.victim_for(from, self.of_one, self.of_all);
+        let victim = all.victim_for(from, self.of_one, self.of_all, now);
         if let Some(open) = victim.and_then(|id| all.open.remove(&id)) {
             all.cut = all.cut.saturating_add(1);
             open.cut.cancel();
         }
-        let (id, cut, requests) = (all.next, CancellationToken::new(), Arc::<AtomicUsize>::default());
+        let (id, requests) = (all.next, Arc::<Mutex<Requests>>::default());
         all.next += 1;
         all.open.insert(id, Open { from, cut: cut.clone(), requests: requests.clone() });
         Counted { id, cut, requests, limit: self.clone() }
@@ -87,19 +112,25 @@ impl ConnectionLimit {
 
 impl Connections {
     /// Who has to make room for one more from an address; nobody where there is room.
-    fn victim_for(&self, from: IpAddr, of_one: usize, of_all: usize) -> Option<u64> {
+    fn victim_for(&self, from: IpAddr, of_one: usize, of_all: usize, now: Instant) -> Option<u64> {
         let of_same = || self.open.iter().filter(|(_, open)| open.from == from);
         if of_same().count() >= of_one {
-            return oldest(of_same());
+            return oldest(of_same(), now);
         }
-        (self.open.len() >= of_all).then(|| oldest(self.open.iter())).flatten()
+        (self.open.len() >= of_all).then(|| oldest(self.open.iter(), now)).flatten()
     }
 }
 
-/// The oldest without a request under way; where each has one, the oldest.
-fn oldest<'o>(mut by_age: impl Iterator<Item = (&'o u64, &'o Open)> + Clone) -> Option<u64> {
+/// The oldest that no request protects; where each is protected, the oldest.
+fn oldest<'o>(mut by_age: impl Iterator<Item = (&'o u64, &'o Open)> + Clone, now: Instant) -> Option<u64> {
     let first = by_age.clone().next();
-    by_age.find(|(_, open)| open.requests.load(Ordering::Relaxed) == 0).or(first).map(|(id, _)| *id)
+    by_age.find(|(_, open)| !open.requests.lock().protect(now)).or(first).map(|(id, _)| *id)
+}
+
+impl Requests {
+    fn protect(&self, now: Instant) -> bool {
+        !self.under_way.is_empty() && self.first.is_some_and(|first| now.saturating_duration_since(first) < PROTECTED)
+    }
 }
 
 impl Counted {
@@ -114,18 +145,38 @@ impl Counted {
     }
 
     /// A request has come.
-    pub fn begin_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    pub fn begin_request(&self) -> CountedRequest {
+        self.begin_at(Instant::now())
     }
 
-    /// The answer of one that has begun is sent.
-    pub fn end_request(&self) {
-        self.requests.fetch_sub(1, Ordering::Relaxed);
+    fn begin_at(&self, now: Instant) -> CountedRequest {
+        let mut requests = self.requests.lock();
+        requests.first.get_or_insert(now);
+        let id = requests.next;
+        requests.next += 1;
+        requests.under_way.insert(id, now);
+        CountedRequest { id, of: self.requests.clone() }
     }
 
     /// Whether a request is under way.
     pub fn is_asked(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) > 0
+        !self.requests.lock().under_way.is_empty()
+    }
+
+    /// When the first request of all came.
+    pub fn first_request(&self) -> Option<Instant> {
+        self.requests.lock().first
+    }
+
+    /// When the oldest of the requests under way came.
+    pub fn oldest_request(&self) -> Option<Instant> {
+        self.requests.lock().under_way.values().next().copied()
+    }
+}
+
+impl Drop for CountedRequest {
+    fn drop(&mut self) {
+        self.of.lock().under_way.remove(&self.id);
     }
 }
 
@@ -174,18 +225,31 @@ mod tests {
     fn the_oldest_on_which_nothing_is_asked_makes_room_first() {
         let limit = ConnectionLimit::new(3, 3);
         let held: Vec<_> = (0..3).map(|_| limit.admit(address(1))).collect();
-        held[0].begin_request();
+        let _asked = held[0].begin_request();
         let next = limit.admit(address(1));
         let cut = |held: &[Counted]| held.iter().map(|held| held.cut.is_cancelled()).collect::<Vec<_>>();
         assert_eq!(cut(&held), [false, true, false]);
-        held[2].begin_request();
-        next.begin_request();
+        let (asked, _of_next) = (held[2].begin_request(), next.begin_request());
         let last = limit.admit(address(2));
         assert_eq!(cut(&held), [true, true, false], "where all are asked, the oldest");
-        held[2].end_request();
+        drop(asked);
         assert!(!held[2].is_asked() && next.is_asked());
         assert_eq!((limit.open(), limit.cut()), (3, 2));
         drop((held, next, last));
         assert_eq!(limit.open(), 0);
+    }
+
+    #[test]
+    fn a_request_that_is_never_answered_protects_for_a_short_time_only() {
+        let limit = ConnectionLimit::new(2, 2);
+        let held = [limit.admit(address(1)), limit.admit(address(1))];
+        let begun = Instant::now();
+        let _asked = held[0].begin_at(begun);
+        let _later = held[0].begin_at(begun + PROTECTED);
+        let admit = |now| limit.admit_at(address(1), CancellationToken::new(), now);
+        let in_handshake = admit(begun + PROTECTED - Duration::from_millis(1));
+        assert!(held[1].cut.is_cancelled() && !held[0].cut.is_cancelled());
+        let _next = admit(begun + PROTECTED);
+        assert!(held[0].cut.is_cancelled() && !in_handshake.cut.is_cancelled());
     }
 }

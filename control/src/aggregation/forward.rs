@@ -26,7 +26,7 @@ use crate::{
     proxy_headers,
     request::{PeerAddress, RequestInfo, path::RequestPath},
     status::Status,
-    upgrade::{PassedOn, UpgradeError},
+    upgrade::{CountedStream, PassedOn, UpgradeError},
     webhook,
 };
 
@@ -94,7 +94,11 @@ impl Aggregator {
         // One that asks for another protocol has as long as others until that is agreed on: it has no body then.
         let until =
             (!long_running).then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));
-        let answer = self.answer(backend, info, request);
+        let counted = match proxy_headers::upgrade(request.headers()) {
+            Some(_) => Some(self.inner.streams.admit(&info.user()?.name)?),
+            None => None,
+        };
+        let answer = self.answer(backend, info, request, counted);
         let answer = match until {
             None => answer.await,
             Some(until) => match tokio::time::timeout_at(until, answer).await {
@@ -120,6 +124,7 @@ impl Aggregator {
         backend: &Backend,
         info: &RequestInfo,
         request: Request<Body>,
+        counted: Option<CountedStream>,
     ) -> Result<Response, ForwardError> {
         let user = info.user.as_ref().ok_or(ForwardError::Malformed("missing user"))?;
         let path = checked_path(request.uri().path())?.to_owned();
@@ -142,7 +147,7 @@ impl Aggregator {
         if code.is_redirection() && response.headers().contains_key(header::LOCATION) {
             return Err(ForwardError::Redirect);
         }
-        Ok(passed_on.answer(response, ())?)
+        Ok(passed_on.answer(response, counted)?)
     }
 
     /// Address and port of a ready endpoint.

@@ -79,6 +79,7 @@ use crate::{
     reflector::{Reflector, StoreUpdate},
     store::{Event, Snapshot, Store},
     supervise::Supervisor,
+    upgrade::StreamLimit,
     webhook::Dial,
 };
 
@@ -106,6 +107,8 @@ struct Inner {
     documents: Mutex<BTreeMap<String, Documents>>,
     /// Of the servers that cannot be reached.
     failures: Failures,
+    /// Of those that switch protocols.
+    streams: StreamLimit,
     /// APIServices whose servers are to be checked, and those that are to be asked what they serve.
     checks: Arc<WorkQueue<String>>,
     refreshes: Arc<WorkQueue<String>>,
@@ -122,6 +125,7 @@ impl Aggregator {
             published,
             documents: Mutex::default(),
             failures: Failures::default(),
+            streams: StreamLimit::default(),
             checks: Arc::new(WorkQueue::new("apiservice-availability")),
             refreshes: Arc::new(WorkQueue::new("apiservice-documents")),
         };

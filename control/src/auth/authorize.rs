@@ -7,6 +7,7 @@
 use super::{
     attributes::{Attributes, Resource},
     node,
+    shortened::{self, shortened},
 };
 pub use crate::identity::{AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES};
 use crate::{identity::Identity, status::Status};
@@ -84,34 +85,36 @@ pub fn authorize(identity: &Identity, attributes: &Attributes<'_>) -> FixedDecis
 pub fn forbidden(identity: &Identity, attributes: &Attributes<'_>, reason: &str) -> Status {
     let user = &identity.name;
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let short = |text| shortened(text, shortened::NAME);
     let (message, details) = match attributes {
         Attributes::Path { verb, path } => {
+            let path = short(path);
             (format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"{because}"), serde_json::json!({}))
         }
         Attributes::Resource(r) => {
-            let qualified =
-                if r.group.is_empty() { r.resource.to_owned() } else { format!("{}.{}", r.resource, r.group) };
-            let what = if r.name.is_empty() { qualified } else { format!("{qualified} \"{}\"", r.name) };
+            let (group, plural, name) = (short(r.group), short(r.resource), short(r.name));
+            let qualified = if group.is_empty() { plural.to_string() } else { format!("{plural}.{group}") };
+            let what = if name.is_empty() { qualified } else { format!("{qualified} \"{name}\"") };
             let resource = if r.subresource.is_empty() {
-                r.resource.to_owned()
+                plural.to_string()
             } else {
-                format!("{}/{}", r.resource, r.subresource)
+                format!("{plural}/{}", short(r.subresource))
             };
             let scope = if r.namespace.is_empty() {
                 "at the cluster scope".to_owned()
             } else {
-                format!("in the namespace \"{}\"", r.namespace)
+                format!("in the namespace \"{}\"", short(r.namespace))
             };
-            let mut details = serde_json::json!({"kind": r.resource});
-            if !r.group.is_empty() {
-                details["group"] = r.group.into();
+            let mut details = serde_json::json!({"kind": plural});
+            if !group.is_empty() {
+                details["group"] = group.as_ref().into();
             }
-            if !r.name.is_empty() {
-                details["name"] = r.name.into();
+            if !name.is_empty() {
+                details["name"] = name.as_ref().into();
             }
             let message = format!(
-                "{what} is forbidden: User \"{user}\" cannot {} resource \"{resource}\" in API group \"{}\" {scope}{because}",
-                r.verb, r.group
+                "{what} is forbidden: User \"{user}\" cannot {} resource \"{resource}\" in API group \"{group}\" {scope}{because}",
+                r.verb
             );
             (message, details)
         }

@@ -4,14 +4,24 @@
 //! certificate of its handshake, or with the first request that has a good token. So whoever shows nothing takes no
 //! place from those who do; strangers make room for strangers. Each class is divided: a node holds some connections and
 //! always finds a place for its first, users share theirs as they share seats ([`Shares`]). A connection beyond its
-//! user's share stays among the strangers: it is served, and is one of those that make room.
+//! user's share stays among the strangers: it is served, and is one of those that make room. Where a credential is not
+//! good any more, the connection becomes a stranger's again.
+//!
+//! Whoever shows nothing at all has little time, too: what strangers ask for is answered at once, so that an answer which
+//! is not taken is one that nobody wants ([`ConnectionPlace::overstays`]).
 //!
 //! Kubernetes has no such limits: its server takes connections until it has no file descriptor left.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
-use fairlead_serving::connection_limit::{ConnectionLimit, Counted};
+use fairlead_serving::connection_limit::{ConnectionLimit, Counted, CountedRequest};
 use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -56,17 +66,31 @@ pub struct ConnectionPlace(Arc<Place>);
 
 struct Place {
     places: ConnectionPlaces,
+    from: IpAddr,
     cut: CancellationToken,
     held: Mutex<Held>,
+    /// Told when a stranger's request comes; one waits.
+    asked: Notify,
+    /// Told when the connection becomes a stranger's again.
+    forgotten: Notify,
 }
 
 enum Held {
-    Stranger(Counted),
-    Known { _share: Share },
+    Stranger {
+        counted: Counted,
+        /// Its user is known, and holds as many as they may.
+        is_beyond_share: bool,
+    },
+    Known {
+        _share: Share,
+    },
 }
 
 /// A request of a stranger that is under way. Dropped, it is answered.
-pub struct StrangersRequest(ConnectionPlace);
+pub struct StrangersRequest {
+    of: ConnectionPlace,
+    _counted: CountedRequest,
+}
 
 /// Whose place a connection takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,9 +150,12 @@ impl ConnectionPlaces {
 
     /// Takes in a connection of whom nothing is known; another stranger may have to make room.
     pub fn admit(&self, from: IpAddr) -> ConnectionPlace {
+        let from = network(from);
         let counted = self.strangers.admit(from);
         let cut = counted.cut();
-        ConnectionPlace(Arc::new(Place { places: self.clone(), cut, held: Mutex::new(Held::Stranger(counted)) }))
+        let held = Mutex::new(Held::Stranger { counted, is_beyond_share: false });
+        let (asked, forgotten) = (Notify::new(), Notify::new());
+        ConnectionPlace(Arc::new(Place { places: self.clone(), from, cut, held, asked, forgotten }))
     }
 
     fn take(&self, identity: &Identity) -> Option<Share> {
@@ -162,6 +189,15 @@ impl ConnectionPlaces {
     }
 }
 
+/// By what strangers are counted: the address, or the /64 of an IPv6 address, of which a host has all (RFC 4291, section
+/// 2.5.4).
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
 impl Class {
     fn of(identity: &Identity) -> Self {
         if identity.name == ANONYMOUS || !identity.is_in(AUTHENTICATED) {
@@ -182,53 +218,85 @@ impl ConnectionPlace {
     /// Moves the connection to the class of its user, if that has room. The first user of a connection counts.
     pub fn belongs_to(&self, identity: &Identity) {
         let mut held = self.0.held.lock();
-        if let Held::Stranger(_) = *held
-            && let Some(share) = self.0.places.take(identity)
-        {
-            *held = Held::Known { _share: share };
+        if let Held::Stranger { is_beyond_share, .. } = &mut *held {
+            match self.0.places.take(identity) {
+                Some(share) => *held = Held::Known { _share: share },
+                None => *is_beyond_share = Class::of(identity) != Class::Stranger,
+            }
         }
+    }
+
+    /// Makes the connection a stranger's again: the credential that it came with is not good any more.
+    pub fn belongs_to_nobody(&self) {
+        let mut held = self.0.held.lock();
+        match &mut *held {
+            Held::Stranger { is_beyond_share, .. } => *is_beyond_share = false,
+            Held::Known { .. } => {
+                let counted = self.0.places.strangers.admit_again(self.0.from, self.0.cut.clone());
+                *held = Held::Stranger { counted, is_beyond_share: false };
+            }
+        }
+        drop(held);
+        self.0.forgotten.notify_waiters();
     }
 
     /// Completes when the connection has to make room: never for one that is no stranger's.
     pub async fn is_cut(&self) {
-        self.0.cut.cancelled().await;
-        if !self.is_strangers() {
-            std::future::pending().await
+        loop {
+            let forgotten = self.0.forgotten.notified();
+            self.0.cut.cancelled().await;
+            if self.is_strangers() {
+                return;
+            }
+            forgotten.await;
         }
+    }
+
+    /// Completes when a stranger has not taken an answer for so long, or has stayed for so long since their first
+    /// request. A user beyond their share may stay: they are known. Kubernetes has no such limit, so that anonymous users
+    /// whom roles allow to watch may do so for longer there.
+    pub async fn overstays(&self, unanswered: Duration, stay: Duration) {
+        loop {
+            match self.stranger_must_go_at(unanswered, stay) {
+                None => self.0.asked.notified().await,
+                Some(at) if at <= Instant::now() => return,
+                Some(at) => tokio::time::sleep_until(at).await,
+            }
+        }
+    }
+
+    fn stranger_must_go_at(&self, unanswered: Duration, stay: Duration) -> Option<Instant> {
+        let held = self.0.held.lock();
+        let Held::Stranger { counted, is_beyond_share: false } = &*held else { return None };
+        let stays_until = counted.first_request()? + stay;
+        Some(counted.oldest_request().map_or(stays_until, |begun| stays_until.min(begun + unanswered)))
     }
 
     /// Whether nobody is known to hold it, or its user holds too many.
     pub fn is_strangers(&self) -> bool {
-        matches!(*self.0.held.lock(), Held::Stranger(_))
+        matches!(*self.0.held.lock(), Held::Stranger { .. })
     }
 
     /// Whether a request of a stranger is under way.
     pub fn is_asked(&self) -> bool {
-        matches!(&*self.0.held.lock(), Held::Stranger(counted) if counted.is_asked())
+        matches!(&*self.0.held.lock(), Held::Stranger { counted, .. } if counted.is_asked())
     }
 
     /// Counts a request that has come, if the connection is still a stranger's.
     pub fn begin_request(&self) -> Option<StrangersRequest> {
         let held = self.0.held.lock();
-        let Held::Stranger(counted) = &*held else { return None };
-        counted.begin_request();
+        let Held::Stranger { counted, .. } = &*held else { return None };
+        let counted = counted.begin_request();
         drop(held);
-        Some(StrangersRequest(self.clone()))
+        self.0.asked.notify_one();
+        Some(StrangersRequest { of: self.clone(), _counted: counted })
     }
 }
 
 impl StrangersRequest {
     /// Whether it turned out whose connection this is: then nobody asks any more whether a request is under way.
     pub fn is_known(&self) -> bool {
-        !self.0.is_strangers()
-    }
-}
-
-impl Drop for StrangersRequest {
-    fn drop(&mut self) {
-        if let Held::Stranger(counted) = &*self.0.0.held.lock() {
-            counted.end_request();
-        }
+        !self.of.is_strangers()
     }
 }
 
@@ -325,6 +393,55 @@ mod tests {
         assert!(!held[0].is_asked());
         next.belongs_to(&user("joe"));
         assert!(next.begin_request().is_none());
+    }
+
+    #[test]
+    fn a_stranger_has_little_time_and_a_known_user_beyond_their_share_has_not() {
+        let places = places();
+        let (unanswered, stay) = (Duration::from_secs(10), Duration::from_secs(60));
+        let must_go = |place: &ConnectionPlace| place.stranger_must_go_at(unanswered, stay);
+        let place = connect(&places, 1, None);
+        assert_eq!(must_go(&place), None, "the handshake and idle connections have limits of their own");
+        let (before, asked) = (Instant::now(), place.begin_request().unwrap());
+        let (at, after) = (must_go(&place).unwrap(), Instant::now());
+        assert!(before + unanswered <= at && at <= after + unanswered);
+        drop(asked);
+        assert_eq!(must_go(&place), Some(at - unanswered + stay));
+        let joe: Vec<_> = (2..8).map(|from| connect(&places, from, Some(&user("joe")))).collect();
+        place.belongs_to(&user("joe"));
+        assert!(place.is_strangers() && must_go(&place).is_none());
+        place.belongs_to_nobody();
+        assert!(must_go(&place).is_some());
+        assert_eq!(joe.len(), 6);
+    }
+
+    #[test]
+    fn a_connection_whose_credential_is_withdrawn_is_a_strangers_again() {
+        let places = places();
+        let known = connect(&places, 1, Some(&user("joe")));
+        let mut waiting = std::pin::pin!(known.is_cut());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        known.belongs_to_nobody();
+        assert!(known.is_strangers() && places.users.taken() == 0 && places.strangers.open() == 1);
+        let _others: Vec<_> = (0..4).map(|_| connect(&places, 1, None)).collect();
+        assert!(is_cut(&known) && waiting.now_or_never().is_some());
+        // One that had to make room while it showed who it was is cut as soon as that is not good any more.
+        let late = connect(&places, 1, None);
+        let mut waiting = std::pin::pin!(late.is_cut());
+        let _others: Vec<_> = (0..4).map(|_| connect(&places, 1, None)).collect();
+        late.belongs_to(&user("ann"));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        late.belongs_to_nobody();
+        assert!(waiting.now_or_never().is_some());
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_subnet_are_one_stranger() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff::2"));
+        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::{body::Body, response::IntoResponse};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -24,7 +24,9 @@ use super::{
     ending_body::EndingBody,
     held_body::{self, HeldBody},
     impersonation::{Impersonation, ImpersonationError},
-    in_flight::{InFlight, Seat},
+    in_flight::{InFlight, Seat, TooMany},
+    shares::Share,
+    shortened::{self, shortened},
     stream_access,
     token::TokenAuthenticator,
 };
@@ -106,7 +108,8 @@ impl Gate {
             Ok(admitted) => admitted,
             Err(status) => {
                 self.metrics.refused(status.code);
-                return refusal(&status);
+                let message = shortened(&status.message, shortened::MESSAGE).into_owned();
+                return refusal(&Status { message, ..status });
             }
         };
         let is_long_running = self.handler.is_long_running(&info);
@@ -130,6 +133,7 @@ impl Gate {
         if let Some(seat) = &seat {
             parts.extensions.insert(seat.clone());
         }
+        let place = parts.extensions.get::<ConnectionPlace>().cloned();
         let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
         let admitted = lasts.then(|| Admitted {
             gate: self.clone(),
@@ -137,18 +141,23 @@ impl Gate {
             authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
             as_whom,
             certificate,
+            place: place.clone(),
         });
-        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+        let sending = Sending {
+            is_read: matches!(parts.method, Method::GET | Method::HEAD) || info.query.dry_run,
+            may_stall: parts.version == Version::HTTP_2,
+        };
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
         let has_switched = response.extensions().get::<UpgradedAnswer>().is_some();
         let admitted = admitted.filter(|_| is_long_running || has_switched);
-        let Some(admitted) = admitted else { return self.held(response, seat, is_read) };
+        let Some(admitted) = admitted else { return self.held(response, seat, sending) };
         drop(seat);
         let closing = self.closing.cancelled_owned();
         if let Some(UpgradedAnswer(cut)) = response.extensions().get::<UpgradedAnswer>().cloned() {
             tokio::spawn(async move {
                 tokio::select! {
                     () = closing => cut.cancel(),
+                    () = made_room(place) => cut.cancel(),
                     () = admitted.withdrawn() => cut.cancel(),
                     () = cut.cancelled() => {}
                 }
@@ -158,16 +167,17 @@ impl Gate {
         response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
     }
 
-    /// An answer that has an end, with the seat of its request until it is sent. A short one needs none: the connection
-    /// takes it at once.
-    fn held(&self, response: Response<Body>, seat: Option<Arc<Seat>>, is_read: bool) -> Response<Body> {
+    /// An answer that has an end, with the seat of its request until it is sent. A short one over HTTP/1 needs none:
+    /// the connection takes it at once.
+    fn held(&self, response: Response<Body>, seat: Option<Arc<Seat>>, sending: Sending) -> Response<Body> {
         let bytes = response.body().size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        if bytes.is_some_and(|bytes| bytes <= held_body::PIECE) {
+        let is_short = bytes.is_some_and(|bytes| bytes <= held_body::PIECE);
+        if is_short && (!sending.may_stall || bytes == Some(0)) {
             return response;
         }
         let held = bytes.or_else(|| response.extensions().get::<HeldBytes>().map(|held| held.0));
         let memory = match (&seat, held) {
-            (Some(seat), Some(bytes)) => match seat.keep_for_answer(bytes, is_read) {
+            (Some(seat), Some(bytes)) => match sending.keep(seat, bytes, is_short) {
                 Ok(memory) => Some(memory),
                 Err(too_many) => {
                     self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
@@ -187,10 +197,11 @@ impl Gate {
     ) -> Result<(RequestInfo, Option<Impersonation>), Status> {
         let info = RequestInfo::of(parts);
         // A stranger learns nothing of the request, not even that it is malformed.
-        let identity = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate)?;
+        let identity = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate);
         if let Some(place) = parts.extensions.get::<ConnectionPlace>() {
-            place.belongs_to(&identity);
+            tell_place(place, &identity);
         }
+        let identity = identity?;
         let mut info = info?;
         let as_whom = Impersonation::of(&parts.headers)?;
         let identity = self.assumed(identity, as_whom.as_ref())?;
@@ -243,6 +254,42 @@ impl Gate {
     }
 }
 
+/// Completes when the connection has to make room for others.
+async fn made_room(place: Option<ConnectionPlace>) {
+    match place {
+        Some(place) => place.is_cut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A connection belongs to whoever shows a good credential over it, and to nobody once one is refused. What cannot be
+/// read for the moment changes nothing.
+fn tell_place(place: &ConnectionPlace, identity: &Result<Identity, Status>) {
+    match identity {
+        Ok(identity) => place.belongs_to(identity),
+        Err(status) if status.code == StatusCode::UNAUTHORIZED.as_u16() => place.belongs_to_nobody(),
+        Err(_) => {}
+    }
+}
+
+/// How an answer is sent.
+#[derive(Clone, Copy)]
+struct Sending {
+    /// Nothing was changed, so that the client may be told to come again.
+    is_read: bool,
+    /// The client says when it takes a body, however short: it opens a window for it (RFC 9113, section 5.2).
+    may_stall: bool,
+}
+
+impl Sending {
+    fn keep(self, seat: &Seat, bytes: usize, is_short: bool) -> Result<Share, TooMany> {
+        match is_short {
+            true => seat.keep_for_short_answer(bytes, self.is_read),
+            false => seat.keep_for_answer(bytes, self.is_read),
+        }
+    }
+}
+
 /// A request whose answer is under way.
 struct Admitted {
     gate: Gate,
@@ -250,6 +297,7 @@ struct Admitted {
     authorization: Option<HeaderValue>,
     as_whom: Option<Impersonation>,
     certificate: Arc<ConnectionCertificate>,
+    place: Option<ConnectionPlace>,
 }
 
 impl Admitted {
@@ -268,6 +316,9 @@ impl Admitted {
     /// What the stored objects do not tell for the moment withdraws nothing.
     fn is_allowed(&self) -> Result<(), Status> {
         let identity = self.gate.authenticate(self.authorization.as_ref(), &self.certificate);
+        if let (Some(place), Err(_)) = (&self.place, &identity) {
+            tell_place(place, &identity);
+        }
         let assumed = identity.and_then(|identity| self.gate.assumed(identity, self.as_whom.as_ref()));
         let asked = assumed.and_then(|identity| self.gate.authorize(&identity, &self.info));
         asked.or_else(|status| if matches!(status.code, 401 | 403) { Err(status) } else { Ok(()) })

@@ -31,9 +31,15 @@ pub const LONGEST: Duration = Duration::from_secs(60);
 
 /// A body with what it holds.
 pub struct HeldBody {
-    /// `None` once it is sent or its time is over.
-    content: Arc<Mutex<Option<Content>>>,
+    held: Arc<Mutex<Held>>,
     timer: AbortHandle,
+}
+
+struct Held {
+    /// `None` once its time is over.
+    content: Option<Content>,
+    /// What the connection has of a body that is cut off is still counted, until it lets the body go.
+    memory: Option<Share>,
 }
 
 /// How pieces are made of what a body gave.
@@ -51,23 +57,28 @@ struct Content {
     /// How its pieces are made.
     cut: Cut,
     _seat: Option<Arc<Seat>>,
-    _memory: Option<Share>,
 }
 
 impl HeldBody {
     /// `body`, which holds `seat` and `memory` until it is sent, at most for so long.
     pub fn new(body: Body, seat: Option<Arc<Seat>>, memory: Option<Share>, longest: Duration) -> Self {
-        let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, _seat: seat, _memory: memory };
-        let content = Arc::new(Mutex::new(Some(content)));
-        let timer = tokio::spawn(cut_off(Arc::downgrade(&content), longest)).abort_handle();
-        Self { content, timer }
+        let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, _seat: seat };
+        let held = Arc::new(Mutex::new(Held { content: Some(content), memory }));
+        let timer = tokio::spawn(cut_off(Arc::downgrade(&held), longest)).abort_handle();
+        Self { held, timer }
     }
 }
 
-async fn cut_off(content: Weak<Mutex<Option<Content>>>, longest: Duration) {
+async fn cut_off(held: Weak<Mutex<Held>>, longest: Duration) {
     tokio::time::sleep(longest).await;
-    if let Some(content) = content.upgrade() {
-        let cut = content.lock().take();
+    if let Some(held) = held.upgrade() {
+        let mut held = held.lock();
+        let cut = held.content.take();
+        // A piece that was handed over keeps no more than this alive.
+        if let Some(memory) = &mut held.memory {
+            memory.shrink_to(CUT_IN_PLACE);
+        }
+        drop(held);
         drop(cut);
     }
 }
@@ -107,20 +118,20 @@ impl HttpBody for HeldBody {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let mut content = self.content.lock();
-        match content.as_mut() {
+        let mut held = self.held.lock();
+        match held.content.as_mut() {
             Some(content) => content.poll(cx),
             None => Poll::Ready(Some(Err(axum::Error::new(io::Error::from(io::ErrorKind::TimedOut))))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.lock().as_ref().is_some_and(|content| content.rest.is_empty() && content.body.is_end_stream())
+        self.held.lock().content.as_ref().is_some_and(|content| content.rest.is_empty() && content.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let content = self.content.lock();
-        let Some(content) = content.as_ref() else { return SizeHint::default() };
+        let held = self.held.lock();
+        let Some(content) = held.content.as_ref() else { return SizeHint::default() };
         let (inner, rest) = (content.body.size_hint(), u64::try_from(content.rest.len()).unwrap_or(u64::MAX));
         let mut hint = SizeHint::new();
         hint.set_lower(inner.lower().saturating_add(rest));
@@ -184,5 +195,21 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), given_back).await.expect("it is cut off in time");
         assert!(seat(&limits).is_some());
         assert!(body.frame().await.unwrap().is_err(), "it is seen to be broken off");
+    }
+
+    #[tokio::test]
+    async fn what_the_connection_has_of_a_body_that_is_cut_off_stays_counted() {
+        let memory = crate::auth::shares::Shares::new(100 * PIECE, usize::MAX);
+        let (text, share) = (Bytes::from(vec![0; PIECE * 40]), memory.take("joe", PIECE * 40));
+        let body = HeldBody::new(Body::from(text.clone()), None, share, Duration::from_millis(1));
+        let cut_off = async {
+            while !text.is_unique() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), cut_off).await.expect("it is cut off in time");
+        assert_eq!(memory.taken(), CUT_IN_PLACE);
+        drop(body);
+        assert_eq!(memory.taken(), 0);
     }
 }

@@ -33,6 +33,7 @@ pub struct InFlight {
     bodies: Arc<Shares>,
     heartbeat_bodies: Arc<Shares>,
     answers: Arc<Shares>,
+    short_answers: Arc<Shares>,
 }
 
 /// Bytes of all bodies that have not come whole, or whose requests are being handled.
@@ -42,6 +43,9 @@ const HEARTBEAT_BODIES: usize = 64 << 20;
 const HEARTBEAT_BODIES_OF_A_NODE: usize = 4 << 20;
 /// Bytes of all long answers that are being sent.
 const ANSWERS: usize = 256 << 20;
+/// The same of short ones, which are apart: there is always some, and a long answer may have to wait until no other is
+/// being sent.
+const SHORT_ANSWERS: usize = 64 << 20;
 /// Heartbeats of one node at a time: its Lease and its status, and one more of each that its agent has given up on.
 const HEARTBEATS_OF_A_NODE: usize = 4;
 
@@ -86,6 +90,7 @@ impl InFlight {
             bodies: Shares::new(BODIES, usize::MAX),
             heartbeat_bodies: Shares::new(HEARTBEAT_BODIES, HEARTBEAT_BODIES_OF_A_NODE),
             answers: Shares::new(ANSWERS, usize::MAX),
+            short_answers: Shares::new(SHORT_ANSWERS, usize::MAX),
         }
     }
 
@@ -151,9 +156,17 @@ impl Seat {
 
     /// Room for an answer of so many bytes. What has changed something is always told.
     pub fn keep_for_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
-        let answers = &self.limits.answers;
+        self.keep(&self.limits.answers, bytes, is_read)
+    }
+
+    /// The same for a short one.
+    pub fn keep_for_short_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+        self.keep(&self.limits.short_answers, bytes, is_read)
+    }
+
+    fn keep(&self, answers: &Arc<Shares>, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
         match is_read && !self.is_master {
-            true => answers.take_or_first(&self.user, bytes).ok_or(TooMany),
+            true => answers.take_or_first_of_free(&self.user, bytes).ok_or(TooMany),
             false => Ok(answers.take_anyway(&self.user, bytes)),
         }
     }

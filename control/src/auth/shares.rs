@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 /// A user who holds no more than one in so many permits gets more as long as there are any.
 const LITTLE: usize = 256;
 /// What the names of ServiceAccounts begin with; the namespace follows, and a colon.
-const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+pub const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// Permits that users share.
 #[derive(Debug)]
@@ -68,6 +68,17 @@ impl Shares {
         let mut taken = self.taken.lock();
         let is_first = !taken.by_user.contains_key(user);
         (is_first || self.allows(&taken, user, amount)).then(|| self.give(&mut taken, user, amount))
+    }
+
+    /// The same for what may be large: a user who holds nothing, of a namespace that holds nothing where they are a
+    /// ServiceAccount, gets what is free without a share's bounds, and more than that only while nobody holds anything.
+    /// Else as many users as like could each take all that there is.
+    pub fn take_or_first_of_free(self: &Arc<Self>, user: &str, amount: usize) -> Option<Share> {
+        let mut taken = self.taken.lock();
+        let is_first = !taken.by_user.contains_key(user)
+            && namespace_of(user).is_none_or(|namespace| !taken.by_namespace.contains_key(namespace));
+        let fits = taken.all == 0 || amount <= self.total.saturating_sub(taken.all);
+        (is_first && fits || self.allows(&taken, user, amount)).then(|| self.give(&mut taken, user, amount))
     }
 
     /// So many permits for a user, whatever there is.
@@ -119,7 +130,7 @@ impl Shares {
 }
 
 /// The namespace of a ServiceAccount.
-fn namespace_of(user: &str) -> Option<&str> {
+pub fn namespace_of(user: &str) -> Option<&str> {
     user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':').map(|(namespace, _)| namespace)
 }
 
@@ -149,6 +160,15 @@ impl Share {
         // Both are one from now on.
         self.amount = self.amount.saturating_add(std::mem::take(&mut more.amount));
         true
+    }
+}
+
+impl Share {
+    /// Gives back what is more than this.
+    pub fn shrink_to(&mut self, amount: usize) {
+        let more = self.amount.saturating_sub(amount);
+        self.amount = self.amount.saturating_sub(more);
+        drop(Share { of: self.of.clone(), user: self.user.clone(), amount: more });
     }
 }
 
@@ -258,6 +278,32 @@ mod tests {
         assert!(share.grow(2) && share.grow(3) && !share.grow(1), "it holds half");
         drop(share);
         assert_eq!(shares.taken.lock().all, 0);
+    }
+
+    #[test]
+    fn a_share_that_shrinks_gives_the_rest_back() {
+        let shares = Shares::new(10, usize::MAX);
+        let mut share = shares.take_anyway("system:serviceaccount:a:b", 8);
+        share.shrink_to(3);
+        assert_eq!(shares.taken(), 3);
+        share.shrink_to(5);
+        assert_eq!(shares.taken(), 3);
+        drop(share);
+        assert!(shares.taken.lock().by_namespace.is_empty() && shares.taken() == 0);
+    }
+
+    #[test]
+    fn the_accounts_of_a_namespace_do_not_each_get_a_first_of_any_size() {
+        let shares = Shares::new(1000, usize::MAX);
+        let account = |number: usize| format!("system:serviceaccount:busy:account-{number}");
+        let first = shares.take_or_first_of_free(&account(0), 900).expect("it is free");
+        assert!((1..200).all(|number| shares.take_or_first_of_free(&account(number), 90).is_none()));
+        assert!(shares.take_or_first_of_free("joe", 101).is_none(), "there is not so much");
+        let joe = shares.take_or_first_of_free("joe", 100).expect("a first that is free");
+        drop(first);
+        assert!(shares.take_or_first_of_free("ann", 5000).is_none());
+        drop(joe);
+        assert!(shares.take_or_first_of_free("ann", 5000).is_some(), "alone anything is let through");
     }
 
     #[test]

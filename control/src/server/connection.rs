@@ -48,6 +48,10 @@ const PROBES: u32 = 4;
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same where a stranger has to make room: others wait.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
+/// How long a stranger may leave an answer untaken, and stay from the first request on. Their answers are short and
+/// made at once. A timer in an answer's body would not do: over HTTP/2 nobody polls it while the client opens no window.
+const STRANGERS_TIMES: StrangersTimes =
+    StrangersTimes { unanswered: Duration::from_secs(10), stay: Duration::from_secs(60) };
 /// Streams of one HTTP/2 connection, as Go's servers allow; clients that need more open another.
 const MAX_STREAMS: u32 = 250;
 
@@ -66,12 +70,22 @@ impl Default for Pings {
     }
 }
 
+/// How long a connection may stay whose client has not shown who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct StrangersTimes {
+    /// With a request that is not answered, or whose answer is not taken.
+    pub unanswered: Duration,
+    /// From the first request on.
+    pub stay: Duration,
+}
+
 /// What all connections of a listener have in common.
 pub struct Connections {
     acceptor: TlsAcceptor,
     clients: Arc<ClientCertificates>,
     gate: Gate,
     http: auto::Builder<TokioExecutor>,
+    strangers: StrangersTimes,
     pub(super) places: ConnectionPlaces,
     /// Ends them all.
     pub(super) closing: CancellationToken,
@@ -87,13 +101,19 @@ impl Connections {
         closing: CancellationToken,
     ) -> Self {
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        Self { acceptor, clients, gate, http: http(Pings::default()), places, closing }
+        Self { acceptor, clients, gate, http: http(Pings::default()), strangers: STRANGERS_TIMES, places, closing }
     }
 
     /// With other times.
     #[cfg(test)]
     pub fn pinging(self, pings: Pings) -> Self {
         Self { http: http(pings), ..self }
+    }
+
+    /// With other times of strangers.
+    #[cfg(test)]
+    pub fn bearing_strangers(self, strangers: StrangersTimes) -> Self {
+        Self { strangers, ..self }
     }
 
     /// Serves one until its end.
@@ -143,6 +163,7 @@ impl Connections {
                 true => LAST_ANSWER,
                 false => return tracing::debug!(%peer, "{CUT}"),
             },
+            () = place.overstays(self.strangers.unanswered, self.strangers.stay) => LAST_ANSWER,
         };
         connection.as_mut().graceful_shutdown();
         match tokio::time::timeout(may_take, connection).await {

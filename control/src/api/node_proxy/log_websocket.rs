@@ -22,8 +22,11 @@ use tokio_tungstenite::{
     },
 };
 
-use super::stream_limit::CountedStream;
-use crate::{proxy_headers, request::ConnectionPermit, upgrade::switched};
+use crate::{
+    proxy_headers,
+    request::ConnectionPermit,
+    upgrade::{CountedStream, switched},
+};
 
 /// How long a client may take to close its side after the log's end.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);

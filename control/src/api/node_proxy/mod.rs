@@ -13,7 +13,6 @@ mod log_websocket;
 mod pod_network;
 mod pod_streams;
 mod pod_subnets;
-mod stream_limit;
 #[cfg(test)]
 pub(in crate::api) mod stream_tests;
 mod upgrade;
@@ -34,6 +33,7 @@ use crate::{
     request::{RequestInfo, Verb, path::PodStream},
     status::{Status, Subject},
     store::Store,
+    upgrade::StreamLimit,
     webhook::Dial,
 };
 use agent::{AgentAddress, AgentError};
@@ -43,8 +43,6 @@ use log_websocket::Handshake;
 pub use pod_network::PodNetwork;
 pub use pod_streams::forwarded_ports;
 pub use pod_subnets::PodSubnets;
-pub use stream_limit::CountedStream;
-use stream_limit::StreamLimit;
 
 /// Port of an agent that has not said otherwise.
 const AGENT_PORT: u16 = 10250;

@@ -7,9 +7,12 @@ use http::{HeaderMap, HeaderName, Request, header};
 use super::{
     agent::{AgentAddress, Agents},
     refused,
-    stream_limit::CountedStream,
 };
-use crate::{proxy_headers, status::Status, upgrade::PassedOn};
+use crate::{
+    proxy_headers,
+    status::Status,
+    upgrade::{CountedStream, PassedOn},
+};
 
 /// What says how the stream is to be spoken, and nothing of who the client is.
 const PASSED_ON: [HeaderName; 5] = [

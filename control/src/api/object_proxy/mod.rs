@@ -39,11 +39,11 @@ pub use self::destination::Destination;
 use self::links::Links;
 use crate::{
     aggregation,
-    api::node_proxy::{CountedStream, PodSubnets},
+    api::node_proxy::PodSubnets,
     request::{PeerAddress, path::ResourcePath},
     status::{Status, Subject},
     store::{Snapshot, Store},
-    upgrade::{PassedOn, UpgradeError},
+    upgrade::{CountedStream, PassedOn, UpgradeError},
     webhook::{self, CONNECT_TIMEOUT, Dial},
 };
 

@@ -242,3 +242,80 @@ async fn a_good_token_moves_its_connection_out_of_the_strangers() {
     assert_eq!(ask(Some(&guarded.token.to_string())).await, StatusCode::OK);
     assert!(!place.is_strangers());
 }
+
+#[tokio::test]
+async fn a_connection_that_switched_protocols_beyond_its_users_share_makes_room() {
+    let cut = CancellationToken::new();
+    let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
+    let places = ConnectionPlaces::new(PlaceLimits { users: 0, ..PlaceLimits::for_descriptors(1024) });
+    let place = places.admit([10, 0, 0, 1].into());
+    let request = guarded.request().header(header::UPGRADE, "websocket").extension(place.clone());
+    guarded.gate.clone().answer(request.body(Body::empty()).unwrap(), Arc::new(None)).await;
+    assert!(place.is_strangers() && !cut.is_cancelled());
+    let others = (0..places.limits().of_one_address).map(|_| places.admit([10, 0, 0, 1].into()));
+    let _others: Vec<_> = others.collect();
+    tokio::time::timeout(Duration::from_secs(30), cut.cancelled()).await.expect("it makes room in time");
+}
+
+#[tokio::test]
+async fn a_connection_whose_token_is_withdrawn_is_a_strangers_again() {
+    let guarded = Guarded::start(Endless).await;
+    let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(1024));
+    let place = places.admit([10, 0, 0, 1].into());
+    let ask = async || {
+        let request = guarded.request().extension(place.clone()).body(Body::empty()).unwrap();
+        guarded.gate.clone().answer(request, Arc::new(None)).await.status()
+    };
+    assert_eq!(ask().await, StatusCode::OK);
+    assert!(!place.is_strangers());
+    guarded.store.write_one(guarded.withdraw.clone()).await.unwrap();
+    assert_eq!(ask().await, StatusCode::UNAUTHORIZED);
+    assert!(place.is_strangers());
+}
+
+/// Answers everything with a short text.
+struct Short;
+
+#[async_trait::async_trait]
+impl Handler for Short {
+    fn is_long_running(&self, _: &RequestInfo) -> bool {
+        false
+    }
+
+    async fn answer(&self, _: RequestInfo, _: Request<Body>) -> Response<Body> {
+        Response::new(Body::from("short"))
+    }
+}
+
+#[tokio::test]
+async fn a_short_answer_keeps_its_seat_where_the_client_may_leave_it_untaken() {
+    let guarded = Guarded::start(Short).await;
+    for (version, status) in [(Version::HTTP_11, 200), (Version::HTTP_2, 429)] {
+        let gate = guarded.gate.clone().limited_to(InFlight::new(1, 1));
+        let ask = || {
+            let request = guarded.request().version(version).body(Body::empty()).unwrap();
+            gate.clone().answer(request, Arc::new(None))
+        };
+        let first = ask().await;
+        assert_eq!(ask().await.status(), status, "{version:?}");
+        assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "short");
+        assert_eq!(ask().await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_repeats_little_of_a_long_request() {
+    let guarded = Guarded::start(Short).await;
+    let name = "n".repeat(14_000);
+    for path in [
+        format!("/api/v1/namespaces/{name}/pods/{name}"),
+        format!("/apis/{name}/v1/{name}"),
+        format!("/{name}"),
+        format!("/api/v1/pods?limit={name}"),
+    ] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = guarded.gate.clone().answer(request, Arc::new(None)).await;
+        assert!(answer.status().is_client_error());
+        assert!(answer.into_body().collect().await.unwrap().to_bytes().len() < 4096);
+    }
+}

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     super::{
         certificates::Certificates,
-        connection::{DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, Pings, set_options},
+        connection::{DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, Pings, StrangersTimes, set_options},
         descriptors,
     },
     *,
@@ -73,6 +73,10 @@ async fn serve_endless_watch() -> Served {
 }
 
 async fn serve(limits: PlaceLimits, pings: Pings) -> Served {
+    serve_with(limits, |connections| connections.pinging(pings)).await
+}
+
+async fn serve_with(limits: PlaceLimits, change: impl FnOnce(Connections) -> Connections) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -92,7 +96,7 @@ async fn serve(limits: PlaceLimits, pings: Pings) -> Served {
     let mut roots = RootCertStore::empty();
     roots.add(certificates.authority.certificate().clone()).unwrap();
     let (supervisor, places) = (Supervisor::default(), ConnectionPlaces::new(limits));
-    let connections = Connections::new(tls, clients, gate, places.clone(), closing).pinging(pings);
+    let connections = change(Connections::new(tls, clients, gate, places.clone(), closing));
     Served {
         listener: Listener::start(&supervisor, socket, connections),
         supervisor,
@@ -107,13 +111,22 @@ async fn serve(limits: PlaceLimits, pings: Pings) -> Served {
 
 impl Served {
     async fn connect(&self, protocol: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let admin = (vec![self.admin.0.clone()], self.admin.1.clone_key());
+        self.connect_as(protocol, Some(admin)).await
+    }
+
+    /// With a certificate, or as a stranger.
+    async fn connect_as(
+        &self,
+        protocol: &str,
+        certificate: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let mut config = builder
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots.clone())
-            .with_client_auth_cert(vec![self.admin.0.clone()], self.admin.1.clone_key())
-            .unwrap();
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(self.roots.clone());
+        let mut config = match certificate {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::from(self.address.ip());
@@ -336,4 +349,26 @@ async fn a_connection_may_have_as_many_streams_as_gos_servers_allow() {
         }
     });
     tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stranger_who_takes_no_answer_is_cut_in_time() {
+    let times = StrangersTimes { unanswered: Duration::from_millis(100), stay: Duration::from_secs(3600) };
+    let limits = PlaceLimits::for_descriptors(1 << 20);
+    let served = serve_with(limits, |connections| connections.bearing_strangers(times)).await;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    // No window: the answer's body cannot be sent.
+    builder.initial_stream_window_size(0);
+    let stream = TokioIo::new(served.connect_as("h2", None).await);
+    let (mut client, connection) = builder.handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let answer = client.send_request(served.request("/api/v1/secrets")).await.unwrap();
+    assert_eq!(answer.status(), 403);
+    let ended = tokio::time::timeout(Duration::from_secs(30), connection).await;
+    // With or without TLS' own end.
+    drop(ended.expect("it is closed"));
+    assert!(answer.into_body().collect().await.is_err(), "the answer was not sent");
+    while served.metric("fairlead_connections{class=\"stranger\"}") > 0.0 {
+        tokio::task::yield_now().await;
+    }
 }

@@ -1,5 +1,5 @@
-//! How many streams to pods each user may hold: they last for hours, and each takes a connection of those that the
-//! listener has.
+//! How many streams each user may hold, to pods or to extension API servers: they last for hours, and each takes a
+//! connection of those that the listener has. The ServiceAccounts of a namespace are counted as one user.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::status::Status;
+use crate::{auth::shares, status::Status};
 
 /// Streams of one user at a time: what a tool that runs commands in a thousand pods at once needs.
 const MOST_OF_ONE_USER: usize = 1024;
@@ -23,7 +23,7 @@ pub struct StreamLimit {
 /// A stream that is counted until this is dropped.
 #[derive(Debug)]
 pub struct CountedStream {
-    user: String,
+    holder: String,
     held: Arc<Mutex<HashMap<String, usize>>>,
 }
 
@@ -42,19 +42,21 @@ impl StreamLimit {
     /// Counts one more stream of a user; 429 where there are too many.
     pub fn admit(&self, user: &str) -> Result<CountedStream, Status> {
         let mut held = self.held.lock();
-        let count = held.get(user).copied().unwrap_or_default();
+        let holder = shares::namespace_of(user)
+            .map_or_else(|| user.to_owned(), |namespace| format!("{}{namespace}:", shares::SERVICE_ACCOUNT));
+        let count = held.get(&holder).copied().unwrap_or_default();
         if count >= self.most {
-            let message = format!("user {user:?} has {count} streams to pods already");
+            let message = format!("user {holder:?} has {count} streams already");
             return Err(Status::too_many_requests(&message, 1, "TooManyStreams", "too many streams of one user"));
         }
-        held.insert(user.to_owned(), count.saturating_add(1));
-        Ok(CountedStream { user: user.to_owned(), held: self.held.clone() })
+        held.insert(holder.clone(), count.saturating_add(1));
+        Ok(CountedStream { holder, held: self.held.clone() })
     }
 }
 
 impl Drop for CountedStream {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut held) = self.held.lock().entry(std::mem::take(&mut self.user)) {
+        if let Entry::Occupied(mut held) = self.held.lock().entry(std::mem::take(&mut self.holder)) {
             match held.get().saturating_sub(1) {
                 0 => drop(held.remove()),
                 left => *held.get_mut() = left,
@@ -72,11 +74,22 @@ mod tests {
         let limit = StreamLimit::new(2);
         let held = [limit.admit("joe").unwrap(), limit.admit("joe").unwrap()];
         let refused = limit.admit("joe").unwrap_err();
-        assert_eq!((refused.code, refused.message.as_str()), (429, "user \"joe\" has 2 streams to pods already"));
+        assert_eq!((refused.code, refused.message.as_str()), (429, "user \"joe\" has 2 streams already"));
         let other = limit.admit("ann").unwrap();
         drop(held);
         let again = limit.admit("joe").unwrap();
         drop((other, again));
         assert!(limit.held.lock().is_empty());
+    }
+
+    #[test]
+    fn the_service_accounts_of_a_namespace_are_counted_as_one_user() {
+        let limit = StreamLimit::new(2);
+        let admit = |name: &str| limit.admit(&format!("system:serviceaccount:{name}"));
+        let held = [admit("a:one").unwrap(), admit("a:two").unwrap()];
+        assert_eq!(admit("a:three").unwrap_err().code, 429);
+        assert!(admit("b:one").is_ok());
+        drop(held);
+        assert!(admit("a:three").is_ok() && limit.held.lock().is_empty());
     }
 }
