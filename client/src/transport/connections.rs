@@ -2,8 +2,8 @@
 //!
 //! One carries all streams while it has room: a server allows so many at a time (100 in kube-apiserver, 250 in Go and
 //! here). A watch never ends by itself, so a request beyond them must not wait for one of them: it gets a connection
-//! more. A connection is dropped from here when it closes, when the server says that it will (GOAWAY), and when it is
-//! not the first and has no stream left; streams that are on it go on to their end.
+//! more. A connection is dropped from here when it closes, when the server says that it will (GOAWAY), when it is not the
+//! first and has no stream left, and when its owner gives it up; streams that are on it go on to their end.
 
 use std::{
     future::poll_fn,
@@ -57,7 +57,7 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct State {
     open: Vec<Arc<Connection>>,
-    /// The connection that is being opened, or the last that was: those who wait for one wait for the same.
+    /// The connection that is being opened: those who wait for one wait for the same.
     opening: Option<Opening>,
     speaks_http1_since: Option<Instant>,
 }
@@ -120,11 +120,14 @@ impl Connections {
         async move { task.await.unwrap_or(Err(ConnectError::Interrupted)) }.boxed().shared()
     }
 
+    /// Ends with nothing being opened: where nobody waited for the outcome, the next request must not get this one.
     async fn open(&self) -> Result<(), ConnectError> {
         let Connector { server, within, .. } = &self.connector;
         let late = |_| ConnectError::Late { server: server.clone(), within: *within };
-        let opened = tokio::time::timeout(*within, self.connect()).await.map_err(late)??;
+        let opened = tokio::time::timeout(*within, self.connect()).await.map_err(late).flatten();
         let mut state = self.state.lock();
+        state.opening = None;
+        let opened = opened?;
         state.speaks_http1_since = opened.is_none().then(Instant::now);
         state.open.extend(opened);
         Ok(())
@@ -141,7 +144,10 @@ impl Connections {
         let told = Arc::downgrade(&connection);
         tokio::spawn(async move {
             let mut driver = pin!(driver);
+            let mut streams = 0;
             let ended = poll_fn(|cx| {
+                // Before its end: that ends the streams.
+                streams = told.upgrade().map_or(0, |connection| connection.streams.load(Ordering::Relaxed));
                 let polled = driver.as_mut().poll(cx);
                 if let Some(connection) = told.upgrade() {
                     connection.allowed.store(driver.current_max_send_streams().min(MOST_STREAMS), Ordering::Relaxed);
@@ -149,10 +155,24 @@ impl Connections {
                 polled
             });
             if let Err(error) = ended.await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a connection to the API ended");
+                let error = &error as &dyn std::error::Error;
+                match streams {
+                    0 => tracing::debug!(error, "a connection to the API without requests and watches ended"),
+                    _ => tracing::warn!(
+                        error,
+                        streams,
+                        "a connection to the API was lost, with its requests and watches"
+                    ),
+                }
             }
         });
         Ok(Some(connection))
+    }
+
+    /// Sends no more requests on the connections that are open. Streams that are on them go on until they end, or until
+    /// a ping is not answered.
+    pub fn forget(&self) {
+        self.state.lock().open.clear();
     }
 
     /// How many connections there are that requests are sent on.

@@ -55,6 +55,30 @@ impl Default for KeepAlive {
     }
 }
 
+/// A client, and its connections for whoever decides when they are to be given up.
+pub struct ConnectedClient {
+    /// Sends the requests.
+    pub client: Client,
+    /// What it sends them on.
+    pub connections: OpenConnections,
+}
+
+/// The connections of a client that are open. Clones are of the same client.
+#[derive(Clone)]
+pub struct OpenConnections(Option<Arc<Connections>>);
+
+impl OpenConnections {
+    /// Has the next request go over a new connection; for one that does not answer, and whose end is not noticed yet.
+    ///
+    /// What was sent before goes on, and fails once a ping is not answered. Over HTTP/1.1 there is nothing to do: a
+    /// request that is given up closes its connection.
+    pub fn forget(&self) {
+        if let Some(connections) = &self.0 {
+            connections.forget();
+        }
+    }
+}
+
 /// A client with the server and the credentials of `config`. Opens nothing before the first request.
 ///
 /// To be called within a Tokio runtime, as kube's own.
@@ -62,25 +86,27 @@ impl Default for KeepAlive {
 /// # Errors
 /// The certificates or the credentials of `config` are not usable.
 pub fn client(config: Config) -> Result<Client, kube::Error> {
-    client_with(config, KeepAlive::default())
+    connected_client(config, KeepAlive::default()).map(|connected| connected.client)
 }
 
-/// As [`client`], with other times.
+/// As [`client`], with other times, and with its connections.
 ///
 /// # Errors
 /// See [`client`].
-pub fn client_with(config: Config, keep_alive: KeepAlive) -> Result<Client, kube::Error> {
+pub fn connected_client(config: Config, keep_alive: KeepAlive) -> Result<ConnectedClient, kube::Error> {
     if config.proxy_url.is_some() {
         // Which proxies can be used is kube's to say.
-        return Client::try_from(config);
+        return Ok(ConnectedClient { client: Client::try_from(config)?, connections: OpenConnections(None) });
     }
+    let transport = Transport::new(&config, keep_alive)?;
+    let connections = OpenConnections(Some(transport.http2.clone()));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .service(Transport::new(&config, keep_alive)?);
-    Ok(Client::new(service, config.default_namespace))
+        .service(transport);
+    Ok(ConnectedClient { client: Client::new(service, config.default_namespace), connections })
 }
 
 /// Sends requests with a server in their address to that one server. Clones share the connections.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use server::{FreezingProxy, Server};
 
 use super::*;
@@ -76,7 +77,7 @@ async fn a_server_that_went_without_a_word_is_noticed_and_asked_anew_when_it_is_
     let server = Server::start(&["h2"]).await;
     let proxy = FreezingProxy::before(&server).await;
     let keep_alive = KeepAlive { interval: Duration::from_millis(200), timeout: Duration::from_millis(300) };
-    let client = client_with(proxy.config(&server), keep_alive).unwrap();
+    let client = connected_client(proxy.config(&server), keep_alive).unwrap().client;
     let mut watched = watch(&client).await;
     proxy.freeze();
     let frozen = std::time::Instant::now();
@@ -86,6 +87,103 @@ async fn a_server_that_went_without_a_word_is_noticed_and_asked_anew_when_it_is_
     proxy.serve_new_connections();
     assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
     assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_given_up_takes_no_more_requests_and_its_watches_go_on() {
+    let server = Server::start(&["h2"]).await;
+    let proxy = FreezingProxy::before(&server).await;
+    let ConnectedClient { client, connections } =
+        connected_client(proxy.config(&server), KeepAlive::default()).unwrap();
+    let mut watched = watch(&client).await;
+    proxy.freeze();
+    let unanswered = tokio::time::timeout(Duration::from_millis(100), get(&client, "/version")).await;
+    assert!(unanswered.is_err(), "{unanswered:?}");
+    proxy.serve_new_connections();
+    connections.forget();
+    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0", "long before the ping fails");
+    assert_eq!(server.connections(), 2);
+    assert!(watched.frame().now_or_never().is_none(), "the watch goes on");
+}
+
+#[tokio::test]
+async fn the_loss_of_a_connection_with_watches_is_a_warning_and_that_of_an_idle_one_is_not() {
+    let keep_alive = KeepAlive { interval: Duration::from_millis(200), timeout: Duration::from_millis(300) };
+    for has_watch in [true, false] {
+        let server = Server::start(&["h2"]).await;
+        let proxy = FreezingProxy::before(&server).await;
+        let transport = Transport::new(&proxy.config(&server), keep_alive).unwrap();
+        let base = proxy.config(&server).base_uri_layer();
+        let client = Client::new(ServiceBuilder::new().layer(base).service(transport.clone()), "default");
+        let (levels, ended) = Levels::of_this_thread();
+        let watched = watch(&client).await;
+        let watched = has_watch.then_some(watched);
+        proxy.freeze();
+        tokio::time::timeout(LONG, async {
+            while levels.lock().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the loss is noticed");
+        let expected = if has_watch { tracing::Level::WARN } else { tracing::Level::DEBUG };
+        assert_eq!(*levels.lock(), [expected]);
+        drop((watched, ended));
+    }
+}
+
+/// Remembers at which levels this crate logs.
+struct Levels(Arc<Mutex<Vec<tracing::Level>>>);
+
+impl Levels {
+    /// What is logged on this thread while the second value lives.
+    fn of_this_thread() -> (Arc<Mutex<Vec<tracing::Level>>>, impl Sized) {
+        let levels = Arc::default();
+        let guard = tracing::subscriber::set_default(Self(Arc::clone(&levels)));
+        // While there is one alone, a thread without any that logs first turns an event off for all.
+        let second = tracing::Dispatch::new(Self(Arc::default()));
+        (levels, (guard, second))
+    }
+}
+
+impl tracing::Subscriber for Levels {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target().starts_with("fairlead_client::transport")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().push(*event.metadata().level());
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_failure_that_nobody_waited_for_is_not_that_of_the_next_request() {
+    let server = Server::start(&["h2"]).await;
+    let transport = Transport::new(&server.config_whose_first_connection_breaks().await, KeepAlive::default()).unwrap();
+    assert!(transport.http2.reserve().now_or_never().is_none(), "who asked gave up");
+    // The task that connects holds them too.
+    let connected = async {
+        while Arc::strong_count(&transport.http2) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, connected).await.expect("the first connection fails");
+    assert_eq!(transport.http2.count(), 0);
+    let next = tokio::time::timeout(LONG, transport.http2.reserve()).await.unwrap();
+    assert!(matches!(next, Ok(Way::Http2(_))), "{:?}", next.err());
+    assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]

@@ -78,6 +78,21 @@ impl Server {
         self.config_at(self.address)
     }
 
+    /// The same; what it opens first ends before anything is said.
+    pub async fn config_whose_first_connection_breaks(&self) -> Config {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, target) = (listener.local_addr().unwrap(), self.address);
+        tokio::spawn(async move {
+            drop(listener.accept().await.unwrap());
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut server = TcpStream::connect(target).await.unwrap();
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        self.config_at(address)
+    }
+
     fn config_at(&self, address: SocketAddr) -> Config {
         let mut config = Config::new(format!("https://{address}").parse().unwrap());
         config.root_cert = Some(vec![self.ca_der.clone()]);

@@ -9,13 +9,15 @@ use std::{
     cmp::Ordering,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use redb::{
     AccessGuard, Builder, Database, Durability, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition,
     TableError, TableHandle, Value,
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{
     disk::sync_parent,
@@ -35,13 +37,46 @@ pub fn path_of(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// What earlier stops made of a copy. It waits for the next stop, and is given up where its space is needed before.
+#[derive(Clone, Debug, Default)]
+pub struct UnfinishedCopy(Arc<Mutex<Option<PathBuf>>>);
+
+impl UnfinishedCopy {
+    /// Of the file `path`.
+    pub fn of(path: &Path) -> Self {
+        Self(Arc::new(Mutex::new(Some(path_of(path)).filter(|copy| copy.exists()))))
+    }
+
+    /// Whether there is one.
+    pub fn exists(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
+    /// Removes it, for an operation that found the disk full; `true` if there is more space now. A second call does
+    /// nothing: where removing fails, the next stop goes on with the copy.
+    pub fn give_up(&self) -> bool {
+        let Some(copy) = self.0.lock().take() else { return false };
+        match fs::remove_file(&copy) {
+            Ok(()) => {
+                warn!(path = %copy.display(), "the disk is full; a part of a copy was removed to make space");
+                true
+            }
+            Err(error) => {
+                warn!(%error, path = %copy.display(), "the disk is full, and a part of a copy cannot be removed");
+                false
+            }
+        }
+    }
+}
+
 /// Puts a copy in the place of the file `path`, whose database is open. A database with a table that this program does
-/// not know stays, since the copy would lack it.
+/// not know stays, since the copy would lack it; what there is of one is removed.
 pub fn replace(database: Database, path: &Path) -> Result<(), redb::Error> {
+    let at = path_of(path);
     if has_unknown_table(&database)? {
+        remove(&at)?;
         return Ok(());
     }
-    let at = path_of(path);
     let copy = open_or_begin(&at, path)?;
     update(&database, &copy)?;
     drop(copy);

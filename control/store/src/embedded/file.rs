@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     checkpoint_thread::{CheckpointJob, CheckpointResult, Checkpoints},
+    dense_copy::UnfinishedCopy,
     disk,
     error::{FileError, with_causes},
     quarantine::{Loaded, RowReader},
@@ -68,6 +69,7 @@ pub struct File {
     newer: Vec<RowChange>,
     /// The last checkpoint failed.
     retry: Option<CheckpointRetry>,
+    unfinished_copy: UnfinishedCopy,
 }
 
 /// Who has the tables.
@@ -113,6 +115,7 @@ impl File {
     /// Opens what belongs to `tables`, and brings into them what the log has beyond them.
     pub fn open_log(tables: Tables, files: [LogFile; 2], limits: Limits) -> Result<Self, FileError> {
         let (log, newer) = WriteAheadLog::open(files, tables.store(), tables.revision())?;
+        let unfinished_copy = tables.unfinished_copy().clone();
         let tables = TablesOwner::File(Box::new(tables));
         let mut file = Self {
             tables,
@@ -124,6 +127,7 @@ impl File {
             finished: Vec::new(),
             newer,
             retry: None,
+            unfinished_copy,
         };
         if !file.newer.is_empty() {
             debug!(changes = file.newer.len(), "the log has writes that the tables lack");
@@ -208,6 +212,11 @@ impl File {
         }
         let changes: Vec<RowChange> = events.iter().map(RowChange::of).collect();
         let mut made = self.log.append(&changes, frees);
+        let is_full = made.as_ref().is_err_and(LogError::no_space);
+        // Before anything else is tried, and anything is refused.
+        if is_full && self.unfinished_copy.give_up() && self.log.is_open() {
+            made = self.log.append(&changes, frees);
+        }
         if made.as_ref().is_err_and(LogError::no_space) && self.log.is_open() && self.make_room().is_ok() {
             made = self.log.append(&changes, frees);
         }
@@ -256,7 +265,7 @@ impl File {
             return;
         }
         if self.log.other_is_free()
-            && let Err(error) = self.log.rotate()
+            && let Err(error) = self.rotate_log()
         {
             return self.note_failure(&error.into());
         }
@@ -316,7 +325,14 @@ impl File {
     /// Has the log go on in the other file, as soon as that is free.
     fn rotate(&mut self) -> Result<(), FileError> {
         self.make_room()?;
-        Ok(self.log.rotate()?)
+        Ok(self.rotate_log()?)
+    }
+
+    fn rotate_log(&mut self) -> Result<(), LogError> {
+        match self.log.rotate() {
+            Err(error) if error.no_space() && self.unfinished_copy.give_up() => self.log.rotate(),
+            done => done,
+        }
     }
 
     /// Makes a checkpoint, or waits for the one under way, so that the log has a free file.

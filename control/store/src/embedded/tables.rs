@@ -17,7 +17,7 @@ use tracing::{error, warn};
 use super::{
     checkpoint::{self, Known, Part, Rows},
     damaged_bases::DamagedBases,
-    dense_copy,
+    dense_copy::{self, UnfinishedCopy},
     disk::{self, forget_cached_pages},
     error::FileError,
     opening::{self, OpenDatabase},
@@ -99,6 +99,7 @@ pub struct Tables {
     bases: StoredBases,
     /// The file is much larger than what it holds.
     is_sparse: bool,
+    unfinished_copy: UnfinishedCopy,
 }
 
 impl Tables {
@@ -118,13 +119,15 @@ impl Tables {
             forget_cached_pages(&fs::File::open(&at).map_err(DatabaseError::from)?).map_err(DatabaseError::from)?;
             builder.open(&at)
         };
-        let mut tables = Self::open_with(path, Box::new(open))?;
-        tables.is_sparse |= dense_copy::path_of(path).exists();
-        Ok(tables)
+        Self::open_with(path, Box::new(open), UnfinishedCopy::of(path))
     }
 
     /// Opens or makes the database with `open_database`; `name` is what errors call it.
-    pub fn open_with(name: &Path, open_database: OpenDatabase) -> Result<Self, FileError> {
+    pub fn open_with(
+        name: &Path,
+        open_database: OpenDatabase,
+        unfinished_copy: UnfinishedCopy,
+    ) -> Result<Self, FileError> {
         let mut tables = Self {
             path: name.to_owned(),
             open_database,
@@ -138,10 +141,16 @@ impl Tables {
             decode: None,
             unpacked: UnpackedRows::default(),
             bases: StoredBases::default(),
-            is_sparse: false,
+            is_sparse: unfinished_copy.exists(),
+            unfinished_copy,
         };
         tables.reopen()?;
         Ok(tables)
+    }
+
+    /// What an earlier stop left of a smaller file.
+    pub fn unfinished_copy(&self) -> &UnfinishedCopy {
+        &self.unfinished_copy
     }
 
     /// A random number that the store has from its beginning.
@@ -159,7 +168,9 @@ impl Tables {
         if self.database.is_some() {
             return Ok(());
         }
-        let opened = opening::open(&self.open_database).map_err(|source| self.error("open", source))?;
+        let opened = self.with_space_of_copy(|tables| {
+            opening::open(&tables.open_database).map_err(|source| tables.error("open", source))
+        })?;
         if opened.layout > LAYOUT {
             return Err(FileError::Layout { path: self.path.clone(), found: opened.layout });
         }
@@ -271,6 +282,17 @@ impl Tables {
         })
     }
 
+    /// Tries an operation once more where the disk was full and there was a part of a copy to remove.
+    fn with_space_of_copy<T>(
+        &mut self,
+        mut operation: impl FnMut(&mut Self) -> Result<T, FileError>,
+    ) -> Result<T, FileError> {
+        match operation(self) {
+            Err(error) if error.no_space() && self.unfinished_copy.give_up() => operation(self),
+            done => done,
+        }
+    }
+
     fn apply_or_panic(&mut self, changes: &[RowChange]) -> Result<(), FileError> {
         let mut tried = Err(self.error("write to", redb::Error::DatabaseClosed));
         for (part, packing) in [
@@ -288,8 +310,10 @@ impl Tables {
             if !is_needed {
                 continue;
             }
-            self.reopen()?;
-            tried = self.write(changes, part, packing);
+            tried = self.with_space_of_copy(|tables| {
+                tables.reopen()?;
+                tables.write(changes, part, packing)
+            });
             match &tried {
                 // All changes come once more, now that there is space.
                 Ok(()) if part == Part::Deletions => {}

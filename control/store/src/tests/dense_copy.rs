@@ -11,7 +11,10 @@ use super::{
     upgrade::{events_after, texts, to_layout_2, with_changes},
     *,
 };
-use crate::{Store, embedded::dense_copy};
+use crate::{
+    Store,
+    embedded::{dense_copy, file::Limits},
+};
 
 /// A store whose next stop makes its file smaller: one of layout 2.
 async fn sparse(path: &Path) -> Vec<(String, u64, String)> {
@@ -97,6 +100,46 @@ async fn a_symbolic_link_stays_and_the_file_that_it_names_becomes_smaller() {
     let files = |dir: &Path| -> Vec<PathBuf> { fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect() };
     assert!(files(&other).iter().all(|file| !file.ends_with("objects.copy")));
     assert_eq!(texts(&Program::new(1).open(&link)), texts_before);
+}
+
+#[tokio::test]
+async fn a_part_of_a_copy_is_removed_before_a_full_disk_refuses_anything() {
+    // The tables, and the log where it makes itself longer: a record goes where there is space already.
+    for (disk, writes) in [(0, 0), (0, 3), (1, 0), (1, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        fs::write(dense_copy::path_of(&path), "a part").unwrap();
+        let disks = LoggedDisks::formatted().limited(Limits { checkpoint: 20_000, full: 200_000 }).with_copy_of(&path);
+        let store = disks.open();
+        assert!(dense_copy::path_of(&path).exists());
+        disks.fill_once_after(disk, writes);
+        let mut name = 0;
+        while disks.is_to_be_filled(disk) || dense_copy::path_of(&path).exists() {
+            let put = put(&format!("{name:04}"), Expect::Absent, &unlike_others(name, 5_000));
+            let written = store.write_one(put).await;
+            assert!(written.is_ok(), "disk {disk} full after {writes} writes: {:?}", written.err());
+            name += 1;
+            assert!(name < 1_000, "disk {disk} full after {writes} writes: the copy stays");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_copy_goes_where_a_table_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let texts_before = sparse(&path).await;
+    let database = Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(redb::TableDefinition::<u64, u64>::new("of a newer program")).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    fs::write(dense_copy::path_of(&path), "a part").unwrap();
+    let original = inode(&path);
+    drop(Program::new(1).open(&path));
+    assert!(!dense_copy::path_of(&path).exists(), "it would take space for ever");
+    assert_eq!(inode(&path), original, "a copy would lack the table");
+    assert_eq!(texts(&Program::new(1).open(&path)), texts_before);
 }
 
 #[tokio::test]

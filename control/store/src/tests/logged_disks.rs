@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -12,6 +12,7 @@ use super::header;
 use crate::{
     DamagedBases, Decode, Draft, Embedded,
     embedded::{
+        dense_copy::UnfinishedCopy,
         disk::Disk,
         file::{File, Limits},
         tables::Tables,
@@ -59,6 +60,8 @@ pub struct Log {
     space: [Option<usize>; DISKS],
     /// After how many further writes each disk is full for one of them.
     full_after: [Option<usize>; DISKS],
+    /// A file of the real disk; the next store finds what a stop left of its copy.
+    copy_of: Option<PathBuf>,
 }
 
 impl LoggedDisks {
@@ -121,14 +124,24 @@ impl LoggedDisks {
                 open: Box::new(move || Ok(Box::new(disk.clone()) as Box<dyn Disk>)),
             }
         });
-        let tables = Tables::open_with(Path::new("the disk"), Box::new(open))?;
-        let limits = self.0.lock().unwrap().limits;
+        let (limits, copy_of) = {
+            let log = self.0.lock().unwrap();
+            (log.limits, log.copy_of.clone())
+        };
+        let unfinished_copy = copy_of.map_or_else(UnfinishedCopy::default, |path| UnfinishedCopy::of(&path));
+        let tables = Tables::open_with(Path::new("the disk"), Box::new(open), unfinished_copy)?;
         Embedded::load(File::open_log(tables, log, limits)?, decode, DamagedBases::Refuse)
     }
 
     /// The same disks, for a store with these limits.
     pub fn limited(self, limits: Limits) -> Self {
         self.0.lock().unwrap().limits = limits;
+        self
+    }
+
+    /// The same disks, for a store that finds what a stop left of the copy of this file.
+    pub fn with_copy_of(self, path: &Path) -> Self {
+        self.0.lock().unwrap().copy_of = Some(path.to_owned());
         self
     }
 
