@@ -9,7 +9,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Mutate, Plugin};
-use crate::{request::Verb, status::Status};
+use crate::{
+    request::Verb,
+    status::{Status, Subject},
+};
 
 /// Holds the writes of nodes, deletions included, against [`check`]. As in Kubernetes it sees what the node sent,
 /// before later plugins and the cluster's webhooks change it: a node does not answer for what these add.
@@ -23,8 +26,10 @@ pub static PLUGIN: Plugin = Plugin {
 fn restrict(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
     let request = context.request;
     let Some(node) = request.identity.node() else { return Ok(()) };
+    let stored = request.snapshot.get("nodes", node);
     let write = NodeWrite {
         node,
+        node_uid: stored.map(|stored| stored.header().uid()),
         operation: request.operation,
         group: &request.kind.group,
         resource: &request.kind.plural,
@@ -32,7 +37,11 @@ fn restrict(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status
         old: request.old,
         new: object,
     };
-    check(&write).map_err(|violation| context.forbidden(&violation.to_string()))
+    check(&write).map_err(|violation| context.forbidden(&violation.to_string()))?;
+    if write.creates_pod() && write.node_uid.is_none() {
+        return Err(Status::not_found(Subject { group: "", resource: "nodes", name: node }));
+    }
+    Ok(())
 }
 
 /// One write by a node.
@@ -40,6 +49,8 @@ fn restrict(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status
 pub struct NodeWrite<'a> {
     /// The node whose agent writes.
     pub node: &'a str,
+    /// Of the stored Node of that name, if there is one.
+    pub node_uid: Option<&'a str>,
     /// [`Verb::Create`], [`Verb::Update`] or [`Verb::Delete`].
     pub operation: Verb,
     /// The API group of what is written; empty for the core group.
@@ -52,6 +63,12 @@ pub struct NodeWrite<'a> {
     pub old: Option<&'a Value>,
     /// The object to be stored; on deletion the stored one.
     pub new: &'a Value,
+}
+
+impl NodeWrite<'_> {
+    fn creates_pod(&self) -> bool {
+        (self.group, self.resource, self.subresource, self.operation) == ("", "pods", "", Verb::Create)
+    }
 }
 
 /// Why a write is refused, in the words of Kubernetes' admission plugin; they stand behind `is forbidden: `.
@@ -67,7 +84,7 @@ pub fn check(write: &NodeWrite) -> Result<(), NodeViolation> {
         (_, _, Verb::Delete) => Ok(()),
         ("", "nodes", _) => own_name(write).and_then(|()| own_node(write)),
         ("coordination.k8s.io", "leases", _) => own_name(write),
-        ("", "pods", Verb::Create) if write.subresource.is_empty() => mirror_pod(write),
+        _ if write.creates_pod() => mirror_pod(write),
         ("", "pods", Verb::Update) => pod_status(write),
         _ => Ok(()),
     }
@@ -148,7 +165,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A node makes known the pods of its own manifests, bound to itself, and nothing that would open Secrets to it.
 fn mirror_pod(write: &NodeWrite) -> Result<(), NodeViolation> {
-    let NodeWrite { node, new, .. } = write;
+    let NodeWrite { node, node_uid, new, .. } = write;
     let (metadata, spec) = (&new["metadata"], &new["spec"]);
     if !metadata["annotations"][MIRROR].is_string() {
         return Err(NodeViolation(format!(
@@ -169,6 +186,11 @@ fn mirror_pod(write: &NodeWrite) -> Result<(), NodeViolation> {
         return Err(NodeViolation(format!(
             "node {node:?} can only create pods with an owner reference set to itself as controller"
         )));
+    }
+    // An owner that is gone would have the garbage collector delete the pod, and one to come would inherit it.
+    if let Some(uid) = node_uid.filter(|uid| owner["uid"] != **uid) {
+        let named = owner["uid"].as_str().unwrap_or_default();
+        return Err(NodeViolation(format!("node {node} UID mismatch: expected {named} got {uid}")));
     }
     if spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty()) {
         return Err(NodeViolation(format!("node {node:?} can not create pods that reference a service account")));
@@ -243,7 +265,7 @@ mod tests {
     fn write<'a>(resource: &'a str, subresource: &'a str, old: Option<&'a Value>, new: &'a Value) -> NodeWrite<'a> {
         let operation = if old.is_none() { Verb::Create } else { Verb::Update };
         let group = if resource == "leases" { "coordination.k8s.io" } else { "" };
-        NodeWrite { node: "n1", operation, group, resource, subresource, old, new }
+        NodeWrite { node: "n1", node_uid: Some("u"), operation, group, resource, subresource, old, new }
     }
 
     fn node(labels: Value, spec: Value) -> Value {
@@ -339,11 +361,12 @@ mod tests {
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u", "controller": true}]},
             "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "x"}]}});
         assert_eq!(check(&write("pods", "", None, &good)), Ok(()));
-        let refused: [fn(&mut Value); 7] = [
+        let refused: [fn(&mut Value); 8] = [
             |pod| pod["metadata"]["annotations"] = json!({}),
             |pod| pod["spec"]["nodeName"] = "n2".into(),
             |pod| pod["metadata"]["ownerReferences"] = json!([]),
             |pod| pod["metadata"]["ownerReferences"][0]["name"] = "n2".into(),
+            |pod| pod["metadata"]["ownerReferences"][0]["uid"] = "earlier".into(),
             |pod| pod["spec"]["serviceAccountName"] = "admin".into(),
             |pod| pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]),
             |pod| pod["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "c"}}]),
