@@ -2,8 +2,8 @@
 //!
 //! One carries all streams while it has room: a server allows so many at a time (100 in kube-apiserver, 250 in Go and
 //! here). A watch never ends by itself, so a request beyond them must not wait for one of them: it gets a connection
-//! more. A connection is dropped from here when it closes, when the server says that it will (GOAWAY), when it is not the
-//! first and has no stream left, and when its owner gives it up; streams that are on it go on to their end.
+//! more. A connection is dropped from here when it closes, when the server says that it will (GOAWAY), when it is not
+//! the first and has no stream left, and when its owner gives it up; streams that are on it go on to their end.
 
 use std::{
     future::poll_fn,

@@ -73,13 +73,13 @@ use self::{
     table::Table,
 };
 use crate::{
+    auth::stream_limit::StreamLimit,
     engine::{Failure, Outcome, WorkQueue, api_code, work},
     kinds::Registry,
     metrics::{Labels, Scrape},
     reflector::{Reflector, StoreUpdate},
     store::{Event, Snapshot, Store},
     supervise::Supervisor,
-    upgrade::StreamLimit,
     webhook::Dial,
 };
 

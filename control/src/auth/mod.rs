@@ -30,6 +30,7 @@ pub mod shares;
 mod shortened;
 pub mod stored_facts;
 mod stream_access;
+pub mod stream_limit;
 pub mod token;
 pub mod user_info;
 

@@ -5,8 +5,8 @@
 //! users still finds one in 2 n² of all, and with what is given back, all who want more come to hold the same, since
 //! those who hold most get nothing of it. The last quarter is thereby left to holders of less than an eighth. Nobody's
 //! share has to be configured, and little that few users ask for is kept back for others that do not ask. It is the
-//! dynamic threshold of shared buffers in switches (Choudhury and Hahne, 1998), which would halve what is left with each
-//! user, made to fall faster than what is free.
+//! dynamic threshold of shared buffers in switches (Choudhury and Hahne, 1998), which would halve what is left with
+//! each user, made to fall faster than what is free.
 //!
 //! ServiceAccounts are counted by namespace as well: a thousand of one namespace hold together what one user may, and
 //! each of them as much as its namespace has left. Kubernetes' priority and fairness tells flows apart by user or by

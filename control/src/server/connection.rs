@@ -49,7 +49,8 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same where a stranger has to make room: others wait.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// How long a stranger may leave an answer untaken, and stay from the first request on. Their answers are short and
-/// made at once. A timer in an answer's body would not do: over HTTP/2 nobody polls it while the client opens no window.
+/// made at once. A timer in an answer's body would not do: over HTTP/2 nobody polls it while the client opens no
+/// window.
 const STRANGERS_TIMES: StrangersTimes =
     StrangersTimes { unanswered: Duration::from_secs(10), stay: Duration::from_secs(60) };
 /// Streams of one HTTP/2 connection, as Go's servers allow; clients that need more open another.

@@ -3,13 +3,11 @@
 
 mod answer;
 mod splice;
-mod stream_limit;
 
 pub use answer::{UpgradedAnswer, switched};
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-pub use stream_limit::{CountedStream, StreamLimit};
 
 use crate::{proxy_headers, request::ConnectionPermit};
 

@@ -29,11 +29,11 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::{
     api::object_proxy::{FindDestination, ObjectProxy},
+    auth::stream_limit::StreamLimit,
     proxy_headers,
     request::{RequestInfo, Verb, path::PodStream},
     status::{Status, Subject},
     store::Store,
-    upgrade::StreamLimit,
     webhook::Dial,
 };
 use agent::{AgentAddress, AgentError};

@@ -8,7 +8,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{auth::shares, status::Status};
+use super::shares;
+use crate::status::Status;
 
 /// Streams of one user at a time: what a tool that runs commands in a thousand pods at once needs.
 const MOST_OF_ONE_USER: usize = 1024;

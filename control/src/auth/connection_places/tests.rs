@@ -1,0 +1,167 @@
+use futures::FutureExt;
+
+use super::*;
+
+fn places() -> ConnectionPlaces {
+    let limits = PlaceLimits { strangers: 8, of_one_address: 4, nodes: 6, of_one_node: 3, system: 4, users: 10 };
+    ConnectionPlaces::new(limits)
+}
+
+fn node(name: &str) -> Identity {
+    Identity::authenticated(format!("system:node:{name}"), vec!["system:nodes".into()])
+}
+
+fn user(name: &str) -> Identity {
+    Identity::authenticated(name.to_owned(), Vec::new())
+}
+
+fn connect(places: &ConnectionPlaces, from: u8, who: Option<&Identity>) -> ConnectionPlace {
+    let place = places.admit([10, 0, 0, from].into());
+    if let Some(who) = who {
+        place.belongs_to(who);
+    }
+    place
+}
+
+fn is_cut(place: &ConnectionPlace) -> bool {
+    place.is_cut().now_or_never().is_some()
+}
+
+#[test]
+fn strangers_make_room_for_strangers_and_cut_nobody_who_is_known() {
+    let places = places();
+    let known = [connect(&places, 1, Some(&node("a"))), connect(&places, 1, Some(&user("joe")))];
+    let strangers: Vec<_> = (0..100).map(|from| connect(&places, from, None)).collect();
+    assert_eq!(strangers.iter().filter(|place| is_cut(place)).count(), 92);
+    assert!(known.iter().all(|place| !is_cut(place)));
+    let late = connect(&places, 1, None);
+    late.belongs_to(&Identity::anonymous());
+    assert!(late.is_strangers());
+    late.belongs_to(&node("b"));
+    drop(connect(&places, 1, None));
+    assert!(!late.is_strangers() && !is_cut(&late), "nodes get in whatever strangers do");
+}
+
+#[test]
+fn one_that_is_cut_while_it_shows_who_it_is_stays() {
+    let places = places();
+    let first = connect(&places, 1, None);
+    let _others: Vec<_> = (0..4).map(|_| connect(&places, 1, None)).collect();
+    assert!(is_cut(&first));
+    first.belongs_to(&node("a"));
+    assert!(!is_cut(&first));
+}
+
+#[test]
+fn each_node_has_a_place_and_none_takes_those_of_others() {
+    let places = places();
+    let of = |name: &str, count: u8| (0..count).map(|_| connect(&places, 1, Some(&node(name)))).collect::<Vec<_>>();
+    let greedy = of("a", 9);
+    let known = |held: &[ConnectionPlace]| held.iter().filter(|place| !place.is_strangers()).count();
+    assert_eq!(known(&greedy), 3);
+    let others: Vec<_> = (0..9).flat_map(|name| of(&format!("n{name}"), 1)).collect();
+    assert_eq!(known(&others), 9, "the first of each, though the nodes' places are taken");
+    drop((greedy, others));
+    assert_eq!((places.nodes.taken(), places.strangers.open()), (0, 0));
+}
+
+#[test]
+fn users_share_their_places_and_a_connection_beyond_is_served_until_it_must_make_room() {
+    let places = places();
+    let of = |name: &str| (0..7).map(|from| connect(&places, from, Some(&user(name)))).collect::<Vec<_>>();
+    let known = |held: &[ConnectionPlace]| held.iter().filter(|place| !place.is_strangers()).count();
+    let joe = of("joe");
+    assert_eq!(known(&joe), 5);
+    assert!(!is_cut(&joe[6]));
+    assert_eq!(known(&of("ann")), 2);
+    let admin = Identity::authenticated("kubernetes-admin".into(), vec![MASTERS.into()]);
+    assert!(!connect(&places, 1, Some(&admin)).is_strangers());
+}
+
+#[test]
+fn a_stranger_who_is_being_answered_makes_room_last() {
+    let places = places();
+    let held: Vec<_> = (0..4).map(|_| connect(&places, 1, None)).collect();
+    let asked = held[0].begin_request().unwrap();
+    let next = connect(&places, 1, None);
+    assert!(!is_cut(&held[0]) && is_cut(&held[1]) && held[0].is_asked());
+    drop(asked);
+    assert!(!held[0].is_asked());
+    next.belongs_to(&user("joe"));
+    assert!(next.begin_request().is_none());
+}
+
+#[test]
+fn a_stranger_has_little_time_and_a_known_user_beyond_their_share_has_not() {
+    let places = places();
+    let (unanswered, stay) = (Duration::from_secs(10), Duration::from_secs(60));
+    let must_go = |place: &ConnectionPlace| place.stranger_must_go_at(unanswered, stay);
+    let place = connect(&places, 1, None);
+    assert_eq!(must_go(&place), None, "the handshake and idle connections have limits of their own");
+    let (before, asked) = (Instant::now(), place.begin_request().unwrap());
+    let (at, after) = (must_go(&place).unwrap(), Instant::now());
+    assert!(before + unanswered <= at && at <= after + unanswered);
+    drop(asked);
+    assert_eq!(must_go(&place), Some(at - unanswered + stay));
+    let joe: Vec<_> = (2..8).map(|from| connect(&places, from, Some(&user("joe")))).collect();
+    place.belongs_to(&user("joe"));
+    assert!(place.is_strangers() && must_go(&place).is_none());
+    place.belongs_to_nobody();
+    assert!(must_go(&place).is_some());
+    assert_eq!(joe.len(), 6);
+}
+
+#[test]
+fn a_connection_whose_credential_is_withdrawn_is_a_strangers_again() {
+    let places = places();
+    let known = connect(&places, 1, Some(&user("joe")));
+    let mut waiting = std::pin::pin!(known.is_cut());
+    assert!(waiting.as_mut().now_or_never().is_none());
+    known.belongs_to_nobody();
+    assert!(known.is_strangers() && places.users.taken() == 0 && places.strangers.open() == 1);
+    let _others: Vec<_> = (0..4).map(|_| connect(&places, 1, None)).collect();
+    assert!(is_cut(&known) && waiting.now_or_never().is_some());
+    // One that had to make room while it showed who it was is cut as soon as that is not good any more.
+    let late = connect(&places, 1, None);
+    let mut waiting = std::pin::pin!(late.is_cut());
+    let _others: Vec<_> = (0..4).map(|_| connect(&places, 1, None)).collect();
+    late.belongs_to(&user("ann"));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    late.belongs_to_nobody();
+    assert!(waiting.now_or_never().is_some());
+}
+
+#[test]
+fn the_addresses_of_an_ipv6_subnet_are_one_stranger() {
+    let of = |text: &str| network(text.parse().unwrap());
+    assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff::2"));
+    assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+    assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+    assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+}
+
+#[test]
+fn classes_follow_from_the_name_and_groups() {
+    let class = |name: &str, groups: &[&str]| {
+        Class::of(&Identity::authenticated(name.into(), groups.iter().map(|group| (*group).into()).collect()))
+    };
+    assert_eq!(class("system:node:a", &["system:nodes"]), Class::Node);
+    assert_eq!(class("system:kube-scheduler", &[]), Class::System);
+    assert_eq!(Class::of(&Identity::service_account("a", "b")), Class::User);
+    assert_eq!(class("system:bootstrap:abcdef", &[BOOTSTRAPPERS]), Class::User);
+    assert_eq!(class("joe", &[]), Class::User);
+    assert_eq!(Class::of(&Identity::anonymous()), Class::Stranger);
+}
+
+#[test]
+fn the_limits_follow_from_the_descriptors() {
+    let usual = PlaceLimits::for_descriptors(1 << 20);
+    assert_eq!((usual.total(), usual.strangers, usual.of_one_address), (MOST, 2048, 256));
+    assert_eq!((usual.nodes, usual.system, usual.users), (8192, 1024, 5120));
+    for few in [0, 64, 256, 1024, 4096] {
+        let limits = PlaceLimits::for_descriptors(few);
+        assert!(limits.total() <= usize::try_from(few).unwrap().max(LEAST), "{limits:?}");
+        assert!(limits.of_one_address <= limits.strangers && limits.of_one_node <= limits.nodes);
+        assert!(limits.strangers > 0 && limits.system > 0 && limits.users > 0);
+    }
+}
