@@ -22,11 +22,12 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Aggregator, backend::Backend};
 use crate::{
+    auth::stream_limit::CountedStream,
     later::later,
     proxy_headers,
     request::{PeerAddress, RequestInfo, path::RequestPath},
     status::Status,
-    upgrade::{CountedStream, PassedOn, UpgradeError},
+    upgrade::{PassedOn, UpgradeError},
     webhook,
 };
 

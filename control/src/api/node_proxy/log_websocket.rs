@@ -22,11 +22,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{
-    proxy_headers,
-    request::ConnectionPermit,
-    upgrade::{CountedStream, switched},
-};
+use crate::{auth::stream_limit::CountedStream, proxy_headers, request::ConnectionPermit, upgrade::switched};
 
 /// How long a client may take to close its side after the log's end.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);

@@ -8,11 +8,7 @@ use super::{
     agent::{AgentAddress, Agents},
     refused,
 };
-use crate::{
-    proxy_headers,
-    status::Status,
-    upgrade::{CountedStream, PassedOn},
-};
+use crate::{auth::stream_limit::CountedStream, proxy_headers, status::Status, upgrade::PassedOn};
 
 /// What says how the stream is to be spoken, and nothing of who the client is.
 const PASSED_ON: [HeaderName; 5] = [

@@ -40,10 +40,11 @@ use self::links::Links;
 use crate::{
     aggregation,
     api::node_proxy::PodSubnets,
+    auth::stream_limit::CountedStream,
     request::{PeerAddress, path::ResourcePath},
     status::{Status, Subject},
     store::{Snapshot, Store},
-    upgrade::{CountedStream, PassedOn, UpgradeError},
+    upgrade::{PassedOn, UpgradeError},
     webhook::{self, CONNECT_TIMEOUT, Dial},
 };
 

@@ -1,3 +1,5 @@
+//! Who has a place, and who makes room.
+
 use futures::FutureExt;
 
 use super::*;
