@@ -268,8 +268,9 @@ impl ConnectionPlace {
     fn stranger_must_go_at(&self, unanswered: Duration, stay: Duration) -> Option<Instant> {
         let held = self.0.held.lock();
         let Held::Stranger { counted, is_beyond_share: false } = &*held else { return None };
-        let stays_until = counted.first_request()? + stay;
-        Some(counted.oldest_request().map_or(stays_until, |begun| stays_until.min(begun + unanswered)))
+        let stayed = counted.first_request()?.checked_add(stay);
+        let answered = counted.oldest_request().and_then(|begun| begun.checked_add(unanswered));
+        stayed.into_iter().chain(answered).min()
     }
 
     /// Whether nobody is known to hold it, or its user holds too many.
