@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Constraint, has_all_keys};
 use crate::scheduler::{
-    matching::{NodeCounts, CountChange},
+    matching::{CountChange, NodeCounts},
     neighbours::Labels,
     node::NodeProperties,
     pod::Needs,
