@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     control_alone::{ControlAlone, ask, expect},
-    kit::{Result, cluster::FAIRLEAD},
+    kit::{Result, cluster::FAIRLEAD, work_dir::WorkDir},
 };
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -21,7 +21,7 @@ const DISK_SIZE: &str = "size=32m";
 /// The whole test, in a thread with mounts of its own: nobody else sees the small disk, and it ends with the thread.
 pub fn writes_fail_reads_go_on_and_space_mends_it() -> Result {
     let thread = std::thread::spawn(|| -> Result {
-        let dir = tempfile::Builder::new().prefix("flauth-disk-").tempdir()?;
+        let dir = WorkDir::new("flauth-disk")?;
         let disk = dir.path().join("disk");
         std::fs::create_dir(&disk)?;
         small_disk(&disk)?;

@@ -10,7 +10,9 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Result, docker::Docker, host::Host, images::Images, lab::Lab, process::Process, run, wait};
+use super::{
+    Result, docker::Docker, host::Host, images::Images, lab::Lab, process::Process, run, wait, work_dir::WorkDir,
+};
 
 /// The program under test.
 pub const FAIRLEAD: &str = env!("CARGO_BIN_EXE_fairlead");
@@ -24,7 +26,7 @@ pub struct Cluster {
     pub outside: Host,
     pub lab: Lab,
     pub images: Images,
-    pub dir: tempfile::TempDir,
+    pub dir: WorkDir,
     join_token: String,
     server_arguments: Vec<String>,
 }
@@ -58,7 +60,7 @@ impl Cluster {
 
     /// The same with more flags for `fairlead server` and for every `fairlead node run`.
     pub fn start_with(name: &str, places: &[NodePlacement], server: &[&str], agent: &[&str]) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?;
+        let dir = WorkDir::new(name)?;
         let images = Images::build(dir.path())?;
         let mut lab = Lab::new(name)?;
         let control_host = lab.host("control", 1, 1)?;

@@ -8,6 +8,7 @@ pub mod images;
 pub mod lab;
 pub mod process;
 pub mod wait;
+pub mod work_dir;
 
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

@@ -54,7 +54,7 @@ pub async fn serve(
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         let received = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return refuse(&socket).await,
             received = socket.recv_from(&mut buffer) => received,
         };
         // An error is an earlier reply's, that its client did not want.
@@ -79,6 +79,18 @@ pub async fn serve(
         if let Err(error) = session.backend.send(&buffer[..length]).await {
             debug!(%error, %client, "a datagram is lost");
         }
+    }
+}
+
+/// Has the kernel refuse from now on, whoever else holds the socket: a program that was just forked has a copy of every
+/// descriptor until it is executed. A socket that is connected to itself takes nobody else's datagrams.
+async fn refuse(socket: &UdpSocket) {
+    let connected = match socket.local_addr() {
+        Ok(itself) => socket.connect(itself).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = connected {
+        debug!(%error, "a socket is closed and may take datagrams for a moment");
     }
 }
 
@@ -153,6 +165,22 @@ mod tests {
         },
         world::Protocol,
     };
+
+    #[tokio::test]
+    async fn a_socket_that_stopped_refuses_though_a_forked_program_still_has_its_descriptor() {
+        let socket = bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = socket.local_addr().unwrap();
+        let _inherited = socket.try_clone().unwrap();
+        let (_balancers, watched) = watch::channel(ScopedBalancers::new(Arc::new(Vec::new())));
+        let stop = CancellationToken::new();
+        stop.cancel();
+        serve(socket, watched, ClientLimit::new(1), TaskTracker::new(), stop).await;
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        client.connect(at).await.unwrap();
+        client.send(b"?").await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(10), client.recv(&mut [0; 8])).await.expect("an answer");
+        assert_eq!(answer.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionRefused));
+    }
 
     #[tokio::test]
     async fn one_client_takes_no_more_sessions_than_its_own() {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4},
     time::{Duration, Instant},
 };
 
@@ -46,7 +46,7 @@ pub async fn serve(
     };
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return refuse(&listener),
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -67,6 +67,14 @@ pub async fn serve(
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Has the kernel refuse from now on, whoever else holds the socket: a program that was just forked has a copy of every
+/// descriptor until it is executed, and so long a mere close changes nothing.
+fn refuse(listener: &TcpListener) {
+    if let Err(error) = SockRef::from(listener).shutdown(Shutdown::Both) {
+        debug!(%error, "a listener is closed and not shut down");
     }
 }
 
@@ -117,5 +125,25 @@ pub(super) fn client_address(peer: SocketAddr) -> Ipv4Addr {
     match peer.ip() {
         IpAddr::V4(address) => address,
         IpAddr::V6(address) => address.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_stopped_refuses_though_a_forked_program_still_has_its_descriptor() {
+        let listener = bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let _inherited = listener.try_clone().unwrap();
+        let (_balancers, watched) = watch::channel(ScopedBalancers::new(Default::default()));
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, watched, ClientLimit::new(1), stop.clone()));
+        TcpStream::connect(at).await.unwrap();
+        stop.cancel();
+        serving.await.unwrap();
+        let answer = TcpStream::connect(at).await.map_err(|error| error.kind());
+        assert_eq!(answer.err(), Some(io::ErrorKind::ConnectionRefused));
     }
 }
