@@ -205,7 +205,15 @@ impl<'a> Header<'a> {
 
     /// The value of a label.
     pub fn label(self, key: &str) -> Option<&'a str> {
-        self.labels().find(|(name, _)| *name == key).map(|(_, value)| value)
+        // A list by label asks this of every object: what is passed over is not read as text.
+        let mut labels = self.list(0);
+        while !labels.0.is_empty() {
+            let (name, value) = (labels.bytes()?, labels.bytes()?);
+            if name == key.as_bytes() {
+                return std::str::from_utf8(value).ok();
+            }
+        }
+        None
     }
 
     /// Fields that a field selector may name, beside name and namespace; sorted by name.

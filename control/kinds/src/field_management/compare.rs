@@ -171,6 +171,10 @@ fn object<'a>(of: TypeRef<'a>, shape: Shape<'a>, old: State<'a>, new: State<'a>)
         return Ok(leaf(of, old, new));
     }
     let mut below = Below::default();
+    if before.is_none() {
+        // Most of a new object was set.
+        below.changed.reserve(after.map_or(0, Map::len));
+    }
     let mut one = |name: &'a str, is: Option<&'a Value>| -> Result<(), ItemError> {
         let (field, known) = match shape {
             Shape::Struct(object) => of.known_field(object, name),

@@ -4,17 +4,34 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::error_budget::{self, LONGEST};
+use super::{
+    error_budget::{self, LONGEST},
+    paths_on_demand,
+};
 
 /// The path of a field of what stands at `path`. Most paths that a check makes are never shown: this costs a fifth of
-/// `format!`.
+/// `format!`, and nothing where [`paths_on_demand`] are not asked for.
 pub fn child(path: &str, field: &str) -> String {
+    if !paths_on_demand::are_made() {
+        return String::new();
+    }
     [of_parent(path), ".", field].concat()
 }
 
 /// The path of an item of the list at `path`.
 pub fn item(path: &str, index: usize) -> String {
+    if !paths_on_demand::are_made() {
+        return String::new();
+    }
     [of_parent(path), "[", &index.to_string(), "]"].concat()
+}
+
+/// The path of what stands under a key of the map at `path`.
+pub fn entry(path: &str, key: &str) -> String {
+    if !paths_on_demand::are_made() {
+        return String::new();
+    }
+    [of_parent(path), "[", key, "]"].concat()
 }
 
 /// A path as those of what stands below begin. A key may be as long as a whole body, and have as many items below it:

@@ -58,6 +58,7 @@ pub mod namespace;
 pub mod naming;
 pub mod networking;
 pub mod node;
+pub mod paths_on_demand;
 pub mod persistent_volume;
 pub mod persistent_volume_claim;
 pub mod pod;

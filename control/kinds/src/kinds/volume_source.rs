@@ -4,7 +4,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    FieldError, names,
+    FieldError,
+    field::child,
+    names,
     pod::defaults::{fill, fill_text},
     reading::{entries, is_empty, items, number, text},
 };
@@ -78,7 +80,7 @@ pub fn one_of(path: &str, volume: &Value, types: &[VolumeType]) -> Vec<FieldErro
             let why = "may not specify more than 1 volume type";
             errors.push(FieldError::forbidden(format!("{path}.{}", kind.shown.0), why));
         } else {
-            errors.extend((kind.validate)(&format!("{path}.{}", kind.shown.1), &volume[kind.field]));
+            errors.extend((kind.validate)(&child(path, kind.shown.1), &volume[kind.field]));
         }
         found = true;
     }

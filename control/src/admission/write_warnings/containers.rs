@@ -1,6 +1,9 @@
 //! Containers: annotations that are fields now, fractions of bytes, variables and ports that hide each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde_json::{Value, json};
 
@@ -13,11 +16,35 @@ use crate::{
 const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
+/// Where a container stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a str,
+    list: &'static str,
+    index: usize,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}spec.{}[{}]", self.path, self.list, self.index)
+    }
+}
+
+/// Where a port stands: the container, and the place in its list.
+#[derive(Clone, Copy)]
+struct PortPlace<'a>(Place<'a>, usize);
+
+impl fmt::Display for PortPlace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.ports[{}]", self.0, self.1)
+    }
+}
+
 /// Of all containers of a spec. `path` is empty for a pod, or that of a template with a dot at its end.
 pub fn warnings(path: &str, spec: &Value, annotations: &Value) -> Vec<String> {
     let containers = || {
         ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| {
-            let place = move |(i, container)| (format!("{path}spec.{list}[{i}]"), container);
+            let place = move |(index, container)| (Place { path, list, index }, container);
             items(&spec[list]).enumerate().map(place)
         })
     };
@@ -30,11 +57,11 @@ pub fn warnings(path: &str, spec: &Value, annotations: &Value) -> Vec<String> {
                 all.extend(fraction(|| format!("{place}.resources.{list}[{name}]"), amount));
             }
         }
-        all.extend(hidden_variables(&place, container));
+        all.extend(hidden_variables(place, container));
     }
-    let ports: Vec<(String, &Value)> = containers()
+    let ports: Vec<(PortPlace<'_>, &Value)> = containers()
         .flat_map(|(place, container)| {
-            items(&container["ports"]).enumerate().map(move |(i, port)| (format!("{place}.ports[{i}]"), port))
+            items(&container["ports"]).enumerate().map(move |(i, port)| (PortPlace(place, i), port))
         })
         .collect();
     all.extend(overlapping_ports(&ports));
@@ -43,9 +70,12 @@ pub fn warnings(path: &str, spec: &Value, annotations: &Value) -> Vec<String> {
 }
 
 fn old_annotations(path: &str, spec: &Value, container: &Value, annotations: &Value) -> Vec<String> {
+    let mut all = Vec::new();
+    if annotations.is_null() {
+        return all;
+    }
     let name = text(container, "name");
     let context = &container["securityContext"];
-    let mut all = Vec::new();
     let key = format!("{SECCOMP}{name}");
     if context["seccompProfile"].is_null() && annotations[&key].is_string() {
         all.push(format!(
@@ -77,7 +107,7 @@ fn app_armor(annotation: &str) -> Option<Value> {
     }
 }
 
-fn hidden_variables(place: &str, container: &Value) -> Vec<String> {
+fn hidden_variables(place: Place<'_>, container: &Value) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for (i, variable) in items(&container["env"]).enumerate() {
@@ -97,9 +127,9 @@ fn hidden_variables(place: &str, container: &Value) -> Vec<String> {
 }
 
 /// Where a port is named, and the port and the address of the host that it has.
-type HostPort<'a> = (&'a str, i64, &'a str);
+type HostPort<'a> = (PortPlace<'a>, i64, &'a str);
 
-fn overlapping_ports(ports: &[(String, &Value)]) -> Vec<String> {
+fn overlapping_ports(ports: &[(PortPlace<'_>, &Value)]) -> Vec<String> {
     let mut known: BTreeMap<(i64, &str), Vec<HostPort<'_>>> = BTreeMap::new();
     let mut all = Vec::new();
     let mut left = MOST_COMPARED;
@@ -131,13 +161,13 @@ fn overlapping_ports(ports: &[(String, &Value)]) -> Vec<String> {
             };
             all.push(format!("{place}: {how} port definition with {other}"));
         }
-        others.push((place, own_port, own_ip));
+        others.push((*place, own_port, own_ip));
     }
     all
 }
 
-fn port_names(ports: &[(String, &Value)]) -> Vec<String> {
-    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+fn port_names(ports: &[(PortPlace<'_>, &Value)]) -> Vec<String> {
+    let mut first: BTreeMap<&str, PortPlace<'_>> = BTreeMap::new();
     let mut all = Vec::new();
     for (place, port) in ports {
         let name = text(port, "name");
@@ -147,7 +177,7 @@ fn port_names(ports: &[(String, &Value)]) -> Vec<String> {
                 "{place}: duplicate port name {name:?} with {other}, services and probes that select ports by name will \
                 use {other}"
             )),
-            None => drop(first.insert(name, place)),
+            None => drop(first.insert(name, *place)),
         }
     }
     all

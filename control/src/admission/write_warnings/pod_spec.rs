@@ -44,12 +44,12 @@ pub fn warnings(path: &str, pod: &Value) -> Vec<String> {
         all.push(format!("{path}metadata.annotations[{key}]: {message}"));
     }
     for (i, volume) in items(&spec["volumes"]).enumerate() {
-        let path = format!("{path}spec.volumes[{i}]");
         let gone = VOLUMES.iter().filter(|(field, ..)| !volume[*field].is_null());
-        all.extend(gone.map(|(_, name, message)| format!("{path}.{name}: {message}")));
+        all.extend(gone.map(|(_, name, message)| format!("{path}spec.volumes[{i}].{name}: {message}")));
         let claim = &volume["ephemeral"]["volumeClaimTemplate"];
         if !claim.is_null() {
-            all.extend(storage::claim_spec(&format!("{path}.ephemeral.volumeClaimTemplate.spec"), &claim["spec"]));
+            let path = format!("{path}spec.volumes[{i}].ephemeral.volumeClaimTemplate.spec");
+            all.extend(storage::claim_spec(&path, &claim["spec"]));
         }
     }
     all.extend(volume_paths::warnings(&spec["volumes"]));

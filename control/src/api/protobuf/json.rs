@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// The text is not the JSON that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the text is no JSON at byte {0}")]
@@ -12,19 +14,39 @@ pub struct NotJson(pub usize);
 
 /// A place in a JSON text.
 pub struct JsonReader<'a> {
-    text: &'a [u8],
+    text: &'a str,
     at: usize,
 }
 
+/// A text with its quotes.
+struct Quoted<'a> {
+    raw: &'a str,
+    is_escaped: bool,
+}
+
 impl<'a> JsonReader<'a> {
-    /// At the beginning of `text`.
+    /// At the beginning of `text`, which ends for this reader where it is no UTF-8.
     pub fn new(text: &'a [u8]) -> Self {
+        // Once for all: for each text in it, it took an eighth of the time of an encoding.
+        let text = std::str::from_utf8(text).unwrap_or_else(|error| {
+            let valid = text.get(..error.valid_up_to()).unwrap_or_default();
+            std::str::from_utf8(valid).unwrap_or_default()
+        });
         Self { text, at: 0 }
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    /// What was read since `begin`.
+    fn since(&self, begin: usize) -> Result<&'a str, NotJson> {
+        self.text.get(begin..self.at).ok_or(NotJson(begin))
     }
 
     /// The first byte of the next value, which stays unread.
     pub fn peek(&mut self) -> Result<u8, NotJson> {
-        while let Some(byte) = self.text.get(self.at) {
+        while let Some(byte) = self.text.as_bytes().get(self.at) {
             match byte {
                 b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
                 byte => return Ok(*byte),
@@ -81,23 +103,20 @@ impl<'a> JsonReader<'a> {
     /// Takes a text.
     pub fn string(&mut self) -> Result<Cow<'a, str>, NotJson> {
         let begin = self.at;
-        let raw = self.quoted()?;
-        let inner = &raw[1..raw.len() - 1];
-        if inner.contains(&b'\\') {
-            return serde_json::from_slice(raw).map(Cow::Owned).map_err(|_| NotJson(begin));
+        let Quoted { raw, is_escaped } = self.quoted()?;
+        match is_escaped {
+            true => serde_json::from_str(raw).map(Cow::Owned).map_err(|_| NotJson(begin)),
+            false => raw.get(1..raw.len() - 1).map(Cow::Borrowed).ok_or(NotJson(begin)),
         }
-        std::str::from_utf8(inner).map(Cow::Borrowed).map_err(|_| NotJson(begin))
     }
 
     /// Takes a number, `true`, `false` or `null`, as it is written.
     pub fn word(&mut self) -> Result<&'a str, NotJson> {
         self.peek()?;
-        let rest = &self.text[self.at..];
-        let end = rest.iter().position(|b| !matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'+' | b'E'));
-        let word = &rest[..end.unwrap_or(rest.len())];
-        let word = std::str::from_utf8(word).ok().filter(|word| !word.is_empty()).ok_or(NotJson(self.at))?;
-        self.at += word.len();
-        Ok(word)
+        let begin = self.at;
+        let is_of_word = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'+' | b'E');
+        self.at += self.rest().iter().take_while(|byte| is_of_word(byte)).count();
+        self.since(begin).ok().filter(|word| !word.is_empty()).ok_or(NotJson(begin))
     }
 
     /// Takes a value of any type, as it is written.
@@ -107,7 +126,9 @@ impl<'a> JsonReader<'a> {
         let mut open = 0usize;
         loop {
             match self.peek()? {
-                b'"' => drop(self.quoted()?),
+                b'"' => {
+                    self.quoted()?;
+                }
                 b'{' | b'[' => {
                     self.at += 1;
                     open += 1;
@@ -120,24 +141,26 @@ impl<'a> JsonReader<'a> {
                 _ => drop(self.word()?),
             }
             if open == 0 {
-                return Ok(&self.text[begin..self.at]);
+                return Ok(self.since(begin)?.as_bytes());
             }
         }
     }
 
     /// Takes a text with its quotes and escapes.
-    fn quoted(&mut self) -> Result<&'a [u8], NotJson> {
+    fn quoted(&mut self) -> Result<Quoted<'a>, NotJson> {
         self.peek()?;
         let begin = self.at;
         self.expect(b'"')?;
+        let mut is_escaped = false;
         loop {
-            let rest = &self.text[self.at..];
-            let stop = rest.iter().position(|b| matches!(b, b'"' | b'\\')).ok_or(NotJson(self.text.len()))?;
+            let rest = self.rest();
+            let stop = memchr2(b'"', b'\\', rest).ok_or(NotJson(self.text.len()))?;
             self.at += stop + 1;
             if rest[stop] == b'"' {
-                return Ok(&self.text[begin..self.at]);
+                return Ok(Quoted { raw: self.since(begin)?, is_escaped });
             }
             // Whatever is escaped is no end.
+            is_escaped = true;
             if self.at >= self.text.len() {
                 return Err(NotJson(self.at));
             }
@@ -164,6 +187,9 @@ mod tests {
         let expected = [("a\"b", "[1, -2.5e3, null]"), ("c", r#"{"d": ["x", {}]}"#), ("e", r#""\u00e9""#)];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(JsonReader::new(br#""\u00e9""#).string().unwrap(), "é");
+        assert_eq!(JsonReader::new("\"é\"".as_bytes()).string().unwrap(), "é");
+        let mut cut = JsonReader::new(b"[1, \"a\xff\"]");
+        assert_eq!(cut.list(|item| item.raw().map(drop)), Err(NotJson(6)));
     }
 
     proptest! {

@@ -38,7 +38,7 @@ use self::pipeline::Writer;
 use super::{Status, StorageLocation, Subject, read, request::Call, response, subresource::Subresource};
 use crate::{
     definitions::conversion,
-    kinds::{FieldError, Kind, Storage, error_budget, names},
+    kinds::{FieldError, Kind, Storage, error_budget, names, paths_on_demand},
     store::{CommitError, Draft, EventType, Object, Snapshot},
 };
 
@@ -136,7 +136,7 @@ fn must_be_valid(
     let mut errors = refused;
     errors.extend(match !of_kind.is_empty() && (kind.content_first)(new) {
         true => Vec::new(),
-        false => error_budget::within(|| names::metadata(kind, new, is_update)),
+        false => paths_on_demand::where_refused(|| error_budget::within(|| names::metadata(kind, new, is_update))),
     });
     errors.extend(of_kind);
     for error in &mut errors {

@@ -29,7 +29,7 @@ use crate::{
     definitions::ownership,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
-    kinds::{FieldError, Kind, Kinds, error_budget},
+    kinds::{FieldError, Kind, Kinds, error_budget, paths_on_demand},
     request::Verb,
     rfc3339,
     store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
@@ -212,12 +212,17 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             }
             kind.schema.write_zeros(&mut new);
             escalation::refuse(api.authorizer(), &request, &new)?;
-            let errors = error_budget::within(|| match (effect, stored) {
+            let validate = || match (effect, stored) {
                 (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
                 // What sets an immutable field is not held against the object as it was.
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None),
                 (_, stored) => (kind.validate)(&new, stored),
-            });
+            };
+            let errors = match kind.custom {
+                // Rules of a definition cost too much to be asked twice.
+                Some(_) => error_budget::within(validate),
+                None => paths_on_demand::where_refused(|| error_budget::within(validate)),
+            };
             must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::volumes::{downward_file, file, key_to_path, mode};
 use crate::kinds::{
     FieldError,
-    field::child,
+    field::{child, item},
     reading::{as_text, items, text},
     volume_source::required,
 };
@@ -20,7 +20,7 @@ pub fn validate(path: &str, volume: &Value) -> Vec<FieldError> {
     let mut errors: Vec<FieldError> = mode(child(path, "defaultMode"), &volume["defaultMode"]).into_iter().collect();
     let mut files = BTreeSet::new();
     for (i, source) in items(&volume["sources"]).enumerate() {
-        errors.extend(self::source(path, &format!("{path}.sources[{i}]"), source, &mut files));
+        errors.extend(self::source(path, &item(&child(path, "sources"), i), source, &mut files));
     }
     errors
 }
@@ -33,9 +33,9 @@ fn source<'a>(volume: &str, path: &str, source: &'a Value, files: &mut BTreeSet<
         found += 1;
         let (path, content) = (child(path, kind), &source[kind]);
         errors.extend(required(&path, content, &["name"]));
-        for (i, item) in items(&content["items"]).enumerate() {
-            errors.extend(key_to_path(&format!("{path}.items[{i}]"), item));
-            errors.extend(conflict(volume, &item["path"], &content["name"], files));
+        for (i, key) in items(&content["items"]).enumerate() {
+            errors.extend(key_to_path(&item(&child(&path, "items"), i), key));
+            errors.extend(conflict(volume, &key["path"], &content["name"], files));
         }
     }
     let downward = &source["downwardAPI"];

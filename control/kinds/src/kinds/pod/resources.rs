@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::{
     FieldError, FieldErrorReason, error_budget,
-    field::{child, item},
+    field::{child, entry, item},
     names,
     quantity::Quantity,
     reading::{entries, is_empty, items, text},
@@ -47,7 +47,7 @@ fn requirements(path: &str, resources: &Value, name_check: fn(&str, &str) -> Vec
     let (mut compute, mut pages) = (false, false);
     for list in ["limits", "requests"] {
         for (name, value) in entries(&resources[list]) {
-            let path_of_amount = format!("{path}.{list}[{name}]");
+            let path_of_amount = entry(&child(path, list), name);
             errors.extend(name_check(&path_of_amount, name));
             errors.extend(resource_name::amount(&path_of_amount, name, value));
             let Some(amount) = Quantity::of(value) else { continue };

@@ -131,8 +131,8 @@ fn git_repository(path: &str, source: &Value) -> Vec<FieldError> {
 fn keyed(path: &str, source: &Value, name: &str) -> Vec<FieldError> {
     let mut errors = required(path, source, &[name]);
     errors.extend(mode(child(path, "defaultMode"), &source["defaultMode"]));
-    for (i, item) in items(&source["items"]).enumerate() {
-        errors.extend(key_to_path(&format!("{path}.items[{i}]"), item));
+    for (i, key) in items(&source["items"]).enumerate() {
+        errors.extend(key_to_path(&item(&child(path, "items"), i), key));
     }
     errors
 }
