@@ -65,6 +65,7 @@ pub fn cells(object: &Value) -> Vec<Cell> {
 
 fn prepare_deployment(new: &mut Value, old: Option<&Value>) {
     prepare::keep_status(new, old, json!({}));
+    workload::drop_unknown(new, "/spec/template");
     prepare::count_generation(new, old);
     // Unlike other workloads', a Deployment's generation counts its annotations too: they go to its ReplicaSets.
     if let Some(old) = old
@@ -171,6 +172,14 @@ mod tests {
             "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}}}});
         default(&mut object);
         validate(&object, None).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn fields_of_features_that_are_off_are_dropped_from_the_template() {
+        let template = json!({"spec": {"workloadRef": {"name": "w", "podGroup": "g"}, "hostname": "h"}});
+        let mut new = json!({"metadata": {}, "spec": {"template": template}});
+        prepare_deployment(&mut new, None);
+        assert_eq!(new["spec"]["template"]["spec"], json!({"hostname": "h"}));
     }
 
     #[test]

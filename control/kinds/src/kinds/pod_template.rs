@@ -20,7 +20,10 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
-    prepare: prepare::count_generation,
+    prepare: |new, old| {
+        workload::drop_unknown(new, "/template");
+        prepare::count_generation(new, old);
+    },
     columns: &[
         Column::name(),
         Column::text("Containers", "Names of each container in the template."),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Cell, Column, FieldError, label_selector, names,
     pod::{
+        self,
         defaults::{fill, pod_spec},
         validation,
     },
@@ -45,6 +46,13 @@ pub fn labels_text(labels: &Value) -> String {
 pub fn spec_of(object: &mut Value) -> Option<&mut Value> {
     fill(object, "spec", || json!({}));
     object.get_mut("spec").filter(|spec| spec.is_object())
+}
+
+/// Drops the fields of features that are off from the template of pods at this JSON pointer.
+pub fn drop_unknown(object: &mut Value, template: &str) {
+    if let Some(template) = object.pointer_mut(template) {
+        pod::drop_unknown(template);
+    }
 }
 
 /// Fills in what is missing in a pod template, the spec itself too.

@@ -73,9 +73,14 @@ fn default(object: &mut Value) {
     let replaced = if spec["podFailurePolicy"].is_null() { "TerminatingOrFailed" } else { "Failed" };
     fill(spec, "podReplacementPolicy", || json!(replaced));
     fill(spec, "manualSelector", || json!(false));
-    let labels = spec["template"]["metadata"]["labels"].clone();
+    label_as_template(object);
+}
+
+/// A Job without labels has those of its pods.
+fn label_as_template(job: &mut Value) {
+    let labels = job["spec"]["template"]["metadata"]["labels"].clone();
     if !is_empty(&labels)
-        && let Some(metadata) = object.get_mut("metadata").filter(|metadata| is_empty(&metadata["labels"]))
+        && let Some(metadata) = job.get_mut("metadata").filter(|metadata| is_empty(&metadata["labels"]))
     {
         metadata["labels"] = labels;
     }
@@ -101,6 +106,9 @@ fn prepare_job(new: &mut Value, old: Option<&Value>) {
     if old.is_none() && new["spec"]["manualSelector"] != true {
         generate_selector(new);
     }
+    // What is stored without labels has those of its template when it is read: they are written at once.
+    label_as_template(new);
+    workload::drop_unknown(new, "/spec/template");
     prepare::count_generation(new, old);
 }
 
@@ -204,6 +212,7 @@ mod tests {
             "batch.kubernetes.io/controller-uid": "u"});
         assert_eq!(job["spec"]["template"]["metadata"]["labels"], labels);
         assert_eq!(job["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}));
+        assert_eq!(job["metadata"]["labels"], labels, "it has none of its own");
         assert_eq!(job["metadata"]["generation"], 1);
         let spec = &job["spec"];
         assert_eq!(

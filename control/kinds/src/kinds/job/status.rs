@@ -153,7 +153,7 @@ fn finished(changes: &Changes<'_>) -> Vec<FieldError> {
 
 fn more_ready(changes: &Changes<'_>) -> Option<FieldError> {
     let status = &changes.new["status"];
-    let more = number(status, "ready") > number(status, "active");
+    let more = status["ready"].as_i64().is_some_and(|ready| ready > number(status, "active"));
     ((changes.field("ready") || changes.field("active")) && more)
         .then(|| FieldError::invalid("status.ready", &status["ready"], "cannot set more ready pods than active"))
 }
@@ -250,6 +250,16 @@ mod tests {
 
     fn conditions(types: &[&str]) -> Value {
         types.iter().map(|t| json!({"type": t, "status": "True"})).collect()
+    }
+
+    #[test]
+    fn pods_that_are_not_counted_as_ready_are_not_more_than_the_active() {
+        assert_eq!(
+            words(json!({"active": -1}), json!({})),
+            ["status.active: Invalid value: -1: must be greater than or equal to 0"]
+        );
+        let more = words(json!({"active": 1, "ready": 2}), json!({}));
+        assert_eq!(more, ["status.ready: Invalid value: 2: cannot set more ready pods than active"]);
     }
 
     #[test]

@@ -95,8 +95,8 @@ fn prepare_pod(new: &mut Value, old: Option<&Value>) {
     prepare::count_generation(new, old);
 }
 
-/// Drops the fields of features that are off in Kubernetes 1.35, as it does.
-fn drop_unknown(pod: &mut Value) {
+/// Drops the fields of features that are off in Kubernetes 1.35, as it does, from a pod or a template.
+pub fn drop_unknown(pod: &mut Value) {
     let Some(spec) = pod.get_mut("spec").filter(|spec| spec.is_object()) else { return };
     let drop_field = |object: Option<&mut Value>, field: &str| {
         if let Some(object) = object.and_then(Value::as_object_mut) {

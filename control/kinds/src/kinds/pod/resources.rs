@@ -215,14 +215,16 @@ pub fn pod_claims(path: &str, metadata: Option<&Value>, claims: &Value) -> Vec<F
             errors.extend(FieldError::each(child(&path, "name"), &claim["name"], names::label));
         }
         let (claimed, template) = (&claim["resourceClaimName"], &claim["resourceClaimTemplateName"]);
+        // Of Kubernetes' internal type, whose names of fields are others.
+        let shown = || json!({"Name": name, "ResourceClaimName": claimed, "ResourceClaimTemplateName": template});
         match (claimed.is_null(), template.is_null()) {
             (false, false) => {
                 let why = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                errors.push(FieldError::invalid(&path, claim, why));
+                errors.push(FieldError::invalid(&path, &shown(), why));
             }
             (true, true) => {
                 let why = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                errors.push(FieldError::invalid(&path, claim, why));
+                errors.push(FieldError::invalid(&path, &shown(), why));
             }
             _ => {}
         }
@@ -294,6 +296,16 @@ mod tests {
         let claims = BTreeSet::from(["gpu"]);
         let errors = of_container("r", &resources, Some(&claims));
         errors.into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn a_claim_of_nothing_is_shown_with_the_names_of_kubernetes_internal_type() {
+        let errors = pod_claims("c", None, &json!([{"name": "gpu"}]));
+        assert_eq!(
+            errors[0].message,
+            "Invalid value: {\"Name\":\"gpu\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify \
+            one of: `resourceClaimName`, `resourceClaimTemplateName`"
+        );
     }
 
     #[test]

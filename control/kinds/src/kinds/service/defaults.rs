@@ -9,9 +9,7 @@ const AFFINITY_TIMEOUT_SECONDS: i64 = 10_800;
 
 /// Fills in defaults of a Service, also of one without a spec.
 pub fn service(object: &mut Value) {
-    if object.get("spec").is_some_and(Value::is_null) {
-        object["spec"] = json!({});
-    }
+    fill(object, "spec", || json!({}));
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     fill_text(spec, "type", "ClusterIP");
     fill_text(spec, "sessionAffinity", "None");
@@ -69,6 +67,14 @@ mod tests {
             "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "ports": [
                 {"port": 80, "protocol": "TCP", "targetPort": 80}, {"port": 53, "protocol": "UDP", "targetPort": "dns"}]});
         assert_eq!(object["spec"], expected);
+    }
+
+    #[test]
+    fn a_service_without_a_spec_has_one() {
+        for mut object in [json!({}), json!({"spec": null})] {
+            service(&mut object);
+            assert_eq!(object["spec"]["type"], "ClusterIP");
+        }
     }
 
     #[test]
