@@ -56,11 +56,19 @@ impl Default for KeepAlive {
 }
 
 /// A client, and its connections for whoever decides when they are to be given up.
+#[derive(Clone)]
 pub struct ConnectedClient {
     /// Sends the requests.
     pub client: Client,
     /// What it sends them on.
     pub connections: OpenConnections,
+}
+
+impl From<Client> for ConnectedClient {
+    /// A client that was made elsewhere: nobody can give up its connections.
+    fn from(client: Client) -> Self {
+        Self { client, connections: OpenConnections(None) }
+    }
 }
 
 /// The connections of a client that are open. Clones are of the same client.
@@ -69,6 +77,7 @@ pub struct OpenConnections(Option<Arc<Connections>>);
 
 impl OpenConnections {
     /// Has the next request go over a new connection; for one that does not answer, and whose end is not noticed yet.
+    /// One that is being opened is given up, too.
     ///
     /// What was sent before goes on, and fails once a ping is not answered. Over HTTP/1.1 there is nothing to do: a
     /// request that is given up closes its connection.
@@ -96,7 +105,7 @@ pub fn client(config: Config) -> Result<Client, kube::Error> {
 pub fn connected_client(config: Config, keep_alive: KeepAlive) -> Result<ConnectedClient, kube::Error> {
     if config.proxy_url.is_some() {
         // Which proxies can be used is kube's to say.
-        return Ok(ConnectedClient { client: Client::try_from(config)?, connections: OpenConnections(None) });
+        return Ok(Client::try_from(config)?.into());
     }
     let transport = Transport::new(&config, keep_alive)?;
     let connections = OpenConnections(Some(transport.http2.clone()));
