@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use prometheus_client::{encoding::text, registry::Registry};
 
 pub use admission::{AdmissionMetrics, WebhookCall};
-pub use requests::{RequestMetrics, RunningRequest, WatchEvents};
+pub use requests::{RequestMetrics, WatchEvents};
 pub use scheduler::tell as tell_scheduler;
 pub use scrape::{HistogramSample, Labels, Scrape};
 pub use store::tell as tell_store;

@@ -12,7 +12,6 @@ mod housekeeping;
 mod listener;
 mod lock;
 mod store_closing;
-mod strangers_body;
 mod tls;
 
 use std::{

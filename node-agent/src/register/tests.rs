@@ -225,6 +225,22 @@ async fn without_a_certificate_of_the_api_server_only_the_open_routes_answer() {
 }
 
 #[tokio::test]
+async fn a_header_without_end_is_refused() {
+    let (ca, start) = (Ca::new(), SystemTime::now());
+    let (endpoint, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
+    let api = endpoint.with_certificate(&ca.issue("system:kube-apiserver", start)).unwrap().client;
+    let ask = async |bytes: usize| {
+        let request = http::Request::get("/who").header("long", "x".repeat(bytes)).body(kube::client::Body::empty());
+        api.send(request.unwrap()).await.unwrap().status()
+    };
+    assert_eq!(
+        (ask(32 << 10).await, ask(80 << 10).await),
+        (http::StatusCode::OK, http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    );
+    stop.cancel();
+}
+
+#[tokio::test]
 async fn silent_strangers_hold_few_connections_and_keep_nobody_out() {
     let (ca, start) = (Ca::new(), SystemTime::now());
     let (endpoint, address, _, stop) = serve(&ca, &ca.issue("node", start)).await;

@@ -2,13 +2,13 @@
 
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use fairlead_serving::http_connection::Pings;
 use futures::{FutureExt, StreamExt, future::join_all};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use socket2::SockRef;
 use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     super::{
         certificates::Certificates,
-        connection::{DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, Pings, StrangersTimes, set_options},
+        connection::{DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, StrangersTimes},
         descriptors,
     },
     *,
@@ -161,19 +161,6 @@ impl Served {
     fn request(&self, path: &str) -> hyper::Request<Empty<Bytes>> {
         hyper::Request::get(format!("https://{}{path}", self.address)).body(Empty::new()).unwrap()
     }
-}
-
-#[tokio::test]
-async fn a_connection_whose_other_end_lost_power_is_noticed() {
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let _client = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
-    let (stream, _) = socket.accept().await.unwrap();
-    set_options(&stream).unwrap();
-    let options = SockRef::from(&stream);
-    assert!(options.keepalive().unwrap() && stream.nodelay().unwrap());
-    let noticed = options.tcp_keepalive_time().unwrap()
-        + options.tcp_keepalive_interval().unwrap() * options.tcp_keepalive_retries().unwrap();
-    assert_eq!(noticed, Duration::from_secs(120), "Linux probes after two hours unless told");
 }
 
 #[tokio::test]
