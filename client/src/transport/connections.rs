@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use super::{
     KeepAlive,
     connector::{ConnectError, Connector},
-    counted_body::CountedBody,
+    response_body::ResponseBody,
 };
 
 /// How much of one stream the server may send before somebody reads it.
@@ -219,9 +219,9 @@ impl Connection {
 
 impl OpenStream {
     /// Sends a request; an error holds it where the server has not seen it.
-    pub async fn send(self, request: Request<Body>) -> Result<Response<CountedBody>, TrySendError<Request<Body>>> {
+    pub async fn send(self, request: Request<Body>) -> Result<Response<ResponseBody>, TrySendError<Request<Body>>> {
         let response = self.0.sender.clone().try_send_request(request).await?;
-        Ok(response.map(|body| CountedBody::of(self, body)))
+        Ok(response.map(|body| ResponseBody::of(self, body)))
     }
 }
 

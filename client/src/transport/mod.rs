@@ -8,14 +8,14 @@
 //! |---|---|
 //! | `connector` | one TCP and TLS connection: timeouts, probes, which protocol the server chose |
 //! | `connections` | the HTTP/2 connections of a client, the streams on each, and when another is opened |
-//! | `counted_body` | an answer's body, which holds its stream until it ends |
+//! | `response_body` | an answer's body, which holds its stream until it ends |
 //!
 //! A request that asks for another protocol (exec, attach, port-forward) goes over HTTP/1.1: HTTP/2 has no `Upgrade`
 //! (RFC 9113, section 8.6).
 
 mod connections;
 mod connector;
-mod counted_body;
+mod response_body;
 
 use std::{
     sync::Arc,
@@ -38,7 +38,7 @@ use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
 use connections::{Connections, Way};
 pub use connector::ConnectError;
 use connector::{Connector, Https};
-use counted_body::CountedBody;
+use response_body::ResponseBody;
 
 /// How soon a client notices that the other end of its connection is gone: after `interval` and `timeout` together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Transport {
         Ok(Self { http2: Arc::new(Connections::new(Connector::new(config, keep_alive)?, keep_alive)), http1 })
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Result<Response<CountedBody>, BoxError> {
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<ResponseBody>, BoxError> {
         let mut tries = TRIES;
         while !request.headers().contains_key(header::UPGRADE) {
             let stream = match self.http2.reserve().await? {
@@ -150,7 +150,7 @@ impl Transport {
                 },
             }
         }
-        Ok(self.http1.request(request).await?.map(CountedBody::alone))
+        Ok(self.http1.request(request).await?.map(ResponseBody::alone))
     }
 }
 
@@ -158,7 +158,7 @@ impl Transport {
 const TRIES: usize = 3;
 
 impl tower::Service<Request<Body>> for Transport {
-    type Response = Response<CountedBody>;
+    type Response = Response<ResponseBody>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
