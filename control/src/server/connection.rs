@@ -31,6 +31,7 @@ use crate::{
         connection_places::{ConnectionPlace, ConnectionPlaces, StrangersRequest},
         gate::{ConnectionCertificate, Gate},
     },
+    metrics::{ConnectionMetrics, HandshakeFailure},
     request::{ConnectionPermit, PeerAddress},
 };
 
@@ -61,6 +62,7 @@ pub struct Connections {
     gate: Gate,
     http: auto::Builder<TokioExecutor>,
     strangers: StrangersTimes,
+    metrics: Arc<ConnectionMetrics>,
     pub(super) places: ConnectionPlaces,
     /// Ends them all.
     pub(super) closing: CancellationToken,
@@ -72,11 +74,12 @@ impl Connections {
         tls: rustls::ServerConfig,
         clients: Arc<ClientCertificates>,
         gate: Gate,
+        metrics: Arc<ConnectionMetrics>,
         places: ConnectionPlaces,
         closing: CancellationToken,
     ) -> Self {
         let (acceptor, http) = (TlsAcceptor::from(Arc::new(tls)), http(Pings::default()));
-        Self { acceptor, clients, gate, http, strangers: STRANGERS_TIMES, places, closing }
+        Self { acceptor, clients, gate, http, strangers: STRANGERS_TIMES, metrics, places, closing }
     }
 
     /// With other times.
@@ -99,6 +102,7 @@ impl Connections {
         place: ConnectionPlace,
         permit: OwnedSemaphorePermit,
     ) {
+        self.metrics.opened();
         if let Err(e) = set_options(&stream) {
             tracing::debug!(%peer, "cannot set the options of a connection: {e}");
         }
@@ -108,8 +112,14 @@ impl Connections {
             () = place.is_cut() => return tracing::debug!(%peer, "{CUT}"),
             shaken = handshake => match shaken {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(e)) => return tracing::debug!(%peer, "TLS handshake failed: {e}"),
-                Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
+                Ok(Err(e)) => {
+                    self.metrics.handshake_failed(HandshakeFailure::of(&e));
+                    return tracing::debug!(%peer, "TLS handshake failed: {e}");
+                }
+                Err(_) => {
+                    self.metrics.handshake_failed(HandshakeFailure::TimedOut);
+                    return tracing::debug!(%peer, "TLS handshake took too long");
+                }
             },
         };
         let certificate = Arc::new(connection_certificate(&stream, &self.clients));

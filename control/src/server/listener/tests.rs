@@ -32,7 +32,7 @@ use crate::{
         gate::{Gate, Handler},
         pki::{Authority, CertificateSubject, Usage},
     },
-    metrics::Metrics,
+    metrics::{ConnectionMetrics, Metrics},
     request::{ConnectionPermit, RequestInfo, Verb},
     store::Embedded,
 };
@@ -64,6 +64,7 @@ struct Served {
     authority: Arc<Authority>,
     roots: RootCertStore,
     places: ConnectionPlaces,
+    counts: Arc<ConnectionMetrics>,
     admin: (CertificateDer<'static>, PrivateKeyDer<'static>),
     _dir: tempfile::TempDir,
 }
@@ -96,7 +97,8 @@ async fn serve_with(limits: PlaceLimits, change: impl FnOnce(Connections) -> Con
     let mut roots = RootCertStore::empty();
     roots.add(certificates.authority.certificate().clone()).unwrap();
     let (supervisor, places) = (Supervisor::default(), ConnectionPlaces::new(limits));
-    let connections = change(Connections::new(tls, clients, gate, places.clone(), closing));
+    let counts = Arc::new(ConnectionMetrics::default());
+    let connections = change(Connections::new(tls, clients, gate, counts.clone(), places.clone(), closing));
     Served {
         listener: Listener::start(&supervisor, socket, connections),
         supervisor,
@@ -104,6 +106,7 @@ async fn serve_with(limits: PlaceLimits, change: impl FnOnce(Connections) -> Con
         authority: certificates.authority.clone(),
         roots,
         places,
+        counts,
         admin: (CertificateDer::from_pem_slice(&admin).unwrap(), PrivateKeyDer::from_pem_slice(&admin).unwrap()),
         _dir: dir,
     }
@@ -151,8 +154,9 @@ impl Served {
 
     /// What `/metrics` says.
     fn metric(&self, name: &str) -> f64 {
-        let (metrics, places) = (Metrics::default(), self.places.clone());
+        let (metrics, places, counts) = (Metrics::default(), self.places.clone(), self.counts.clone());
         metrics.add(move |scrape| places.tell(scrape));
+        metrics.add(move |scrape| counts.tell(scrape));
         let text = metrics.render().unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {text}"));
         line.trim().parse().unwrap()
@@ -239,6 +243,8 @@ async fn a_client_that_speaks_no_tls_is_dropped_and_hurts_nobody() {
     let mut answer = Vec::new();
     plain.read_to_end(&mut answer).await.unwrap();
     assert!(!answer.starts_with(b"HTTP"));
+    assert_eq!(served.metric("apiserver_tls_handshake_errors_total{reason=\"malformed\"}"), 1.0);
+    assert_eq!(served.metric("fairlead_connections_opened_total"), 1.0);
     let (mut client, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(served.connect("http/1.1").await)).await.unwrap();
     tokio::spawn(connection);
