@@ -30,6 +30,7 @@ use crate::{
         client_certificate::ClientCertificates,
         connection_places::{ConnectionPlace, ConnectionPlaces, StrangersRequest},
         gate::{ConnectionCertificate, Gate},
+        open_answers::{self, OpenAnswers},
     },
     metrics::{ConnectionMetrics, HandshakeFailure},
     request::{ConnectionPermit, PeerAddress},
@@ -62,6 +63,7 @@ pub struct Connections {
     gate: Gate,
     http: auto::Builder<TokioExecutor>,
     strangers: StrangersTimes,
+    answers_last: Duration,
     metrics: Arc<ConnectionMetrics>,
     pub(super) places: ConnectionPlaces,
     /// Ends them all.
@@ -79,7 +81,8 @@ impl Connections {
         closing: CancellationToken,
     ) -> Self {
         let (acceptor, http) = (TlsAcceptor::from(Arc::new(tls)), http(Pings::default()));
-        Self { acceptor, clients, gate, http, strangers: STRANGERS_TIMES, metrics, places, closing }
+        let (strangers, answers_last) = (STRANGERS_TIMES, open_answers::LONGEST);
+        Self { acceptor, clients, gate, http, strangers, answers_last, metrics, places, closing }
     }
 
     /// With other times.
@@ -92,6 +95,12 @@ impl Connections {
     #[cfg(test)]
     pub fn bearing_strangers(self, strangers: StrangersTimes) -> Self {
         Self { strangers, ..self }
+    }
+
+    /// With another time in which an answer is to be sent.
+    #[cfg(test)]
+    pub fn sending_for(self, answers_last: Duration) -> Self {
+        Self { answers_last, ..self }
     }
 
     /// Serves one until its end.
@@ -130,10 +139,13 @@ impl Connections {
         }
         let permit = ConnectionPermit(Arc::new((permit, place.clone())));
         let (gate, of_requests) = (self.gate.clone(), place.clone());
+        let answers = OpenAnswers::lasting(self.answers_last);
+        let open = answers.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(PeerAddress(peer));
             request.extensions_mut().insert(permit.clone());
             request.extensions_mut().insert(of_requests.clone());
+            request.extensions_mut().insert(open.clone());
             let (gate, certificate, strangers) = (gate.clone(), certificate.clone(), of_requests.begin_request());
             async move {
                 let answer = gate.answer(request.map(Body::new), certificate).await;
@@ -143,6 +155,7 @@ impl Connections {
         let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let may_take = tokio::select! {
             ended = connection.as_mut() => return log_end(peer, ended),
+            never = answers.cut_late() => match never {},
             () = self.closing.cancelled() => DRAIN_TIMEOUT,
             () = place.is_cut() => match place.is_asked() {
                 true => LAST_ANSWER,

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use fairlead_serving::http_connection::Pings;
+use fairlead_serving::{guarded_body::GuardedBody, http_connection::Pings};
 use futures::{FutureExt, StreamExt, future::join_all};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -56,7 +56,21 @@ impl Handler for EndlessWatch {
     }
 }
 
-/// A listener before [`EndlessWatch`].
+/// Answers with a short text, which keeps this alive.
+struct Guarded(Arc<()>);
+
+#[async_trait::async_trait]
+impl Handler for Guarded {
+    fn is_long_running(&self, _: &RequestInfo) -> bool {
+        false
+    }
+
+    async fn answer(&self, _: RequestInfo, _: http::Request<Body>) -> http::Response<Body> {
+        http::Response::new(Body::new(GuardedBody::new(Body::from("text"), self.0.clone())))
+    }
+}
+
+/// A listener before a handler.
 struct Served {
     listener: Listener,
     supervisor: Supervisor,
@@ -78,6 +92,14 @@ async fn serve(limits: PlaceLimits, pings: Pings) -> Served {
 }
 
 async fn serve_with(limits: PlaceLimits, change: impl FnOnce(Connections) -> Connections) -> Served {
+    serve_handler(limits, Arc::new(EndlessWatch), change).await
+}
+
+async fn serve_handler(
+    limits: PlaceLimits,
+    handler: Arc<dyn Handler>,
+    change: impl FnOnce(Connections) -> Connections,
+) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -90,7 +112,7 @@ async fn serve_with(limits: PlaceLimits, change: impl FnOnce(Connections) -> Con
     .unwrap();
     let closing = CancellationToken::new();
     let (authorizer, metrics) = (Authorizer::new(Arc::new(store)), Metrics::default());
-    let gate = Gate::new(Arc::new(EndlessWatch), authorizer, metrics.requests().clone(), closing.clone());
+    let gate = Gate::new(handler, authorizer, metrics.requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = super::super::tls::server_config(certificates.shown.clone(), clients.clone(), provider).unwrap();
     let admin = std::fs::read(dir.path().join("pki/admin.pem")).unwrap();
@@ -364,4 +386,29 @@ async fn a_stranger_who_takes_no_answer_is_cut_in_time() {
     while served.metric("fairlead_connections{class=\"stranger\"}") > 0.0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_known_user_does_not_take_is_let_go_of_in_time() {
+    let (kept, limits) = (Arc::new(()), PlaceLimits::for_descriptors(1 << 20));
+    let handler = Arc::new(Guarded(kept.clone()));
+    let served =
+        serve_handler(limits, handler, |connections| connections.sending_for(Duration::from_millis(100))).await;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    // No window: nobody polls the answer's body.
+    builder.initial_stream_window_size(0);
+    let (mut client, connection) = builder.handshake(TokioIo::new(served.connect("h2").await)).await.unwrap();
+    tokio::spawn(connection);
+    let answers = [(); 2].map(|()| client.send_request(served.request("/api/v1/secrets")));
+    for answer in join_all(answers).await {
+        assert_eq!(answer.as_ref().unwrap().status(), 200);
+        drop(tokio::spawn(async move { answer.unwrap().into_body().collect().await.map(drop) }));
+    }
+    let let_go = async {
+        while Arc::strong_count(&kept) > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), let_go).await.expect("it is let go of");
+    assert!(!client.is_closed(), "the connection goes on");
 }
