@@ -1,7 +1,7 @@
 //! The body of an answer, which holds the stream that it comes by until it has ended.
 //!
-//! Unlike `fairlead_serving`'s body with a guard, which is kept until the body is dropped, it gives its stream back with
-//! its last frame: whoever reads an answer to its end may keep the body, and others need the stream.
+//! Unlike `GuardedBody` of `fairlead_serving`, which keeps what it has until it is dropped, it gives its stream back
+//! with its last frame: whoever reads an answer to its end may keep the body, and others need the stream.
 
 use std::{
     pin::Pin,
