@@ -1,8 +1,8 @@
 //! The answers of one connection that are being sent, each for a limited time.
 //!
 //! A client that opens no window never has the server poll a body, so the time is not kept by polling it. One timer
-//! does for all answers of a connection, and runs beside it: they have the same time, so that the oldest is the first to
-//! be late. It is set anew only when it is over, however many answers were sent meanwhile.
+//! does for all answers of a connection, and runs beside it: they have the same time, so the oldest is the first to be
+//! late. It is set anew only when it is over, however many answers were sent meanwhile.
 
 use std::{
     collections::BTreeMap,
