@@ -15,6 +15,9 @@
 mod api;
 pub mod as_text;
 mod events;
+#[cfg(test)]
+#[path = "../../tests/freezing_proxy.rs"]
+mod freezing_proxy;
 mod kinds;
 mod object;
 pub mod placement;

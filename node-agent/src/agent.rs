@@ -103,11 +103,11 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     }
     let node = watch::Sender::new(node);
     let patience = registration::Patience::default();
-    let assignment = registration::assignment(&member.client, &node, last_known, patience, &supervisor).await?;
+    let assignment = registration::assignment(&member.api, &node, last_known, patience, &supervisor).await?;
     let pod_cidr = assignment.pod_cidr;
     tracing::info!(%pod_cidr, %node_ip, "this node's pod subnet");
 
-    let (world, api_watch) = watch_world(&member.client, &kept.world, &supervisor);
+    let (world, api_watch) = watch_world(member.api.client(), &kept.world, &supervisor);
     let subnet =
         supervise_assignment(&supervisor, &config.node_name, assignment, kept.assignment.clone(), world.clone());
     let network =
@@ -132,7 +132,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         .merge(inspect::router(&proxy, &dns.names(), &config.node_name))
         .merge(endpoints::router(health.clone(), Detail::Reasons));
     let routes = HttpsRoutes { trusted, open: endpoints::router(health.clone(), Detail::Names) };
-    let (client, config_of_pods) = (member.client.clone(), pods_config(&config, node_ip));
+    let (client, config_of_pods) = (member.api.client().clone(), pods_config(&config, node_ip));
     let start_pods = async {
         let runtime = match runtime {
             Some(runtime) => runtime,
@@ -361,7 +361,7 @@ async fn serve_https(
 ) -> Result<(), StartError> {
     let ca_pem = member.ca_pem.as_deref().ok_or(StartError::NoCa)?;
     let held = ServingCertificate {
-        client: member.client.clone(),
+        client: member.api.client().clone(),
         node_name: config.node_name.clone(),
         address,
         pki: config.data_dir.join("node/pki"),

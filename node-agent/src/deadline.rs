@@ -21,14 +21,26 @@ pub fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
-/// The answer of the API, or an error where it does not come within `limit`. The connection is not used again then: one
-/// whose other end went away without a word would not answer for minutes.
+/// Why a request to the API has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The API is busy, or the connection to it leads nowhere: who asks again had better do so over another.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    /// It was refused, or could not be sent.
+    #[error(transparent)]
+    Failed(#[from] kube::Error),
+}
+
+/// The answer of the API, or an error where it does not come within `limit`.
 pub async fn answered<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, kube::Error> {
-    let late = |_| Err(kube::Error::Service(format!("no answer within {limit:?}").into()));
-    tokio::time::timeout(limit, answer).await.unwrap_or_else(late)
+) -> Result<T, AnswerError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(AnswerError::Late(limit)),
+    }
 }
 
 /// Thirty years, as tokio's own: timers round up, so a wait must stay clear of what an `Instant` can hold.
@@ -40,8 +52,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_does_not_come_is_an_error() {
-        let error = answered::<()>(Duration::from_millis(1), std::future::pending()).await.unwrap_err();
-        assert!(crate::error_chain(&error).contains("no answer within 1ms"), "{error}");
+        let limit = Duration::from_millis(1);
+        let error = answered::<()>(limit, std::future::pending()).await.unwrap_err();
+        assert!(matches!(error, AnswerError::Late(within) if within == limit), "{error:?}");
+        let refused = async { Err::<(), _>(kube::Error::LinesCodecMaxLineLengthExceeded) };
+        assert!(matches!(answered(limit, refused).await, Err(AnswerError::Failed(_))));
         assert_eq!(answered(Duration::from_secs(60), async { Ok(7) }).await.unwrap(), 7);
     }
 

@@ -7,11 +7,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use fairlead_serving::http_connection::{self, Pings};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::net::{TcpListener, TcpStream};
@@ -106,8 +103,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of one address, and of all, that have not shown a certificate that is trusted. Every pod may open them.
 const MOST_OF_ONE_STRANGER: usize = 32;
 const MOST_STRANGERS: usize = 512;
-/// From the end of one answer to the next request's header; longer than clients keep an idle connection.
-const HEADER_PATIENCE: Duration = Duration::from_secs(120);
+/// Bytes of a request's header over HTTP/1, where a buffer holds it.
+const MAX_HEADER_BYTES: usize = 64 << 10;
 /// How long a stranger may stay. What they can ask for is answered at once.
 const STRANGERS_STAY: Duration = Duration::from_secs(60);
 /// How long the answer that is under way may take, once a stranger has to go.
@@ -120,9 +117,8 @@ async fn connection(
     routes: HttpsRoutes,
     stop: CancellationToken,
 ) {
-    // A short answer must not wait for the acknowledgement of its header (RFC 896 and RFC 1122, 4.2.3.2: some 40 ms).
-    if let Err(error) = tcp.set_nodelay(true) {
-        tracing::debug!(%error, "answers on a connection may be late");
+    if let Err(error) = http_connection::set_options(&tcp) {
+        tracing::debug!(%error, "answers on a connection may be late, and its end may not be noticed");
     }
     let shaken = tokio::select! {
         () = stranger.is_cut() => return tracing::debug!("cut a TLS handshake to make room"),
@@ -140,8 +136,8 @@ async fn connection(
         Some(_) => (routes.open.fallback(|| async { (http::StatusCode::FORBIDDEN, ONLY_FOR) }), Some(stranger)),
         None => (routes.open.fallback(|| async { (http::StatusCode::UNAUTHORIZED, ONLY_FOR) }), Some(stranger)),
     };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
+    let mut builder = http_connection::http(Pings::default());
+    builder.http1().max_buf_size(MAX_HEADER_BYTES);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(router));
     let mut serving = std::pin::pin!(serving);
     let must_go = async {

@@ -29,6 +29,9 @@ mod serving_certificate;
 mod streams;
 
 #[cfg(test)]
+#[path = "../../tests/freezing_proxy.rs"]
+mod freezing_proxy;
+#[cfg(test)]
 #[path = "../../tests/fuzzing.rs"]
 mod fuzzing;
 #[cfg(test)]

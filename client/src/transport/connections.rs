@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use super::{
     KeepAlive,
     connector::{ConnectError, Connector},
-    counted_body::CountedBody,
+    response_body::ResponseBody,
 };
 
 /// How much of one stream the server may send before somebody reads it.
@@ -59,6 +59,8 @@ struct State {
     open: Vec<Arc<Connection>>,
     /// The connection that is being opened: those who wait for one wait for the same.
     opening: Option<Opening>,
+    /// How often all were given up: what was begun before is not taken in.
+    forgotten: u64,
     speaks_http1_since: Option<Instant>,
 }
 
@@ -107,25 +109,33 @@ impl Connections {
                 }
                 match &state.opening {
                     Some(opening) if opening.peek().is_none() => opening.clone(),
-                    _ => state.opening.insert(self.begin_opening()).clone(),
+                    _ => {
+                        let opening = self.begin_opening(state.forgotten);
+                        state.opening.insert(opening).clone()
+                    }
                 }
             };
             opening.await?;
         }
     }
 
-    fn begin_opening(self: &Arc<Self>) -> Opening {
+    fn begin_opening(self: &Arc<Self>, forgotten: u64) -> Opening {
         let connections = self.clone();
-        let task = tokio::spawn(async move { connections.open().await });
+        let task = tokio::spawn(async move { connections.open(forgotten).await });
         async move { task.await.unwrap_or(Err(ConnectError::Interrupted)) }.boxed().shared()
     }
 
     /// Ends with nothing being opened: where nobody waited for the outcome, the next request must not get this one.
-    async fn open(&self) -> Result<(), ConnectError> {
+    ///
+    /// Whoever waits for one that was given up meanwhile asks for another.
+    async fn open(&self, forgotten: u64) -> Result<(), ConnectError> {
         let Connector { server, within, .. } = &self.connector;
         let late = |_| ConnectError::Late { server: server.clone(), within: *within };
         let opened = tokio::time::timeout(*within, self.connect()).await.map_err(late).flatten();
         let mut state = self.state.lock();
+        if state.forgotten != forgotten {
+            return Ok(());
+        }
         state.opening = None;
         let opened = opened?;
         state.speaks_http1_since = opened.is_none().then(Instant::now);
@@ -172,7 +182,10 @@ impl Connections {
     /// Sends no more requests on the connections that are open. Streams that are on them go on until they end, or until
     /// a ping is not answered.
     pub fn forget(&self) {
-        self.state.lock().open.clear();
+        let mut state = self.state.lock();
+        state.open.clear();
+        state.opening = None;
+        state.forgotten = state.forgotten.wrapping_add(1);
     }
 
     /// How many connections there are that requests are sent on.
@@ -206,9 +219,9 @@ impl Connection {
 
 impl OpenStream {
     /// Sends a request; an error holds it where the server has not seen it.
-    pub async fn send(self, request: Request<Body>) -> Result<Response<CountedBody>, TrySendError<Request<Body>>> {
+    pub async fn send(self, request: Request<Body>) -> Result<Response<ResponseBody>, TrySendError<Request<Body>>> {
         let response = self.0.sender.clone().try_send_request(request).await?;
-        Ok(response.map(|body| CountedBody::of(self, body)))
+        Ok(response.map(|body| ResponseBody::of(self, body)))
     }
 }
 

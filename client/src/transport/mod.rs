@@ -8,14 +8,14 @@
 //! |---|---|
 //! | `connector` | one TCP and TLS connection: timeouts, probes, which protocol the server chose |
 //! | `connections` | the HTTP/2 connections of a client, the streams on each, and when another is opened |
-//! | `counted_body` | an answer's body, which holds its stream until it ends |
+//! | `response_body` | an answer's body, which holds its stream until it ends |
 //!
 //! A request that asks for another protocol (exec, attach, port-forward) goes over HTTP/1.1: HTTP/2 has no `Upgrade`
 //! (RFC 9113, section 8.6).
 
 mod connections;
 mod connector;
-mod counted_body;
+mod response_body;
 
 use std::{
     sync::Arc,
@@ -38,7 +38,7 @@ use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
 use connections::{Connections, Way};
 pub use connector::ConnectError;
 use connector::{Connector, Https};
-use counted_body::CountedBody;
+use response_body::ResponseBody;
 
 /// How soon a client notices that the other end of its connection is gone: after `interval` and `timeout` together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +56,19 @@ impl Default for KeepAlive {
 }
 
 /// A client, and its connections for whoever decides when they are to be given up.
+#[derive(Clone)]
 pub struct ConnectedClient {
     /// Sends the requests.
     pub client: Client,
     /// What it sends them on.
     pub connections: OpenConnections,
+}
+
+impl From<Client> for ConnectedClient {
+    /// A client that was made elsewhere: nobody can give up its connections.
+    fn from(client: Client) -> Self {
+        Self { client, connections: OpenConnections(None) }
+    }
 }
 
 /// The connections of a client that are open. Clones are of the same client.
@@ -69,6 +77,7 @@ pub struct OpenConnections(Option<Arc<Connections>>);
 
 impl OpenConnections {
     /// Has the next request go over a new connection; for one that does not answer, and whose end is not noticed yet.
+    /// One that is being opened is given up, too.
     ///
     /// What was sent before goes on, and fails once a ping is not answered. Over HTTP/1.1 there is nothing to do: a
     /// request that is given up closes its connection.
@@ -96,7 +105,7 @@ pub fn client(config: Config) -> Result<Client, kube::Error> {
 pub fn connected_client(config: Config, keep_alive: KeepAlive) -> Result<ConnectedClient, kube::Error> {
     if config.proxy_url.is_some() {
         // Which proxies can be used is kube's to say.
-        return Ok(ConnectedClient { client: Client::try_from(config)?, connections: OpenConnections(None) });
+        return Ok(Client::try_from(config)?.into());
     }
     let transport = Transport::new(&config, keep_alive)?;
     let connections = OpenConnections(Some(transport.http2.clone()));
@@ -124,7 +133,7 @@ impl Transport {
         Ok(Self { http2: Arc::new(Connections::new(Connector::new(config, keep_alive)?, keep_alive)), http1 })
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Result<Response<CountedBody>, BoxError> {
+    async fn send(&self, mut request: Request<Body>) -> Result<Response<ResponseBody>, BoxError> {
         let mut tries = TRIES;
         while !request.headers().contains_key(header::UPGRADE) {
             let stream = match self.http2.reserve().await? {
@@ -141,7 +150,7 @@ impl Transport {
                 },
             }
         }
-        Ok(self.http1.request(request).await?.map(CountedBody::alone))
+        Ok(self.http1.request(request).await?.map(ResponseBody::alone))
     }
 }
 
@@ -149,7 +158,7 @@ impl Transport {
 const TRIES: usize = 3;
 
 impl tower::Service<Request<Body>> for Transport {
-    type Response = Response<CountedBody>;
+    type Response = Response<ResponseBody>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 

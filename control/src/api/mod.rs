@@ -5,7 +5,6 @@
 //! request came here.
 
 mod component_status;
-mod counted_body;
 pub mod discovery;
 mod dispatch;
 mod documents;
@@ -35,10 +34,11 @@ use std::{
 };
 
 use axum::body::Body;
+use fairlead_serving::guarded_body::GuardedBody;
 use http::{HeaderValue, Request, Response, header};
 use tokio_util::task::TaskTracker;
 
-use self::{counted_body::CountedBody, node_proxy::NodeProxy, request::target::RequestTarget};
+use self::{node_proxy::NodeProxy, request::target::RequestTarget};
 pub use crate::status::{Status, Subject};
 use crate::{
     admission::Admission,
@@ -364,7 +364,7 @@ impl Handler for Api {
         let response = dispatch::answer(self, info, request).await;
         running.answered(response.status().as_u16());
         match running.is_long_running() {
-            true => response.map(|body| Body::new(CountedBody::new(body, running))),
+            true => response.map(|body| Body::new(GuardedBody::new(body, running))),
             false => response,
         }
     }

@@ -4,8 +4,9 @@
 //! certificate of its handshake, or with the first request that has a good token. So whoever shows nothing takes no
 //! place from those who do; strangers make room for strangers. Each class is divided: a node holds some connections and
 //! always finds a place for its first, users share theirs as they share seats ([`Shares`]). A connection beyond its
-//! user's share stays among the strangers: it is served, and is one of those that make room. Where a credential is not
-//! good any more, the connection becomes a stranger's again.
+//! user's share borrows a place that nodes leave free, such as those of a DaemonSet that runs on each of many nodes: it
+//! has to make room once nodes come. Where nodes leave none, it stays among the strangers: it is served, and is one of
+//! those that make room. Where a credential is not good any more, the connection becomes a stranger's again.
 //!
 //! Whoever shows nothing at all has little time, too: what strangers ask for is answered at once, so that an answer
 //! which is not taken is one that nobody wants ([`ConnectionPlace::overstays`]).
@@ -15,7 +16,10 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -55,7 +59,11 @@ pub struct PlaceLimits {
 pub struct ConnectionPlaces {
     limits: PlaceLimits,
     strangers: ConnectionLimit,
+    /// How many of the strangers' places are held by known users beyond their share.
+    beyond_share: Arc<AtomicUsize>,
     nodes: Arc<Shares>,
+    /// Places of nodes that others have.
+    borrowed: ConnectionLimit,
     system: Arc<Shares>,
     users: Arc<Shares>,
 }
@@ -79,11 +87,31 @@ enum Held {
     Stranger {
         counted: Counted,
         /// Its user is known, and holds as many as they may.
-        is_beyond_share: bool,
+        beyond_share: Option<BeyondShare>,
+    },
+    /// Its user is known and holds as many as they may, and nodes leave places free.
+    Borrowed {
+        _counted: Counted,
     },
     Known {
         _share: Share,
     },
+}
+
+/// Counts until it is dropped.
+struct BeyondShare(Arc<AtomicUsize>);
+
+impl BeyondShare {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for BeyondShare {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A request of a stranger that is under way. Dropped, it is answered.
@@ -137,6 +165,8 @@ impl ConnectionPlaces {
         Self {
             limits,
             strangers: ConnectionLimit::new(limits.of_one_address, limits.strangers),
+            beyond_share: Arc::default(),
+            borrowed: ConnectionLimit::new(limits.nodes, limits.nodes),
             nodes: Shares::new(limits.nodes, limits.of_one_node),
             system: Shares::new(limits.system, usize::MAX),
             users: Shares::new(limits.users, usize::MAX),
@@ -153,7 +183,7 @@ impl ConnectionPlaces {
         let from = network(from);
         let counted = self.strangers.admit(from);
         let cut = counted.cut();
-        let held = Mutex::new(Held::Stranger { counted, is_beyond_share: false });
+        let held = Mutex::new(Held::Stranger { counted, beyond_share: None });
         let (asked, forgotten) = (Notify::new(), Notify::new());
         ConnectionPlace(Arc::new(Place { places: self.clone(), from, cut, held, asked, forgotten }))
     }
@@ -162,22 +192,45 @@ impl ConnectionPlaces {
         let name = &*identity.name;
         match Class::of(identity) {
             Class::Stranger => None,
-            Class::Node => self.nodes.take_or_first(name, 1),
+            Class::Node => {
+                let share = self.nodes.take_or_first(name, 1);
+                self.borrowed.cut_down_to(self.free_of_nodes());
+                share
+            }
             Class::System => self.system.take_or_first(name, 1),
             Class::User if identity.is_in(MASTERS) => self.users.take_or_first(name, 1),
             Class::User => self.users.take(name, 1),
         }
     }
 
+    /// A place that nodes leave free, for a connection that is to be cut by this token. A node that holds too many gets
+    /// none.
+    fn borrow(&self, class: Class, from: IpAddr, cut: &CancellationToken) -> Option<Counted> {
+        let may_borrow = matches!(class, Class::System | Class::User);
+        (may_borrow && self.borrowed.open() < self.free_of_nodes())
+            .then(|| self.borrowed.admit_again(from, cut.clone()))
+    }
+
+    /// Those that are borrowed count as free.
+    fn free_of_nodes(&self) -> usize {
+        self.limits.nodes.saturating_sub(self.nodes.taken())
+    }
+
     /// Tells of each class how many connections it has, and may have.
     pub fn tell(&self, scrape: &mut Scrape<'_>) -> fmt::Result {
+        // One that comes or goes meanwhile may be in one count and not in the other.
+        let beyond_share = self.beyond_share.load(Ordering::Relaxed);
+        let strangers = self.strangers.open().saturating_sub(beyond_share);
         let classes: [(Labels<'_>, usize, usize); 4] = [
-            (&[("class", "stranger")], self.strangers.open(), self.limits.strangers),
+            (&[("class", "stranger")], strangers, self.limits.strangers),
             (&[("class", "node")], self.nodes.taken(), self.limits.nodes),
             (&[("class", "system")], self.system.taken(), self.limits.system),
             (&[("class", "user")], self.users.taken(), self.limits.users),
         ];
-        let held = classes.map(|(labels, held, _)| (labels, held as f64));
+        let without_limit: [(Labels<'_>, usize); 2] =
+            [(&[("class", "beyond_share")], beyond_share), (&[("class", "borrowed")], self.borrowed.open())];
+        let held = classes.map(|(labels, held, _)| (labels, held));
+        let held = held.into_iter().chain(without_limit).map(|(labels, held)| (labels, held as f64));
         scrape.gauges("fairlead_connections", "Connections by who holds them.", held)?;
         let limits = classes.map(|(labels, _, limit)| (labels, limit as f64));
         scrape.gauges("fairlead_connections_limit", "How many connections a class may hold.", limits)?;
@@ -185,6 +238,11 @@ impl ConnectionPlaces {
             "fairlead_connections_cut",
             "Connections of strangers that made room for others.",
             [(&[][..], self.strangers.cut())],
+        )?;
+        scrape.counters(
+            "fairlead_connections_returned",
+            "Connections of users beyond their share that gave places of nodes back.",
+            [(&[][..], self.borrowed.cut())],
         )
     }
 }
@@ -217,11 +275,20 @@ impl Class {
 impl ConnectionPlace {
     /// Moves the connection to the class of its user, if that has room. The first user of a connection counts.
     pub fn belongs_to(&self, identity: &Identity) {
-        let mut held = self.0.held.lock();
-        if let Held::Stranger { is_beyond_share, .. } = &mut *held {
-            match self.0.places.take(identity) {
-                Some(share) => *held = Held::Known { _share: share },
-                None => *is_beyond_share = Class::of(identity) != Class::Stranger,
+        let (places, mut held) = (&self.0.places, self.0.held.lock());
+        if matches!(*held, Held::Known { .. }) {
+            return;
+        }
+        if let Some(share) = places.take(identity) {
+            *held = Held::Known { _share: share };
+        } else if let Held::Stranger { beyond_share, .. } = &mut *held {
+            let class = Class::of(identity);
+            if class == Class::Stranger {
+                *beyond_share = None;
+            } else if let Some(counted) = places.borrow(class, self.0.from, &self.0.cut) {
+                *held = Held::Borrowed { _counted: counted };
+            } else {
+                beyond_share.get_or_insert_with(|| BeyondShare::new(&places.beyond_share));
             }
         }
     }
@@ -230,22 +297,22 @@ impl ConnectionPlace {
     pub fn belongs_to_nobody(&self) {
         let mut held = self.0.held.lock();
         match &mut *held {
-            Held::Stranger { is_beyond_share, .. } => *is_beyond_share = false,
-            Held::Known { .. } => {
+            Held::Stranger { beyond_share, .. } => *beyond_share = None,
+            Held::Known { .. } | Held::Borrowed { .. } => {
                 let counted = self.0.places.strangers.admit_again(self.0.from, self.0.cut.clone());
-                *held = Held::Stranger { counted, is_beyond_share: false };
+                *held = Held::Stranger { counted, beyond_share: None };
             }
         }
         drop(held);
         self.0.forgotten.notify_waiters();
     }
 
-    /// Completes when the connection has to make room: never for one that is no stranger's.
+    /// Completes when the connection has to make room: never for one that has a place of its user's.
     pub async fn is_cut(&self) {
         loop {
             let forgotten = self.0.forgotten.notified();
             self.0.cut.cancelled().await;
-            if self.is_strangers() {
+            if !matches!(*self.0.held.lock(), Held::Known { .. }) {
                 return;
             }
             forgotten.await;
@@ -267,20 +334,24 @@ impl ConnectionPlace {
 
     fn stranger_must_go_at(&self, unanswered: Duration, stay: Duration) -> Option<Instant> {
         let held = self.0.held.lock();
-        let Held::Stranger { counted, is_beyond_share: false } = &*held else { return None };
+        let Held::Stranger { counted, beyond_share: None } = &*held else { return None };
         let stayed = counted.first_request()?.checked_add(stay);
         let answered = counted.oldest_request().and_then(|begun| begun.checked_add(unanswered));
         stayed.into_iter().chain(answered).min()
     }
 
-    /// Whether nobody is known to hold it, or its user holds too many.
+    /// Whether nobody is known to hold it, or its user holds too many and there is no place to borrow.
     pub fn is_strangers(&self) -> bool {
         matches!(*self.0.held.lock(), Held::Stranger { .. })
     }
 
-    /// Whether a request of a stranger is under way.
+    /// Whether a request may be under way, whose answer is to be sent before the connection ends: those of known users
+    /// are not counted.
     pub fn is_asked(&self) -> bool {
-        matches!(&*self.0.held.lock(), Held::Stranger { counted, .. } if counted.is_asked())
+        match &*self.0.held.lock() {
+            Held::Stranger { counted, .. } => counted.is_asked(),
+            Held::Borrowed { .. } | Held::Known { .. } => true,
+        }
     }
 
     /// Counts a request that has come, if the connection is still a stranger's.

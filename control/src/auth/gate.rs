@@ -25,6 +25,7 @@ use super::{
     held_body::{self, HeldBody},
     impersonation::{Impersonation, ImpersonationError},
     in_flight::{InFlight, Seat, TooMany},
+    open_answers::OpenAnswers,
     shares::Share,
     shortened::{self, shortened},
     stream_access,
@@ -134,6 +135,8 @@ impl Gate {
             parts.extensions.insert(seat.clone());
         }
         let place = parts.extensions.get::<ConnectionPlace>().cloned();
+        // A request that came over no connection of the listener has a client here, which takes its answer.
+        let answers = parts.extensions.get::<OpenAnswers>().cloned().unwrap_or_default();
         let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
         let admitted = lasts.then(|| Admitted {
             gate: self.clone(),
@@ -150,7 +153,7 @@ impl Gate {
         let response = self.handler.answer(info, Request::from_parts(parts, body)).await;
         let has_switched = response.extensions().get::<UpgradedAnswer>().is_some();
         let admitted = admitted.filter(|_| is_long_running || has_switched);
-        let Some(admitted) = admitted else { return self.held(response, seat, sending) };
+        let Some(admitted) = admitted else { return self.held(response, seat, sending, &answers) };
         drop(seat);
         let closing = self.closing.cancelled_owned();
         if let Some(UpgradedAnswer(cut)) = response.extensions().get::<UpgradedAnswer>().cloned() {
@@ -169,7 +172,13 @@ impl Gate {
 
     /// An answer that has an end, with the seat of its request until it is sent. A short one over HTTP/1 needs none:
     /// the connection takes it at once.
-    fn held(&self, response: Response<Body>, seat: Option<Arc<Seat>>, sending: Sending) -> Response<Body> {
+    fn held(
+        &self,
+        response: Response<Body>,
+        seat: Option<Arc<Seat>>,
+        sending: Sending,
+        answers: &OpenAnswers,
+    ) -> Response<Body> {
         let bytes = response.body().size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let is_short = bytes.is_some_and(|bytes| bytes <= held_body::PIECE);
         if is_short && (!sending.may_stall || bytes == Some(0)) {
@@ -186,7 +195,7 @@ impl Gate {
             },
             _ => None,
         };
-        response.map(|body| Body::new(HeldBody::new(body, seat, memory, held_body::LONGEST)))
+        response.map(|body| Body::new(HeldBody::new(body, seat, memory, answers)))
     }
 
     /// What is asked, with its user, and whom that user acts as. Whether they may is not decided yet.

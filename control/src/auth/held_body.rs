@@ -1,23 +1,25 @@
 //! The body of an answer that has an end: it keeps the request's seat until it is sent, and is cut off in time.
 //!
-//! A client that opens no window never has the server poll the body, so the time is not kept by polling: a timer takes
-//! the content away. What is handed over goes in pieces that hold little else alive, since the connection keeps a
-//! piece for as long as the client does not take it.
+//! A client that opens no window never has the server poll the body, so the time is not kept by polling: the timer of
+//! its connection ([`OpenAnswers`]) takes the content away. What is handed over goes in pieces that hold little else
+//! alive, since the connection keeps a piece for as long as the client does not take it.
 
 use std::{
     io,
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
-use tokio::task::AbortHandle;
 
-use super::{in_flight::Seat, shares::Share};
+use super::{
+    in_flight::Seat,
+    open_answers::{CutOff, OpenAnswer, OpenAnswers},
+    shares::Share,
+};
 
 /// Longest piece that is handed over at a time, bytes: a frame of HTTP/2 as clients take it by default.
 pub const PIECE: usize = 16 << 10;
@@ -26,13 +28,11 @@ pub const PIECE: usize = 16 << 10;
 /// that is made while it is sent is not copied once more.
 const CUT_IN_PLACE: usize = 5 * PIECE;
 
-/// How long an answer may take to be sent. Source: `--request-timeout`.
-pub const LONGEST: Duration = Duration::from_secs(60);
-
 /// A body with what it holds.
 pub struct HeldBody {
     held: Arc<Mutex<Held>>,
-    timer: AbortHandle,
+    /// Dropped with the body.
+    _open: OpenAnswer,
 }
 
 struct Held {
@@ -60,19 +60,18 @@ struct Content {
 }
 
 impl HeldBody {
-    /// `body`, which holds `seat` and `memory` until it is sent, at most for so long.
-    pub fn new(body: Body, seat: Option<Arc<Seat>>, memory: Option<Share>, longest: Duration) -> Self {
+    /// `body`, which holds `seat` and `memory` until it is sent, at most for as long as `answers` last.
+    pub fn new(body: Body, seat: Option<Arc<Seat>>, memory: Option<Share>, answers: &OpenAnswers) -> Self {
         let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, _seat: seat };
         let held = Arc::new(Mutex::new(Held { content: Some(content), memory }));
-        let timer = tokio::spawn(cut_off(Arc::downgrade(&held), longest)).abort_handle();
-        Self { held, timer }
+        let weak: Weak<Mutex<Held>> = Arc::downgrade(&held);
+        Self { held, _open: answers.begin(weak) }
     }
 }
 
-async fn cut_off(held: Weak<Mutex<Held>>, longest: Duration) {
-    tokio::time::sleep(longest).await;
-    if let Some(held) = held.upgrade() {
-        let mut held = held.lock();
+impl CutOff for Mutex<Held> {
+    fn cut_off(&self) {
+        let mut held = self.lock();
         let cut = held.content.take();
         // A piece that was handed over keeps no more than this alive.
         if let Some(memory) = &mut held.memory {
@@ -80,12 +79,6 @@ async fn cut_off(held: Weak<Mutex<Held>>, longest: Duration) {
         }
         drop(held);
         drop(cut);
-    }
-}
-
-impl Drop for HeldBody {
-    fn drop(&mut self) {
-        self.timer.abort();
     }
 }
 
@@ -144,6 +137,8 @@ impl HttpBody for HeldBody {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::BodyExt;
 
     use super::*;
@@ -152,6 +147,14 @@ mod tests {
     fn seat(limits: &InFlight) -> Option<Arc<Seat>> {
         let user = Identity::authenticated("joe".into(), Vec::new());
         limits.enter(&user, &info("GET", "/openapi/v2")).ok().map(Arc::new)
+    }
+
+    /// As a connection's, which runs.
+    fn cutting_after(longest: Duration) -> OpenAnswers {
+        let answers = OpenAnswers::lasting(longest);
+        let run = answers.clone();
+        tokio::spawn(async move { run.cut_late().await });
+        answers
     }
 
     #[tokio::test]
@@ -164,7 +167,7 @@ mod tests {
 
     async fn keeps_its_seat(limits: InFlight, length: usize) {
         let text: Bytes = (0..length).map(|n| n as u8).collect();
-        let mut body = HeldBody::new(Body::from(text.clone()), seat(&limits), None, LONGEST);
+        let mut body = HeldBody::new(Body::from(text.clone()), seat(&limits), None, &OpenAnswers::default());
         assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
         let mut sent = Vec::new();
         while sent.len() < text.len() {
@@ -184,7 +187,8 @@ mod tests {
     async fn a_body_that_nobody_polls_gives_everything_back_in_time() {
         let limits = InFlight::new(1, 1);
         let text = Bytes::from(vec![0; PIECE * 2]);
-        let mut body = HeldBody::new(Body::from(text.clone()), seat(&limits), None, Duration::from_millis(200));
+        let answers = cutting_after(Duration::from_millis(200));
+        let mut body = HeldBody::new(Body::from(text.clone()), seat(&limits), None, &answers);
         body.frame().await.unwrap().unwrap();
         assert!(seat(&limits).is_none() && !text.is_unique());
         let given_back = async {
@@ -201,7 +205,8 @@ mod tests {
     async fn what_the_connection_has_of_a_body_that_is_cut_off_stays_counted() {
         let memory = crate::auth::shares::Shares::new(100 * PIECE, usize::MAX);
         let (text, share) = (Bytes::from(vec![0; PIECE * 40]), memory.take("joe", PIECE * 40));
-        let body = HeldBody::new(Body::from(text.clone()), None, share, Duration::from_millis(1));
+        let answers = cutting_after(Duration::from_millis(1));
+        let body = HeldBody::new(Body::from(text.clone()), None, share, &answers);
         let cut_off = async {
             while !text.is_unique() {
                 tokio::task::yield_now().await;

@@ -4,9 +4,9 @@
 //! `secret_token`) tell who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules
 //! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits
 //! how many requests it lets in at a time, divided among users by `shares`; `held_body` keeps the seat of a request
-//! until its answer is sent. `param_access` decides to which parameters an admission policy may point.
-//! `secret_token_use` labels Secrets whose tokens are used. `connection_places` divides the connections among those who
-//! hold them.
+//! until its answer is sent, for which it has a limited time (`open_answers`). `param_access` decides to which
+//! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
+//! `connection_places` divides the connections among those who hold them.
 
 pub mod account_token;
 pub mod attributes;
@@ -21,6 +21,7 @@ mod held_body;
 mod impersonation;
 pub mod in_flight;
 pub mod node;
+pub mod open_answers;
 pub mod param_access;
 mod pod_references;
 pub mod rbac;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `requests` | requests and watches, counted while they are answered: `apiserver_*` |
 //! | `admission` | webhooks, policies and quotas: `apiserver_admission_*` |
+//! | `connections` | connections and their TLS handshakes: `fairlead_connections_opened_total` |
 //! | `scrape` | how other parts tell their counts when they are asked |
 //! | `process` | the process: `process_*` |
 //! | `store` | commits, transactions and watches of the store |
@@ -14,6 +15,7 @@
 //! A part that counts for itself registers with [`Metrics::add`]; nothing is pushed here on its hot path.
 
 mod admission;
+mod connections;
 mod process;
 mod requests;
 mod scheduler;
@@ -28,7 +30,8 @@ use parking_lot::Mutex;
 use prometheus_client::{encoding::text, registry::Registry};
 
 pub use admission::{AdmissionMetrics, WebhookCall};
-pub use requests::{RequestMetrics, RunningRequest, WatchEvents};
+pub use connections::{ConnectionMetrics, HandshakeFailure};
+pub use requests::{RequestMetrics, WatchEvents};
 pub use scheduler::tell as tell_scheduler;
 pub use scrape::{HistogramSample, Labels, Scrape};
 pub use store::tell as tell_store;

@@ -4,7 +4,6 @@
 //! Decides how long each step may take; what a request may do is decided by the gate.
 
 use std::{
-    io,
     net::SocketAddr,
     pin::pin,
     sync::Arc,
@@ -12,38 +11,32 @@ use std::{
 };
 
 use axum::body::Body;
+use fairlead_serving::{
+    guarded_body::GuardedBody,
+    http_connection::{Pings, http, set_options},
+};
 use http_body::Body as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::strangers_body::StrangersBody;
 use crate::{
     auth::{
         client_certificate::ClientCertificates,
         connection_places::{ConnectionPlace, ConnectionPlaces, StrangersRequest},
         gate::{ConnectionCertificate, Gate},
+        open_answers::{self, OpenAnswers},
     },
+    metrics::{ConnectionMetrics, HandshakeFailure},
     request::{ConnectionPermit, PeerAddress},
 };
 
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the end of one answer to the next request's header. Longer than clients keep an idle connection (90 s in Go and
-/// in hyper): the one who sends requests should be the one who closes, or a request may meet a connection that is just
-/// going.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
-/// TCP's own probes, of a connection on which nothing was sent for that long: HTTP/1 has no pings, and a watch may be
-/// silent for an hour. A node that lost power leaves its connections open; in time they would fill the limit.
-const PROBE_AFTER: Duration = Duration::from_secs(60);
-/// Between two probes. After four without an answer the connection is closed.
-const PROBE_INTERVAL: Duration = Duration::from_secs(15);
-const PROBES: u32 = 4;
 /// How long requests under way may take to end after a stop.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same where a stranger has to make room: others wait.
@@ -53,23 +46,6 @@ const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// window.
 const STRANGERS_TIMES: StrangersTimes =
     StrangersTimes { unanswered: Duration::from_secs(10), stay: Duration::from_secs(60) };
-/// Streams of one HTTP/2 connection, as Go's servers allow; clients that need more open another.
-const MAX_STREAMS: u32 = 250;
-
-/// Pings of HTTP/2, so that a client that is gone is noticed even while nothing is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Pings {
-    /// Between two of them.
-    pub interval: Duration,
-    /// How long the answer to one may take.
-    pub timeout: Duration,
-}
-
-impl Default for Pings {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) }
-    }
-}
 
 /// How long a connection may stay whose client has not shown who it is.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +63,8 @@ pub struct Connections {
     gate: Gate,
     http: auto::Builder<TokioExecutor>,
     strangers: StrangersTimes,
+    answers_last: Duration,
+    metrics: Arc<ConnectionMetrics>,
     pub(super) places: ConnectionPlaces,
     /// Ends them all.
     pub(super) closing: CancellationToken,
@@ -98,11 +76,13 @@ impl Connections {
         tls: rustls::ServerConfig,
         clients: Arc<ClientCertificates>,
         gate: Gate,
+        metrics: Arc<ConnectionMetrics>,
         places: ConnectionPlaces,
         closing: CancellationToken,
     ) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        Self { acceptor, clients, gate, http: http(Pings::default()), strangers: STRANGERS_TIMES, places, closing }
+        let (acceptor, http) = (TlsAcceptor::from(Arc::new(tls)), http(Pings::default()));
+        let (strangers, answers_last) = (STRANGERS_TIMES, open_answers::LONGEST);
+        Self { acceptor, clients, gate, http, strangers, answers_last, metrics, places, closing }
     }
 
     /// With other times.
@@ -117,6 +97,12 @@ impl Connections {
         Self { strangers, ..self }
     }
 
+    /// With another time in which an answer is to be sent.
+    #[cfg(test)]
+    pub fn sending_for(self, answers_last: Duration) -> Self {
+        Self { answers_last, ..self }
+    }
+
     /// Serves one until its end.
     pub(super) async fn serve(
         self: Arc<Self>,
@@ -125,6 +111,7 @@ impl Connections {
         place: ConnectionPlace,
         permit: OwnedSemaphorePermit,
     ) {
+        self.metrics.opened();
         if let Err(e) = set_options(&stream) {
             tracing::debug!(%peer, "cannot set the options of a connection: {e}");
         }
@@ -134,8 +121,14 @@ impl Connections {
             () = place.is_cut() => return tracing::debug!(%peer, "{CUT}"),
             shaken = handshake => match shaken {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(e)) => return tracing::debug!(%peer, "TLS handshake failed: {e}"),
-                Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
+                Ok(Err(e)) => {
+                    self.metrics.handshake_failed(HandshakeFailure::of(&e));
+                    return tracing::debug!(%peer, "TLS handshake failed: {e}");
+                }
+                Err(_) => {
+                    self.metrics.handshake_failed(HandshakeFailure::TimedOut);
+                    return tracing::debug!(%peer, "TLS handshake took too long");
+                }
             },
         };
         let certificate = Arc::new(connection_certificate(&stream, &self.clients));
@@ -146,10 +139,13 @@ impl Connections {
         }
         let permit = ConnectionPermit(Arc::new((permit, place.clone())));
         let (gate, of_requests) = (self.gate.clone(), place.clone());
+        let answers = OpenAnswers::lasting(self.answers_last);
+        let open = answers.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(PeerAddress(peer));
             request.extensions_mut().insert(permit.clone());
             request.extensions_mut().insert(of_requests.clone());
+            request.extensions_mut().insert(open.clone());
             let (gate, certificate, strangers) = (gate.clone(), certificate.clone(), of_requests.begin_request());
             async move {
                 let answer = gate.answer(request.map(Body::new), certificate).await;
@@ -159,6 +155,7 @@ impl Connections {
         let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let may_take = tokio::select! {
             ended = connection.as_mut() => return log_end(peer, ended),
+            never = answers.cut_late() => match never {},
             () = self.closing.cancelled() => DRAIN_TIMEOUT,
             () = place.is_cut() => match place.is_asked() {
                 true => LAST_ANSWER,
@@ -186,27 +183,8 @@ fn log_end(peer: SocketAddr, ended: Result<(), Box<dyn std::error::Error + Send 
 fn answered(answer: http::Response<Body>, request: Option<StrangersRequest>) -> http::Response<Body> {
     match request.filter(|request| !request.is_known() && !answer.body().is_end_stream()) {
         None => answer,
-        Some(request) => answer.map(|body| Body::new(StrangersBody::new(body, request))),
+        Some(request) => answer.map(|body| Body::new(GuardedBody::new(body, request))),
     }
-}
-
-fn http(pings: Pings) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(pings.interval)
-        .keep_alive_timeout(pings.timeout)
-        .max_concurrent_streams(MAX_STREAMS);
-    builder
-}
-
-pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
-    // A watch event is small and must not wait for the next one.
-    stream.set_nodelay(true)?;
-    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
-    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 fn connection_certificate(stream: &TlsStream<TcpStream>, clients: &ClientCertificates) -> ConnectionCertificate {

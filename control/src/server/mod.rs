@@ -12,7 +12,6 @@ mod housekeeping;
 mod listener;
 mod lock;
 mod store_closing;
-mod strangers_body;
 mod tls;
 
 use std::{
@@ -53,6 +52,7 @@ use crate::{
     controllers::{self, Controllers, RestoreService},
     definitions,
     kinds::{AddError, Registry},
+    metrics::ConnectionMetrics,
     scheduler::{self, Scheduler},
     store::{self, DamagedBases, Store},
     supervise::Supervisor,
@@ -222,7 +222,11 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     api.metrics().add(move |scrape| expirations.tell(scrape));
     let told = places.clone();
     api.metrics().add(move |scrape| told.tell(scrape));
-    let listener = Listener::start(&supervisor, socket, Connections::new(tls, clients, gate, places, closing));
+    let counts = Arc::new(ConnectionMetrics::default());
+    let told = counts.clone();
+    api.metrics().add(move |scrape| told.tell(scrape));
+    let connections = Connections::new(tls, clients, gate, counts, places, closing);
+    let listener = Listener::start(&supervisor, socket, connections);
 
     let ca_hash = authority.hash();
     let of_aggregator = api.client(Identity::control("kube-aggregator"));

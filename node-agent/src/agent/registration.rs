@@ -10,6 +10,7 @@ use crate::{
     register::{
         assignment::Assignment,
         heartbeat,
+        live_client::LiveClient,
         node_object::{NodeDescription, NodeState},
     },
     retry::retry_while_transient,
@@ -42,13 +43,13 @@ pub fn starting() -> NodeState {
 /// Where the API does not answer in time and the node has a last known subnet, that is taken, and the
 /// heartbeat registers later.
 pub async fn assignment(
-    client: &kube::Client,
+    api: &LiveClient,
     node: &watch::Sender<NodeDescription>,
     last_known: Option<Assignment>,
     patience: Patience,
     supervisor: &Supervisor,
 ) -> Result<Assignment, StartError> {
-    let described = node.borrow().clone();
+    let (described, client) = (node.borrow().clone(), api.client());
     let registration = retry_while_unavailable("register this node", || heartbeat::register(client, &described));
     let registered = match &last_known {
         None => registration.await.map(|()| true)?,
@@ -57,7 +58,7 @@ pub async fn assignment(
             Err(_) => false,
         },
     };
-    let (for_heartbeat, changes) = (client.clone(), node.subscribe());
+    let (for_heartbeat, changes) = (api.clone(), node.subscribe());
     supervisor.spawn("heartbeat", move |stop| heartbeat::run(for_heartbeat.clone(), changes.clone(), registered, stop));
     let pod_cidr = match &last_known {
         None => pod_subnet(client, node, patience.subnet).await?,
@@ -157,9 +158,9 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_ran_before_starts_without_the_api_and_registers_later() {
         let known = Assignment { pod_cidr: "10.244.3.0/24".parse().unwrap(), runtime_version: "docker://1".into() };
-        let (client, supervisor) = (client_of_nobody(), Supervisor::new());
+        let (api, supervisor) = (LiveClient::new(client_of_nobody().into()), Supervisor::new());
         let patience = Patience { api: Duration::from_millis(100), ..Patience::default() };
-        let started = assignment(&client, &node(), Some(known.clone()), patience, &supervisor).await.unwrap();
+        let started = assignment(&api, &node(), Some(known.clone()), patience, &supervisor).await.unwrap();
         assert_eq!(started, known);
         assert_eq!(supervisor.tasks()[0].name, "heartbeat");
         supervisor.shutdown().await;
@@ -167,8 +168,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_never_ran_waits_for_the_api() {
-        let (client, node, supervisor) = (client_of_nobody(), node(), Supervisor::new());
-        let waiting = assignment(&client, &node, None, Patience::default(), &supervisor);
+        let (api, node, supervisor) = (LiveClient::new(client_of_nobody().into()), node(), Supervisor::new());
+        let waiting = assignment(&api, &node, None, Patience::default(), &supervisor);
         assert!(tokio::time::timeout(Duration::from_millis(300), waiting).await.is_err());
     }
 
@@ -231,10 +232,10 @@ mod tests {
     async fn a_node_that_gets_no_pod_subnet_keeps_its_heartbeat_and_says_what_it_waits_for() {
         let subnet = watch::Sender::new(None);
         let ((leases, mut renewed), (statuses, mut written)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let client = Api { subnet: subnet.clone(), leases, statuses }.client();
+        let api = LiveClient::new(Api { subnet: subnet.clone(), leases, statuses }.client().into());
         let (node, supervisor) = (node(), Supervisor::new());
         let patience = Patience { subnet: Duration::from_millis(20), ..Patience::default() };
-        let waiting = assignment(&client, &node, None, patience, &supervisor);
+        let waiting = assignment(&api, &node, None, patience, &supervisor);
         let observing = async {
             assert_eq!(ready(&written.recv().await.unwrap()), ("False", "the node agent is starting"));
             let status = written.recv().await.unwrap();

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::deadline::{self, AnswerError};
+
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(16);
 /// An API that takes longer is away: its connection may lead nowhere.
@@ -15,8 +17,8 @@ pub fn wait_after(failures: u32) -> Duration {
 }
 
 /// The answer, or an error where it does not come in time.
-pub async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
-    crate::deadline::answered(ANSWERED_WITHIN, answer).await
+pub async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, AnswerError> {
+    deadline::answered(ANSWERED_WITHIN, answer).await
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::node_object::NodeDescription;
-use crate::deadline::{answered, instant_after};
+use super::{live_client::LiveClient, node_object::NodeDescription};
+use crate::deadline::{AnswerError, answered, instant_after};
 
 /// As the kubelet: a Lease of 40 s renewed every 10, the status written again every 5 minutes.
 const LEASE_SECONDS: i32 = 40;
@@ -71,21 +71,23 @@ pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Netw
 /// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once, also one that comes
 /// with `stop`.
 ///
-/// A failed write is tried again at the next heartbeat: nothing stops because the control service is away.
+/// A failed write is tried again at the next heartbeat: nothing stops because the control service is away. After one
+/// that nobody answered in time, requests go over a new connection.
 ///
 /// `registered` says whether [`register`] has succeeded; where the API was away it is done here.
-pub async fn run(client: Client, node: watch::Receiver<NodeDescription>, registered: bool, stop: CancellationToken) {
-    run_every(RENEW_EVERY, client, node, registered, stop).await;
+pub async fn run(api: LiveClient, node: watch::Receiver<NodeDescription>, registered: bool, stop: CancellationToken) {
+    run_every(RENEW_EVERY, api, node, registered, stop).await;
 }
 
 /// [`run`] with another time between two beats, in which a write must be answered, too.
-async fn run_every(
+pub(super) async fn run_every(
     renew_every: Duration,
-    client: Client,
+    api: LiveClient,
     mut node: watch::Receiver<NodeDescription>,
     registered: bool,
     stop: CancellationToken,
 ) {
+    let client = api.client();
     let mut is_registered = registered;
     let mut lease_beat = tokio::time::interval(renew_every);
     lease_beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -99,14 +101,16 @@ async fn run_every(
             () = stop.cancelled() => {
                 if node.has_changed().unwrap_or(false) {
                     let last = node.borrow_and_update().clone();
-                    write_final_status(&client, &last).await;
+                    write_final_status(client, &last).await;
                 }
                 return;
             }
             _ = lease_beat.tick() => {
                 let name = node.borrow().name.clone();
-                match answered(renew_every, renew_lease(&client, &name)).await {
+                match renew_lease(&api, &name, renew_every).await {
                     Ok(()) => {
+                        // One that was late is not repeated at once.
+                        lease_beat.reset();
                         // After missed heartbeats the control service may have set conditions to Unknown: only a status
                         // write undoes that.
                         if renewed.elapsed() > 2 * renew_every {
@@ -130,15 +134,15 @@ async fn run_every(
         if tokio::time::Instant::now() >= status_due {
             let description = node.borrow_and_update().clone();
             let written = match is_registered {
-                true => answered(renew_every, write_status(&client, &description)).await,
-                false => answered(renew_every, register(&client, &description)).await,
+                true => over_live_connection(&api, renew_every, write_status(client, &description)).await,
+                false => over_live_connection(&api, renew_every, register(client, &description)).await,
             };
             status_due = match written {
                 Ok(()) => {
                     is_registered = true;
                     instant_after(tokio::time::Instant::now(), STATUS_EVERY)
                 }
-                Err(kube::Error::Api(status)) if status.code == 404 && is_registered => {
+                Err(AnswerError::Failed(kube::Error::Api(status))) if status.code == 404 && is_registered => {
                     tracing::warn!("the Node object is gone, registering again");
                     is_registered = false;
                     tokio::time::Instant::now()
@@ -164,7 +168,37 @@ async fn write_final_status(client: &Client, node: &NodeDescription) {
     }
 }
 
-async fn renew_lease(client: &Client, name: &str) -> Result<(), kube::Error> {
+/// The answer to a request. After none in time the connections are given up: one that leads nowhere says so only when a
+/// ping is not answered, and until then all that is asked over it is lost, too.
+pub(super) async fn over_live_connection<T>(
+    api: &LiveClient,
+    limit: Duration,
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, AnswerError> {
+    let answer = answered(limit, answer).await;
+    if matches!(answer, Err(AnswerError::Late(_))) {
+        api.forget_connections();
+    }
+    answer
+}
+
+/// Renews the Lease; once more, at once, after no answer in time: over a new connection, and before anything else is
+/// written. The control service takes a node for lost four beats after its last renewal.
+async fn renew_lease(api: &LiveClient, name: &str, limit: Duration) -> Result<(), AnswerError> {
+    let client = api.client();
+    match over_live_connection(api, limit, write_lease(client, name)).await {
+        Err(late @ AnswerError::Late(_)) => {
+            tracing::warn!(
+                error = &late as &dyn std::error::Error,
+                "the node's Lease was not renewed, trying over a new connection"
+            );
+            over_live_connection(api, limit, write_lease(client, name)).await
+        }
+        answer => answer,
+    }
+}
+
+async fn write_lease(client: &Client, name: &str) -> Result<(), kube::Error> {
     use k8s_openapi::api::coordination::v1::Lease;
     let api: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
@@ -182,7 +216,7 @@ async fn renew_lease(client: &Client, name: &str) -> Result<(), kube::Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -191,7 +225,7 @@ mod tests {
     use super::*;
     use crate::register::{facts::MachineFacts, node_object::NodeState};
 
-    fn node() -> NodeDescription {
+    pub fn node() -> NodeDescription {
         NodeDescription {
             name: "a".into(),
             internal_ip: std::net::Ipv4Addr::new(10, 0, 0, 1),
@@ -218,9 +252,9 @@ mod tests {
                 Ok::<_, String>(http::Response::new(kube::client::Body::from(b"{}".to_vec())))
             }
         });
-        let (client, stop) = (Client::new(service, "default"), CancellationToken::new());
+        let (api, stop) = (LiveClient::new(Client::new(service, "default").into()), CancellationToken::new());
         let (_sender, changes) = watch::channel(node());
-        let running = tokio::spawn(run_every(Duration::from_millis(50), client, changes, true, stop.clone()));
+        let running = tokio::spawn(run_every(Duration::from_millis(50), api, changes, true, stop.clone()));
         for _ in 0..3 {
             let beat = tokio::time::timeout(Duration::from_secs(20), heard.recv()).await.expect("a beat in time");
             assert_eq!(beat.as_deref(), Some("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/a"));

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use fairlead_client::transport;
-use kube::{Client, config::AuthInfo};
+use fairlead_client::transport::ConnectedClient;
+use kube::config::AuthInfo;
 
 use super::{
     Membership, RegisterError,
     certificate::{self, Certificate},
     join_token::JoinToken,
-    live_client::LiveClient,
+    live_client::{self, LiveClient},
     pinned_ca,
     renewal::{Renewable, Renewal},
 };
@@ -38,17 +38,16 @@ pub async fn join(server: &str, token: &str, node_name: &str, pki: &Path) -> Res
         Some(kept) => kept,
         None => {
             tracing::info!(server, node = node_name, "joining the cluster");
-            let issued = certificate::request_client(&endpoint.with_token()?, node_name).await?;
+            let issued = certificate::request_client(&endpoint.with_token()?.client, node_name).await?;
             issued.store(pki, NAME)?;
             issued
         }
     };
     certificate::write_private(&ca_file, ca_pem.as_bytes())?;
-    let (client, live) = LiveClient::new(endpoint.with_certificate(&certificate)?);
-    let held = ClientCertificate { endpoint, node_name: node_name.to_owned(), pki: pki.to_owned(), client, live };
-    let client = held.client.clone();
+    let api = LiveClient::new(endpoint.with_certificate(&certificate)?);
+    let held = ClientCertificate { endpoint, node_name: node_name.to_owned(), pki: pki.to_owned(), api: api.clone() };
     let renewal = Renewal::new(held, certificate.validity()?);
-    Ok(Membership { client, ca_pem: Some(ca_pem), renewal: Some(renewal) })
+    Ok(Membership { api, ca_pem: Some(ca_pem), renewal: Some(renewal) })
 }
 
 /// File name of the certificate.
@@ -72,12 +71,12 @@ pub(super) struct JoinEndpoint {
 
 impl JoinEndpoint {
     /// A client that authenticates with the join token.
-    pub(super) fn with_token(&self) -> Result<Client, RegisterError> {
+    pub(super) fn with_token(&self) -> Result<ConnectedClient, RegisterError> {
         self.client(AuthInfo { token: Some(self.bearer.clone().into()), ..Default::default() })
     }
 
     /// A client that authenticates with a certificate.
-    pub(super) fn with_certificate(&self, certificate: &Certificate) -> Result<Client, RegisterError> {
+    pub(super) fn with_certificate(&self, certificate: &Certificate) -> Result<ConnectedClient, RegisterError> {
         self.client(AuthInfo {
             client_certificate_data: Some(STANDARD.encode(&certificate.chain_pem)),
             client_key_data: Some(STANDARD.encode(&certificate.key_pem).into()),
@@ -85,12 +84,12 @@ impl JoinEndpoint {
         })
     }
 
-    fn client(&self, auth_info: AuthInfo) -> Result<Client, RegisterError> {
+    fn client(&self, auth_info: AuthInfo) -> Result<ConnectedClient, RegisterError> {
         let mut config = kube::Config::new(self.url.clone());
         config.root_cert = Some(vec![self.ca_der.clone()]);
         config.auth_info = auth_info;
         let server = self.url.to_string();
-        transport::client(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })
+        live_client::connect(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })
     }
 }
 
@@ -99,8 +98,7 @@ struct ClientCertificate {
     endpoint: JoinEndpoint,
     node_name: String,
     pki: PathBuf,
-    client: Client,
-    live: LiveClient,
+    api: LiveClient,
 }
 
 #[async_trait::async_trait]
@@ -111,14 +109,14 @@ impl Renewable for ClientCertificate {
 
     /// By the certificate's own authority, or, where the server was away for too long, as at the first join.
     async fn request(&self, expired: bool) -> Result<Certificate, Box<dyn std::error::Error + Send + Sync>> {
-        let client = if expired { self.endpoint.with_token()? } else { self.client.clone() };
+        let client = if expired { self.endpoint.with_token()?.client } else { self.api.client().clone() };
         Ok(certificate::request_client(&client, &self.node_name).await?)
     }
 
     fn take_up(&self, certificate: &Certificate) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let next = self.endpoint.with_certificate(certificate)?;
         certificate.store(&self.pki, NAME)?;
-        self.live.replace(next);
+        self.api.replace(next);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ pub mod facts;
 pub mod heartbeat;
 pub mod join_token;
 mod joining;
-mod live_client;
+pub mod live_client;
 pub mod measurements;
 pub mod node_object;
 pub mod pinned_ca;
@@ -17,18 +17,16 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use fairlead_client::transport;
-use kube::Client;
-
 use crate::config::Access;
 use certificate::CertificateError;
 use join_token::JoinTokenError;
+use live_client::LiveClient;
 use renewal::Renewal;
 
 /// The node's credentials and where they serve.
 pub struct Membership {
     /// Follows renewed certificates: clones need not be made anew.
-    pub client: Client,
+    pub api: LiveClient,
     /// PEM of the cluster's CA: verifies who calls this agent. `None` where a kubeconfig without one was given.
     pub ca_pem: Option<String>,
     /// Of the client's certificate; `None` where a kubeconfig says who this node is.
@@ -94,7 +92,7 @@ async fn by_kubeconfig(path: &Path) -> Result<Membership, RegisterError> {
         pem::encode_many(&blocks)
     });
     let server = config.cluster_url.to_string();
-    let client =
-        transport::client(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })?;
-    Ok(Membership { client, ca_pem, renewal: None })
+    let connected =
+        live_client::connect(config).map_err(|source| RegisterError::Client { server, source: Box::new(source) })?;
+    Ok(Membership { api: LiveClient::new(connected), ca_pem, renewal: None })
 }

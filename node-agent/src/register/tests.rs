@@ -1,5 +1,7 @@
 //! New certificates are taken up by the server and the API client that use them. Time comes in as an argument.
 
+mod dead_connection;
+
 use std::{
     sync::{
         Arc,
@@ -105,10 +107,18 @@ fn der(certificate: &Certificate) -> Vec<u8> {
 }
 
 async fn serve(ca: &Ca, certificate: &Certificate) -> (JoinEndpoint, std::net::SocketAddr, Tls, CancellationToken) {
+    let trusted = Router::new().route("/who", get(|| async { "welcome" })).route("/watch", get(endless));
+    serve_trusted(ca, certificate, trusted).await
+}
+
+async fn serve_trusted(
+    ca: &Ca,
+    certificate: &Certificate,
+    trusted: Router,
+) -> (JoinEndpoint, std::net::SocketAddr, Tls, CancellationToken) {
     let https = Https::bind("127.0.0.1:0".parse().unwrap(), certificate, &ca.pem()).await.unwrap();
     let (endpoint, address, tls) = (ca.endpoint(&https), https.listener.local_addr().unwrap(), https.tls().clone());
     let stop = CancellationToken::new();
-    let trusted = Router::new().route("/who", get(|| async { "welcome" })).route("/watch", get(endless));
     let open = Router::new().route("/livez", get(|| async { "ok" }));
     tokio::spawn(std::sync::Arc::new(https).serve(HttpsRoutes { trusted, open }, stop.clone()));
     (endpoint, address, tls, stop)
@@ -152,8 +162,8 @@ async fn what_holds_an_api_client_goes_on_with_its_new_certificate() {
     let (endpoint, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
     // Whom the server lets in is seen by the certificate's name.
     let first = ca.issue("a stranger", start);
-    let (client, live) = LiveClient::new(endpoint.with_certificate(&first).unwrap());
-    let held_elsewhere = client.clone();
+    let live = LiveClient::new(endpoint.with_certificate(&first).unwrap());
+    let held_elsewhere = live.client().clone();
     let ask = || async {
         let request = http::Request::get("/who").body(Vec::new()).unwrap();
         held_elsewhere.request_text(request).await
@@ -179,7 +189,8 @@ async fn a_watch_goes_on_when_the_certificate_is_replaced_and_what_comes_then_ha
     let (ca, start) = (Ca::new(), SystemTime::now());
     let (endpoint, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
     let trusted = ca.issue("system:kube-apiserver", start);
-    let (client, live) = LiveClient::new(endpoint.with_certificate(&trusted).unwrap());
+    let live = LiveClient::new(endpoint.with_certificate(&trusted).unwrap());
+    let client = live.client().clone();
     let get = |path: &str| http::Request::get(path).body(kube::client::Body::empty()).unwrap();
     let mut watch = client.send(get("/watch")).await.unwrap().into_body();
     assert_eq!(watch.frame().await.unwrap().unwrap().into_data().unwrap(), "first\n");
@@ -204,12 +215,28 @@ async fn without_a_certificate_of_the_api_server_only_the_open_routes_answer() {
         Err(kube::Error::Api(status)) => status.code,
         Err(error) => panic!("{error}"),
     };
-    let nobody = endpoint.with_token().unwrap();
+    let nobody = endpoint.with_token().unwrap().client;
     assert_eq!(ask(&nobody, "/livez").await.unwrap(), "ok");
     assert_eq!(code(ask(&nobody, "/who").await), 401);
-    let stranger = endpoint.with_certificate(&ca.issue("a stranger", start)).unwrap();
+    let stranger = endpoint.with_certificate(&ca.issue("a stranger", start)).unwrap().client;
     assert_eq!(code(ask(&stranger, "/livez").await), 200);
     assert_eq!(code(ask(&stranger, "/who").await), 403);
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_header_without_end_is_refused() {
+    let (ca, start) = (Ca::new(), SystemTime::now());
+    let (endpoint, _, _, stop) = serve(&ca, &ca.issue("node", start)).await;
+    let api = endpoint.with_certificate(&ca.issue("system:kube-apiserver", start)).unwrap().client;
+    let ask = async |bytes: usize| {
+        let request = http::Request::get("/who").header("long", "x".repeat(bytes)).body(kube::client::Body::empty());
+        api.send(request.unwrap()).await.unwrap().status()
+    };
+    assert_eq!(
+        (ask(32 << 10).await, ask(80 << 10).await),
+        (http::StatusCode::OK, http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    );
     stop.cancel();
 }
 
@@ -224,7 +251,7 @@ async fn silent_strangers_hold_few_connections_and_keep_nobody_out() {
     // Well before the time that a handshake may take.
     let cut = tokio::time::timeout(Duration::from_secs(5), tokio::io::AsyncReadExt::read_u8(&mut silent[0])).await;
     assert!(cut.expect("the oldest is cut").is_err());
-    let api = endpoint.with_certificate(&ca.issue("system:kube-apiserver", start)).unwrap();
+    let api = endpoint.with_certificate(&ca.issue("system:kube-apiserver", start)).unwrap().client;
     let request = http::Request::get("/who").body(Vec::new()).unwrap();
     assert_eq!(api.request_text(request).await.unwrap(), "welcome");
     stop.cancel();

@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use server::{FreezingProxy, Server};
+use server::Server;
 
 use super::*;
+use crate::freezing_proxy::FreezingProxy;
 
 /// More than anything here takes, on a busy machine too.
 const LONG: Duration = Duration::from_secs(60);
@@ -75,9 +76,9 @@ const STREAM: usize = 1 << 20;
 #[tokio::test]
 async fn a_server_that_went_without_a_word_is_noticed_and_asked_anew_when_it_is_back() {
     let server = Server::start(&["h2"]).await;
-    let proxy = FreezingProxy::before(&server).await;
+    let proxy = FreezingProxy::before(server.address()).await;
     let keep_alive = KeepAlive { interval: Duration::from_millis(200), timeout: Duration::from_millis(300) };
-    let client = connected_client(proxy.config(&server), keep_alive).unwrap().client;
+    let client = connected_client(server.config_at(proxy.address()), keep_alive).unwrap().client;
     let mut watched = watch(&client).await;
     proxy.freeze();
     let frozen = std::time::Instant::now();
@@ -92,9 +93,9 @@ async fn a_server_that_went_without_a_word_is_noticed_and_asked_anew_when_it_is_
 #[tokio::test]
 async fn a_connection_that_is_given_up_takes_no_more_requests_and_its_watches_go_on() {
     let server = Server::start(&["h2"]).await;
-    let proxy = FreezingProxy::before(&server).await;
+    let proxy = FreezingProxy::before(server.address()).await;
     let ConnectedClient { client, connections } =
-        connected_client(proxy.config(&server), KeepAlive::default()).unwrap();
+        connected_client(server.config_at(proxy.address()), KeepAlive::default()).unwrap();
     let mut watched = watch(&client).await;
     proxy.freeze();
     let unanswered = tokio::time::timeout(Duration::from_millis(100), get(&client, "/version")).await;
@@ -102,8 +103,34 @@ async fn a_connection_that_is_given_up_takes_no_more_requests_and_its_watches_go
     proxy.serve_new_connections();
     connections.forget();
     assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0", "long before the ping fails");
-    assert_eq!(server.connections(), 2);
+    assert_eq!(proxy.accepted(), 2);
     assert!(watched.frame().now_or_never().is_none(), "the watch goes on");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_given_up_while_it_is_opened_is_not_waited_for() {
+    let server = Server::start(&["h2"]).await;
+    let proxy = FreezingProxy::before(server.address()).await;
+    let ConnectedClient { client, connections } =
+        connected_client(server.config_at(proxy.address()), KeepAlive::default()).unwrap();
+    proxy.freeze();
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { client.request_text(Request::get("/version").body(Vec::new()).unwrap()).await }
+    });
+    let connecting = async {
+        while proxy.accepted() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, connecting).await.expect("it connects");
+    proxy.serve_new_connections();
+    connections.forget();
+    let asked = std::time::Instant::now();
+    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+    assert!(asked.elapsed() < Duration::from_secs(20), "the first may take 30 s to fail: {:?}", asked.elapsed());
+    assert_eq!(proxy.accepted(), 2);
+    first.abort();
 }
 
 #[tokio::test]
@@ -111,9 +138,9 @@ async fn the_loss_of_a_connection_with_watches_is_a_warning_and_that_of_an_idle_
     let keep_alive = KeepAlive { interval: Duration::from_millis(200), timeout: Duration::from_millis(300) };
     for has_watch in [true, false] {
         let server = Server::start(&["h2"]).await;
-        let proxy = FreezingProxy::before(&server).await;
-        let transport = Transport::new(&proxy.config(&server), keep_alive).unwrap();
-        let base = proxy.config(&server).base_uri_layer();
+        let proxy = FreezingProxy::before(server.address()).await;
+        let transport = Transport::new(&server.config_at(proxy.address()), keep_alive).unwrap();
+        let base = server.config_at(proxy.address()).base_uri_layer();
         let client = Client::new(ServiceBuilder::new().layer(base).service(transport.clone()), "default");
         let (levels, ended) = Levels::of_this_thread();
         let watched = watch(&client).await;

@@ -1,4 +1,4 @@
-//! A TLS server that counts its connections, and a proxy before it that can stop without a word.
+//! A TLS server that counts its connections.
 
 use std::{
     convert::Infallible,
@@ -93,10 +93,16 @@ impl Server {
         self.config_at(address)
     }
 
-    fn config_at(&self, address: SocketAddr) -> Config {
+    /// Of a client that trusts this server, and reaches it at another address.
+    pub fn config_at(&self, address: SocketAddr) -> Config {
         let mut config = Config::new(format!("https://{address}").parse().unwrap());
         config.root_cert = Some(vec![self.ca_der.clone()]);
         config
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// How many were accepted.
@@ -160,52 +166,4 @@ fn answer(request: &Request<Incoming>, shared: Arc<Shared>) -> Response<BoxBody<
         _ => BodyExt::boxed(Full::new(Bytes::from(format!("{:?}", request.version())))),
     };
     Response::new(body)
-}
-
-/// Passes bytes on until it is frozen: then its connections stay open, and nothing is read or sent.
-pub struct FreezingProxy {
-    address: SocketAddr,
-    frozen: watch::Sender<bool>,
-}
-
-impl FreezingProxy {
-    pub async fn before(server: &Server) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, target) = (listener.local_addr().unwrap(), server.address);
-        let frozen = watch::Sender::new(false);
-        let state = frozen.clone();
-        tokio::spawn(async move {
-            let mut kept = Vec::new();
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let mut server = TcpStream::connect(target).await.unwrap();
-                let mut state = state.subscribe();
-                kept.push(tokio::spawn(async move {
-                    let freezes = async { state.wait_for(|frozen| *frozen).await.map(drop) };
-                    let froze = tokio::select! {
-                        froze = freezes => froze.is_ok(),
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => false,
-                    };
-                    if froze {
-                        std::future::pending::<()>().await;
-                    }
-                }));
-            }
-        });
-        Self { address, frozen }
-    }
-
-    /// Of a client that reaches `server` through this.
-    pub fn config(&self, server: &Server) -> Config {
-        server.config_at(self.address)
-    }
-
-    /// Connections that there are stop for ever.
-    pub fn freeze(&self) {
-        self.frozen.send_replace(true);
-    }
-
-    pub fn serve_new_connections(&self) {
-        self.frozen.send_replace(false);
-    }
 }

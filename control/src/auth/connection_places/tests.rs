@@ -5,8 +5,11 @@ use futures::FutureExt;
 use super::*;
 
 fn places() -> ConnectionPlaces {
-    let limits = PlaceLimits { strangers: 8, of_one_address: 4, nodes: 6, of_one_node: 3, system: 4, users: 10 };
-    ConnectionPlaces::new(limits)
+    places_with(6)
+}
+
+fn places_with(nodes: usize) -> ConnectionPlaces {
+    ConnectionPlaces::new(PlaceLimits { strangers: 8, of_one_address: 4, nodes, of_one_node: 3, system: 4, users: 10 })
 }
 
 fn node(name: &str) -> Identity {
@@ -69,7 +72,7 @@ fn each_node_has_a_place_and_none_takes_those_of_others() {
 
 #[test]
 fn users_share_their_places_and_a_connection_beyond_is_served_until_it_must_make_room() {
-    let places = places();
+    let places = places_with(0);
     let of = |name: &str| (0..7).map(|from| connect(&places, from, Some(&user(name)))).collect::<Vec<_>>();
     let known = |held: &[ConnectionPlace]| held.iter().filter(|place| !place.is_strangers()).count();
     let joe = of("joe");
@@ -78,6 +81,44 @@ fn users_share_their_places_and_a_connection_beyond_is_served_until_it_must_make
     assert_eq!(known(&of("ann")), 2);
     let admin = Identity::authenticated("kubernetes-admin".into(), vec![MASTERS.into()]);
     assert!(!connect(&places, 1, Some(&admin)).is_strangers());
+}
+
+#[test]
+fn users_beyond_their_share_borrow_what_nodes_leave_free_and_give_it_back_when_nodes_come() {
+    let places = places();
+    let of_daemon_set = user("agent");
+    let held: Vec<_> = (0..13).map(|from| connect(&places, from, Some(&of_daemon_set))).collect();
+    let strangers = |held: &[ConnectionPlace]| held.iter().filter(|place| place.is_strangers()).count();
+    assert_eq!((places.users.taken(), places.borrowed.open(), strangers(&held)), (5, 6, 2));
+    assert!(held.iter().all(|place| !is_cut(place)));
+    assert_eq!(places.beyond_share.load(Ordering::Relaxed), 2);
+    // Strangers cut none of those that have borrowed.
+    let crowd: Vec<_> = (0..100).map(|from| connect(&places, from, None)).collect();
+    assert_eq!(held.iter().filter(|place| is_cut(place)).count(), 2);
+    drop(crowd);
+    let nodes = [connect(&places, 1, Some(&node("a"))), connect(&places, 2, Some(&node("b")))];
+    let cut: Vec<usize> = (0..11).filter(|at| is_cut(&held[*at])).collect();
+    assert_eq!(cut, [5, 6], "the oldest that have borrowed");
+    assert!(nodes.iter().all(|place| !place.is_strangers() && !is_cut(place)));
+    assert_eq!((places.borrowed.open(), places.borrowed.cut()), (4, 2));
+    // One whose user holds less again has a place of its own from its next request on.
+    let mut held: Vec<_> = held.into_iter().map(Some).collect();
+    held[0] = None;
+    let late = held[7].as_ref().unwrap();
+    late.belongs_to(&of_daemon_set);
+    assert_eq!((places.users.taken(), places.borrowed.open()), (5, 3));
+    drop((held, nodes));
+    assert_eq!((places.borrowed.open(), places.beyond_share.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[test]
+fn a_borrowed_place_whose_credential_is_withdrawn_is_a_strangers() {
+    let places = places();
+    let joe: Vec<_> = (0..6).map(|from| connect(&places, from, Some(&user("joe")))).collect();
+    assert_eq!((places.borrowed.open(), places.strangers.open()), (1, 0));
+    joe[5].belongs_to_nobody();
+    assert_eq!((places.borrowed.open(), places.strangers.open()), (0, 1));
+    assert!(joe[5].is_strangers() && !is_cut(&joe[5]));
 }
 
 #[test]
@@ -95,7 +136,7 @@ fn a_stranger_who_is_being_answered_makes_room_last() {
 
 #[test]
 fn a_stranger_has_little_time_and_a_known_user_beyond_their_share_has_not() {
-    let places = places();
+    let places = places_with(0);
     let (unanswered, stay) = (Duration::from_secs(10), Duration::from_secs(60));
     let must_go = |place: &ConnectionPlace| place.stranger_must_go_at(unanswered, stay);
     let place = connect(&places, 1, None);

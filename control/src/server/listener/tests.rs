@@ -2,13 +2,13 @@
 
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use fairlead_serving::{guarded_body::GuardedBody, http_connection::Pings};
 use futures::{FutureExt, StreamExt, future::join_all};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use socket2::SockRef;
 use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     super::{
         certificates::Certificates,
-        connection::{DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, Pings, StrangersTimes, set_options},
+        connection::{DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, StrangersTimes},
         descriptors,
     },
     *,
@@ -32,7 +32,7 @@ use crate::{
         gate::{Gate, Handler},
         pki::{Authority, CertificateSubject, Usage},
     },
-    metrics::Metrics,
+    metrics::{ConnectionMetrics, Metrics},
     request::{ConnectionPermit, RequestInfo, Verb},
     store::Embedded,
 };
@@ -56,7 +56,21 @@ impl Handler for EndlessWatch {
     }
 }
 
-/// A listener before [`EndlessWatch`].
+/// Answers with a short text, which keeps this alive.
+struct Guarded(Arc<()>);
+
+#[async_trait::async_trait]
+impl Handler for Guarded {
+    fn is_long_running(&self, _: &RequestInfo) -> bool {
+        false
+    }
+
+    async fn answer(&self, _: RequestInfo, _: http::Request<Body>) -> http::Response<Body> {
+        http::Response::new(Body::new(GuardedBody::new(Body::from("text"), self.0.clone())))
+    }
+}
+
+/// A listener before a handler.
 struct Served {
     listener: Listener,
     supervisor: Supervisor,
@@ -64,6 +78,7 @@ struct Served {
     authority: Arc<Authority>,
     roots: RootCertStore,
     places: ConnectionPlaces,
+    counts: Arc<ConnectionMetrics>,
     admin: (CertificateDer<'static>, PrivateKeyDer<'static>),
     _dir: tempfile::TempDir,
 }
@@ -77,6 +92,14 @@ async fn serve(limits: PlaceLimits, pings: Pings) -> Served {
 }
 
 async fn serve_with(limits: PlaceLimits, change: impl FnOnce(Connections) -> Connections) -> Served {
+    serve_handler(limits, Arc::new(EndlessWatch), change).await
+}
+
+async fn serve_handler(
+    limits: PlaceLimits,
+    handler: Arc<dyn Handler>,
+    change: impl FnOnce(Connections) -> Connections,
+) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -89,14 +112,15 @@ async fn serve_with(limits: PlaceLimits, change: impl FnOnce(Connections) -> Con
     .unwrap();
     let closing = CancellationToken::new();
     let (authorizer, metrics) = (Authorizer::new(Arc::new(store)), Metrics::default());
-    let gate = Gate::new(Arc::new(EndlessWatch), authorizer, metrics.requests().clone(), closing.clone());
+    let gate = Gate::new(handler, authorizer, metrics.requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
     let tls = super::super::tls::server_config(certificates.shown.clone(), clients.clone(), provider).unwrap();
     let admin = std::fs::read(dir.path().join("pki/admin.pem")).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificates.authority.certificate().clone()).unwrap();
     let (supervisor, places) = (Supervisor::default(), ConnectionPlaces::new(limits));
-    let connections = change(Connections::new(tls, clients, gate, places.clone(), closing));
+    let counts = Arc::new(ConnectionMetrics::default());
+    let connections = change(Connections::new(tls, clients, gate, counts.clone(), places.clone(), closing));
     Served {
         listener: Listener::start(&supervisor, socket, connections),
         supervisor,
@@ -104,6 +128,7 @@ async fn serve_with(limits: PlaceLimits, change: impl FnOnce(Connections) -> Con
         authority: certificates.authority.clone(),
         roots,
         places,
+        counts,
         admin: (CertificateDer::from_pem_slice(&admin).unwrap(), PrivateKeyDer::from_pem_slice(&admin).unwrap()),
         _dir: dir,
     }
@@ -151,8 +176,9 @@ impl Served {
 
     /// What `/metrics` says.
     fn metric(&self, name: &str) -> f64 {
-        let (metrics, places) = (Metrics::default(), self.places.clone());
+        let (metrics, places, counts) = (Metrics::default(), self.places.clone(), self.counts.clone());
         metrics.add(move |scrape| places.tell(scrape));
+        metrics.add(move |scrape| counts.tell(scrape));
         let text = metrics.render().unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {text}"));
         line.trim().parse().unwrap()
@@ -161,19 +187,6 @@ impl Served {
     fn request(&self, path: &str) -> hyper::Request<Empty<Bytes>> {
         hyper::Request::get(format!("https://{}{path}", self.address)).body(Empty::new()).unwrap()
     }
-}
-
-#[tokio::test]
-async fn a_connection_whose_other_end_lost_power_is_noticed() {
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let _client = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
-    let (stream, _) = socket.accept().await.unwrap();
-    set_options(&stream).unwrap();
-    let options = SockRef::from(&stream);
-    assert!(options.keepalive().unwrap() && stream.nodelay().unwrap());
-    let noticed = options.tcp_keepalive_time().unwrap()
-        + options.tcp_keepalive_interval().unwrap() * options.tcp_keepalive_retries().unwrap();
-    assert_eq!(noticed, Duration::from_secs(120), "Linux probes after two hours unless told");
 }
 
 #[tokio::test]
@@ -252,6 +265,8 @@ async fn a_client_that_speaks_no_tls_is_dropped_and_hurts_nobody() {
     let mut answer = Vec::new();
     plain.read_to_end(&mut answer).await.unwrap();
     assert!(!answer.starts_with(b"HTTP"));
+    assert_eq!(served.metric("apiserver_tls_handshake_errors_total{reason=\"malformed\"}"), 1.0);
+    assert_eq!(served.metric("fairlead_connections_opened_total"), 1.0);
     let (mut client, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(served.connect("http/1.1").await)).await.unwrap();
     tokio::spawn(connection);
@@ -371,4 +386,29 @@ async fn a_stranger_who_takes_no_answer_is_cut_in_time() {
     while served.metric("fairlead_connections{class=\"stranger\"}") > 0.0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_known_user_does_not_take_is_let_go_of_in_time() {
+    let (kept, limits) = (Arc::new(()), PlaceLimits::for_descriptors(1 << 20));
+    let handler = Arc::new(Guarded(kept.clone()));
+    let served =
+        serve_handler(limits, handler, |connections| connections.sending_for(Duration::from_millis(100))).await;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    // No window: nobody polls the answer's body.
+    builder.initial_stream_window_size(0);
+    let (mut client, connection) = builder.handshake(TokioIo::new(served.connect("h2").await)).await.unwrap();
+    tokio::spawn(connection);
+    let answers = [(); 2].map(|()| client.send_request(served.request("/api/v1/secrets")));
+    for answer in join_all(answers).await {
+        assert_eq!(answer.as_ref().unwrap().status(), 200);
+        drop(tokio::spawn(async move { answer.unwrap().into_body().collect().await.map(drop) }));
+    }
+    let let_go = async {
+        while Arc::strong_count(&kept) > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), let_go).await.expect("it is let go of");
+    assert!(!client.is_closed(), "the connection goes on");
 }

@@ -11,6 +11,7 @@ use kube::{
 
 use super::uid;
 use crate::{
+    deadline::AnswerError,
     pods::{
         Context,
         api_retry::{answered, wait_after},
@@ -51,7 +52,7 @@ async fn delete(client: Client, pod: &Pod, mut wait_after: impl FnMut(u32) -> Du
         let error = match answered(pods.delete(name, &parameters)).await {
             Ok(_) => return,
             // Gone already, or another one of the same name.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
+            Err(AnswerError::Failed(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return,
             Err(error) => error,
         };
         failures = failures.saturating_add(1);

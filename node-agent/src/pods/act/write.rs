@@ -9,18 +9,21 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
-use crate::pods::{Context, api_retry::answered, status, worker::Handle};
+use crate::{
+    deadline::AnswerError,
+    pods::{Context, api_retry::answered, status, worker::Handle},
+};
 
 /// Applies `patch`, a strategic merge patch, to the status of `pod`; returns the Pod as it is then, or `None` where
 /// there is none any more.
-pub async fn write_status(context: &Context, pod: &Pod, patch: Value) -> Result<Option<Pod>, kube::Error> {
+pub async fn write_status(context: &Context, pod: &Pod, patch: Value) -> Result<Option<Pod>, AnswerError> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let pods = Api::<Pod>::namespaced(context.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
     let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
     match answered(pods.patch_status(name, &parameters, &patch)).await {
         Ok(pod) => Ok(Some(pod)),
         // Gone, or replaced by another of the same name: the watch reports which.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(AnswerError::Failed(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -3,7 +3,18 @@
 use serde_json::json;
 
 use super::*;
-use crate::pods::volume_limits;
+use crate::pods::{Pods, volume_limits::Measuring};
+
+/// Measures all pods once.
+async fn measure(pods: &Pods) {
+    let mut measuring = Measuring::default();
+    measuring.enqueue(pods.workers.all());
+    measuring.begin(&pods.context);
+    while !measuring.is_idle() {
+        measuring.one_ends().await;
+        measuring.begin(&pods.context);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_whose_empty_dir_exceeds_its_limit_is_evicted_and_others_stay() {
@@ -20,7 +31,7 @@ async fn a_pod_whose_empty_dir_exceeds_its_limit_is_evicted_and_others_stay() {
         std::fs::write(volume.join("file"), vec![1; if name == "small" { 1 << 10 } else { 2 << 20 }]).unwrap();
     }
     let pods = node.pods.as_ref().unwrap();
-    volume_limits::check(&pods.context, &pods.workers).await;
+    measure(pods).await;
     let pod = node.wait("large", "Failed", |pod| pod["status"]["phase"] == "Failed").await;
     assert_eq!(pod["status"]["reason"], "Evicted");
     assert_eq!(pod["status"]["message"], "Usage of EmptyDir volume \"cache\" exceeds the limit \"1Mi\". ");
@@ -29,6 +40,6 @@ async fn a_pod_whose_empty_dir_exceeds_its_limit_is_evicted_and_others_stay() {
     for name in ["small", "critical"] {
         assert!(is_ready(&node.api.get("pods", "default", name).unwrap()), "{name}");
     }
-    volume_limits::check(&pods.context, &pods.workers).await;
+    measure(pods).await;
     node.stop_agent(Teardown::Remove).await;
 }

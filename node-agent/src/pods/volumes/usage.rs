@@ -1,11 +1,18 @@
 //! How many bytes of disk a volume takes, as `du` counts them: blocks of each file once, on one file system.
+//!
+//! Containers make what is counted, so everything that is remembered has a bound: directories are read while they are
+//! walked, to a certain depth each at the place where it was found; the paths of those that lie deeper, and the numbers
+//! of files with several names, are kept as far as there is room.
 
 use std::{
     collections::HashSet,
-    fs, io,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    fs::{self, Metadata, ReadDir},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
     path::{Path, PathBuf},
-    rc::Rc,
     time::Instant,
 };
 
@@ -15,9 +22,20 @@ use super::beneath::{open_root, open_without_links, path_of};
 
 /// Bytes of a block, whatever the file system's own are.
 const BLOCK: u64 = 512;
-/// A directory whose path is longer is opened, and what is in it by its descriptor: a container can make paths that are
-/// longer than the kernel resolves at once.
-const LONGEST_PATH: usize = 1024;
+/// Directories that are read at one time, each in the one before: two file descriptors each, and 32 KiB.
+const MOST_OPEN: usize = 16;
+
+/// What may be remembered of a volume.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Bytes of paths.
+    paths: usize,
+    /// Files with several names.
+    linked: usize,
+}
+
+/// Some 10 MiB together.
+const BOUNDS: Bounds = Bounds { paths: 4 << 20, linked: 1 << 18 };
 
 /// What a volume takes.
 #[derive(Debug)]
@@ -28,102 +46,202 @@ pub struct Usage {
     pub incomplete: Option<Incomplete>,
 }
 
-/// Why not all of a volume was counted.
+/// Why not all of a volume was counted. The first reason is given for all.
 #[derive(Debug, thiserror::Error)]
 pub enum Incomplete {
-    /// A part of it could not be read; the first failure is given for all.
+    /// A part of it could not be read.
     #[error("cannot read a part of the volume")]
     Unreadable(#[source] io::Error),
     /// It has too many files.
     #[error("the volume was not counted in time")]
     TimedOut,
+    /// More deep directories than there is room for.
+    #[error("the volume has too many directories that lie deep")]
+    TooManyDirectories,
+    /// More files with several names than there is room for; of the others each name counts as a part.
+    #[error("the volume has too many files with several names")]
+    TooManyLinks,
 }
 
 /// Bytes in use in `directory`, which containers may write to meanwhile. It counts until there are more than `enough`,
 /// or until `deadline`. Reads each directory in it: call it on a blocking thread. What goes while it is counted is
 /// passed over; no link is followed. Fails where the directory itself cannot be opened.
 pub fn used_bytes(directory: &Path, enough: u64, deadline: Instant) -> io::Result<Usage> {
+    used_bytes_within(directory, enough, deadline, BOUNDS)
+}
+
+fn used_bytes_within(directory: &Path, enough: u64, deadline: Instant, bounds: Bounds) -> io::Result<Usage> {
     let root = open_root(directory)?;
     let top = fs::metadata(path_of(&root))?;
-    let mut count = Count { device: top.dev(), blocks: top.blocks(), counted: HashSet::new(), unreadable: None };
-    let mut directories = vec![(Rc::new(root), PathBuf::from("."))];
-    while let Some(next) = directories.pop() {
+    let mut count = Count::new(&top, bounds.linked);
+    let mut walk = Walk::new(root, bounds.paths);
+    loop {
         if count.bytes() > enough {
             return Ok(Usage { bytes: count.bytes(), incomplete: None });
         }
-        match count.add_directory(next, &mut directories, deadline) {
-            Ok(()) => {}
-            Err(Stopped::TimedOut) => {
-                return Ok(Usage { bytes: count.bytes(), incomplete: Some(Incomplete::TimedOut) });
-            }
-            Err(Stopped::Unreadable(error)) if went(&error) => {}
-            Err(Stopped::Unreadable(error)) => count.unreadable = count.unreadable.or(Some(error)),
+        if Instant::now() >= deadline {
+            return Ok(Usage { bytes: count.bytes(), incomplete: Some(Incomplete::TimedOut) });
+        }
+        match walk.step(&mut count) {
+            Ok(Step::Walked) => {}
+            Ok(Step::Ended) => return Ok(Usage { bytes: count.bytes(), incomplete: count.incomplete }),
+            Err(error) if went(&error) => {}
+            Err(error) => count.is_incomplete(Incomplete::Unreadable(error)),
         }
     }
-    Ok(Usage { bytes: count.bytes(), incomplete: count.unreadable.map(Incomplete::Unreadable) })
 }
 
-/// A directory: one that is open, and the path from there.
-type Place = (Rc<OwnedFd>, PathBuf);
-
+/// What was counted.
 struct Count {
     device: u64,
     blocks: u64,
     /// Files with several names, by their number.
-    counted: HashSet<u64>,
-    /// The first failure.
-    unreadable: Option<io::Error>,
-}
-
-/// Why a directory was not counted to its end.
-enum Stopped {
-    TimedOut,
-    Unreadable(io::Error),
-}
-
-impl From<io::Error> for Stopped {
-    fn from(error: io::Error) -> Self {
-        Self::Unreadable(error)
-    }
+    linked: HashSet<u64>,
+    most_linked: usize,
+    incomplete: Option<Incomplete>,
 }
 
 impl Count {
+    fn new(top: &Metadata, most_linked: usize) -> Self {
+        Self { device: top.dev(), blocks: top.blocks(), linked: HashSet::new(), most_linked, incomplete: None }
+    }
+
     fn bytes(&self) -> u64 {
         self.blocks.saturating_mul(BLOCK)
     }
 
-    /// Counts what is in one directory; those in it are added to `found`.
-    fn add_directory(&mut self, (root, path): Place, found: &mut Vec<Place>, deadline: Instant) -> Result<(), Stopped> {
-        let opened = Rc::new(open_without_links(&root, &path, OFlag::O_DIRECTORY)?);
-        let (root, path) = match path.as_os_str().len() > LONGEST_PATH {
-            true => (opened.clone(), PathBuf::from(".")),
-            false => (root, path),
-        };
-        for entry in fs::read_dir(path_of(&opened))? {
-            if Instant::now() >= deadline {
-                return Err(Stopped::TimedOut);
-            }
-            let entry = entry?;
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
-                Err(error) if went(&error) => continue,
-                Err(error) => {
-                    self.unreadable.get_or_insert(error);
-                    continue;
-                }
-            };
-            let is_again = metadata.nlink() > 1 && !metadata.is_dir() && !self.counted.insert(metadata.ino());
-            if metadata.dev() != self.device || is_again {
-                continue;
-            }
-            self.blocks = self.blocks.saturating_add(metadata.blocks());
-            if metadata.is_dir() {
-                found.push((root.clone(), path.join(entry.file_name())));
-            }
+    fn is_incomplete(&mut self, why: Incomplete) {
+        self.incomplete.get_or_insert(why);
+    }
+
+    /// Counts a file or directory; one of another file system is not of the volume.
+    fn add(&mut self, metadata: &Metadata) {
+        if metadata.dev() == self.device {
+            self.blocks = self.blocks.saturating_add(self.blocks_of(metadata));
         }
-        Ok(())
+    }
+
+    fn blocks_of(&mut self, metadata: &Metadata) -> u64 {
+        let (blocks, names) = (metadata.blocks(), metadata.nlink());
+        if names < 2 || metadata.is_dir() {
+            return blocks;
+        }
+        if self.linked.len() < self.most_linked {
+            return if self.linked.insert(metadata.ino()) { blocks } else { 0 };
+        }
+        if self.linked.contains(&metadata.ino()) {
+            return 0;
+        }
+        // Its part: all of its names together count no more than the file.
+        self.is_incomplete(Incomplete::TooManyLinks);
+        blocks.checked_div(names).unwrap_or_default()
     }
 }
+
+/// Which directories are still to be read.
+struct Walk {
+    root: OwnedFd,
+    /// Being read, each in the one before.
+    open: Vec<OpenDirectory>,
+    /// Deeper ones, by their paths from the root.
+    deeper: Vec<PathBuf>,
+    /// Bytes that there still is room for in `deeper`.
+    room: usize,
+}
+
+struct OpenDirectory {
+    fd: OwnedFd,
+    entries: ReadDir,
+    /// From the root.
+    path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Walked,
+    Ended,
+}
+
+impl Walk {
+    fn new(root: OwnedFd, room: usize) -> Self {
+        let top = PathBuf::new();
+        Self { root, open: Vec::new(), room: room.saturating_sub(cost(&top)), deeper: vec![top] }
+    }
+
+    /// Goes on by one entry, or by one directory. An error is of what it comes to: the next step passes it over.
+    fn step(&mut self, count: &mut Count) -> io::Result<Step> {
+        let may_open = self.open.len() < MOST_OPEN;
+        let Some(directory) = self.open.last_mut() else {
+            let Some(path) = self.deeper.pop() else { return Ok(Step::Ended) };
+            self.room = self.room.saturating_add(cost(&path));
+            let fd = open_deep(&self.root, &path)?;
+            self.open.push(OpenDirectory::read(fd, path)?);
+            return Ok(Step::Walked);
+        };
+        let entry = match directory.entries.next() {
+            Some(Ok(entry)) => entry,
+            Some(Err(error)) => {
+                // Else it might be the same error for ever.
+                self.open.pop();
+                return Err(error);
+            }
+            None => {
+                self.open.pop();
+                return Ok(Step::Walked);
+            }
+        };
+        let metadata = entry.metadata()?;
+        count.add(&metadata);
+        if !metadata.is_dir() || metadata.dev() != count.device {
+            return Ok(Step::Walked);
+        }
+        let name = entry.file_name();
+        let path = directory.path.join(&name);
+        if may_open {
+            let fd = open_directory(&directory.fd, Path::new(&name))?;
+            self.open.push(OpenDirectory::read(fd, path)?);
+        } else if let Some(room) = self.room.checked_sub(cost(&path)) {
+            self.room = room;
+            self.deeper.push(path);
+        } else {
+            count.is_incomplete(Incomplete::TooManyDirectories);
+        }
+        Ok(Step::Walked)
+    }
+}
+
+impl OpenDirectory {
+    fn read(fd: OwnedFd, path: PathBuf) -> io::Result<Self> {
+        Ok(Self { entries: fs::read_dir(path_of(&fd))?, fd, path })
+    }
+}
+
+/// Bytes that a path takes in memory, about.
+fn cost(path: &Path) -> usize {
+    path.as_os_str().len().saturating_add(size_of::<PathBuf>())
+}
+
+fn open_directory(parent: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    open_without_links(parent, path, OFlag::O_DIRECTORY)
+}
+
+/// Opens a directory of the volume, however long its path is: a container can make paths that are longer than the
+/// kernel resolves at once.
+fn open_deep(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let mut opened = open_directory(root, Path::new("."))?;
+    let mut part = PathBuf::new();
+    for name in path {
+        if part.as_os_str().as_bytes().len() > LONGEST_PART {
+            opened = open_directory(&opened, &part)?;
+            part.clear();
+        }
+        part.push(name);
+    }
+    if part.as_os_str().is_empty() { Ok(opened) } else { open_directory(&opened, &part) }
+}
+
+/// How long a path may be before its next name; the kernel takes 4,096 bytes.
+const LONGEST_PART: usize = 1024;
 
 /// It was removed, or something else took its place.
 fn went(error: &io::Error) -> bool {
@@ -142,8 +260,12 @@ mod tests {
 
     use super::*;
 
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
     fn used(directory: &Path) -> u64 {
-        let usage = used_bytes(directory, u64::MAX, Instant::now() + Duration::from_secs(60)).unwrap();
+        let usage = used_bytes(directory, u64::MAX, later()).unwrap();
         assert!(usage.incomplete.is_none(), "{usage:?}");
         usage.bytes
     }
@@ -183,15 +305,67 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_with_very_many_directories_is_counted_with_few_of_them_in_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..1000 {
+            let made = directory.path().join(format!("wide-{number}"));
+            fs::create_dir(&made).unwrap();
+            fs::write(made.join("file"), vec![1; 4096]).unwrap();
+        }
+        let usage = used_bytes_within(directory.path(), u64::MAX, later(), Bounds { paths: 0, linked: 0 }).unwrap();
+        assert!(usage.bytes >= 1000 * 4096 && usage.incomplete.is_none(), "{usage:?}");
+    }
+
+    #[test]
+    fn deep_directories_beyond_what_is_remembered_leave_the_count_incomplete_and_hide_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep: PathBuf = std::iter::repeat_n("d", MOST_OPEN - 1).collect();
+        let deep = directory.path().join(deep);
+        for number in 0..100 {
+            fs::create_dir_all(deep.join(format!("{number:02}"))).unwrap();
+            fs::write(deep.join(format!("{number:02}/file")), vec![1; 4096]).unwrap();
+        }
+        fs::write(directory.path().join("seen"), vec![1; 1 << 20]).unwrap();
+        let used = |paths| used_bytes_within(directory.path(), u64::MAX, later(), Bounds { paths, ..BOUNDS }).unwrap();
+        let all = used(1 << 20);
+        assert!(all.bytes >= (1 << 20) + 100 * 4096 && all.incomplete.is_none(), "{all:?}");
+        // Each costs as many bytes as its path has, and those of a `PathBuf`.
+        let few = used(10 * (size_of::<PathBuf>() + 2 * MOST_OPEN));
+        assert!(matches!(few.incomplete, Some(Incomplete::TooManyDirectories)), "{few:?}");
+        let missed = all.bytes - few.bytes;
+        assert!((90 * 4096..=90 * 8192).contains(&missed), "{missed}");
+        assert!(few.bytes >= 1 << 20);
+    }
+
+    #[test]
+    fn files_with_several_names_beyond_what_is_remembered_never_count_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let empty = used(directory.path());
+        for number in 0..10 {
+            let name = |of: &str| directory.path().join(format!("{of}-{number}"));
+            fs::write(name("one"), vec![1; 1 << 16]).unwrap();
+            fs::hard_link(name("one"), name("two")).unwrap();
+        }
+        let used =
+            |linked| used_bytes_within(directory.path(), u64::MAX, later(), Bounds { linked, ..BOUNDS }).unwrap();
+        let (all, few) = (used(10), used(3));
+        assert!(all.incomplete.is_none() && matches!(few.incomplete, Some(Incomplete::TooManyLinks)), "{few:?}");
+        assert!(few.bytes <= all.bytes && few.bytes - empty >= 10 << 16, "{few:?} of {all:?}");
+    }
+
+    #[test]
     fn counting_ends_when_there_is_enough_or_its_time_is_over() {
         let directory = tempfile::tempdir().unwrap();
         for name in ["a", "b", "c"] {
             fs::create_dir(directory.path().join(name)).unwrap();
             fs::write(directory.path().join(name).join("file"), vec![1; 1 << 20]).unwrap();
         }
-        let later = Instant::now() + Duration::from_secs(60);
-        let usage = used_bytes(directory.path(), 1 << 20, later).unwrap();
+        fs::write(directory.path().join("a/other"), vec![1; 1 << 20]).unwrap();
+        let usage = used_bytes(directory.path(), 1 << 20, later()).unwrap();
         assert!(usage.bytes > 1 << 20 && usage.bytes < 3 << 20 && usage.incomplete.is_none(), "{usage:?}");
+        // One directory with many files: it ends within it.
+        let usage = used_bytes(&directory.path().join("a"), 1 << 20, later()).unwrap();
+        assert!(usage.bytes > 1 << 20 && usage.bytes < 2 << 20, "{usage:?}");
         let usage = used_bytes(directory.path(), u64::MAX, Instant::now()).unwrap();
         assert!(matches!(usage.incomplete, Some(Incomplete::TimedOut)), "{usage:?}");
     }

@@ -8,13 +8,15 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::task::{JoinError, JoinSet};
 
 use super::{View, Worker};
-use crate::pods::{
-    act,
-    api_retry::wait_after,
-    deadline::timestamp_after,
-    spec,
-    state::{Finish, Instance},
-    status::{self, ReportingNode},
+use crate::{
+    deadline::{AnswerError, timestamp_after},
+    pods::{
+        act,
+        api_retry::wait_after,
+        spec,
+        state::{Finish, Instance},
+        status::{self, ReportingNode},
+    },
 };
 
 /// A start that takes longer (a postStart hook, a slow engine) holds no status back.
@@ -23,7 +25,7 @@ const LONGEST_HOLD: Duration = Duration::from_secs(10);
 /// The writes of one pod's status.
 #[derive(Default)]
 pub(super) struct Report {
-    writes: JoinSet<Result<Option<Pod>, kube::Error>>,
+    writes: JoinSet<Result<Option<Pod>, AnswerError>>,
     failures: u32,
     not_before: Option<Timestamp>,
     /// Since when a status is held back for a start that is near.
@@ -37,7 +39,7 @@ impl Report {
     }
 
     /// The next write that ends; never where none is under way.
-    pub(super) async fn ended(&mut self) -> Result<Result<Option<Pod>, kube::Error>, JoinError> {
+    pub(super) async fn ended(&mut self) -> Result<Result<Option<Pod>, AnswerError>, JoinError> {
         match self.writes.join_next().await {
             Some(ended) => ended,
             None => std::future::pending().await,
@@ -100,7 +102,7 @@ impl Worker {
     }
 
     /// Takes in what came of a write.
-    pub(super) fn written(&mut self, written: Result<Option<Pod>, kube::Error>) {
+    pub(super) fn written(&mut self, written: Result<Option<Pod>, AnswerError>) {
         match written {
             Ok(pod) => {
                 self.report.failures = 0;

@@ -1,4 +1,7 @@
 //! The body of an answer, which holds the stream that it comes by until it has ended.
+//!
+//! Unlike `GuardedBody` of `fairlead_serving`, which keeps what it has until it is dropped, it gives its stream back
+//! with its last frame: whoever reads an answer to its end may keep the body, and others need the stream.
 
 use std::{
     pin::Pin,
@@ -12,12 +15,12 @@ use hyper::body::Incoming;
 use super::connections::OpenStream;
 
 /// A body, and its stream where it shares a connection with others.
-pub(super) struct CountedBody {
+pub(super) struct ResponseBody {
     body: Incoming,
     stream: Option<OpenStream>,
 }
 
-impl CountedBody {
+impl ResponseBody {
     /// Has a connection of its own.
     pub fn alone(body: Incoming) -> Self {
         Self { body, stream: None }
@@ -31,7 +34,7 @@ impl CountedBody {
     }
 }
 
-impl Body for CountedBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

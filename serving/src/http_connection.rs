@@ -1,0 +1,129 @@
+//! How a server speaks TCP and HTTP with whoever connects: for how long it waits, how much it takes, and how it notices
+//! that a client is gone.
+//!
+//! It decides nothing about TLS, and nothing about what is answered.
+
+use std::{io, time::Duration};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioTimer},
+    server::conn::auto,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// From the end of one answer to the next request's header, over HTTP/1. Longer than clients keep an idle connection
+/// (90 s in Go and in hyper): the one who sends requests should be the one who closes, or a request may meet a
+/// connection that is just going.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Streams of one HTTP/2 connection, as Go's servers allow; clients that need more open another.
+pub const MAX_STREAMS: u32 = 250;
+/// Bytes of a request's header over HTTP/2, with its path. Go's servers take 1 MiB.
+pub const MAX_HEADER_BYTES: u32 = 64 << 10;
+/// TCP's own probes, of a connection on which nothing was sent for that long: HTTP/1 has no pings, and a watch may be
+/// silent for an hour. A node that lost power leaves its connections open; in time they would fill the limit.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+/// Between two probes. After four without an answer the connection is closed.
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
+
+/// Pings of HTTP/2, so that a client that is gone is noticed even while nothing is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Pings {
+    /// Between two of them.
+    pub interval: Duration,
+    /// How long the answer to one may take.
+    pub timeout: Duration,
+}
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) }
+    }
+}
+
+/// HTTP/1 and HTTP/2, with time limits and bounds.
+pub fn http(pings: Pings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(pings.interval)
+        .keep_alive_timeout(pings.timeout)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES);
+    builder
+}
+
+/// Has small answers sent at once, and a client that lost power noticed.
+pub fn set_options(stream: &TcpStream) -> io::Result<()> {
+    // A short answer or watch event must not wait for the acknowledgement of what precedes it (RFC 896 and RFC 1122,
+    // 4.2.3.2: some 40 ms).
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::{Request, Response, body::Incoming, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// The client's end of a connection.
+    fn serve(pings: Pings) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(1 << 20);
+        let answer = |_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(String::new())) };
+        tokio::spawn(async move {
+            // It may end as it likes.
+            drop(http(pings).serve_connection(TokioIo::new(server), service_fn(answer)).await);
+        });
+        client
+    }
+
+    #[tokio::test]
+    async fn a_client_that_answers_no_ping_is_given_up() {
+        let pings = Pings { interval: Duration::from_millis(50), timeout: Duration::from_millis(100) };
+        let mut client = serve(pings);
+        // The preface and empty settings (RFC 9113, section 3.4), and not a word more.
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(30), client.read_to_end(&mut Vec::new())).await;
+        assert!(ended.expect("it is closed").unwrap() > 0);
+    }
+
+    #[tokio::test]
+    async fn headers_have_a_bound() {
+        let connection = TokioIo::new(serve(Pings::default()));
+        let (mut client, connection) =
+            hyper::client::conn::http2::handshake::<_, _, String>(TokioExecutor::new(), connection).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut ask = |bytes: usize| {
+            let request = Request::get("http://server/").header("long", "x".repeat(bytes)).body(String::new());
+            client.send_request(request.unwrap())
+        };
+        assert_eq!(ask(32 << 10).await.unwrap().status(), 200);
+        assert_eq!(ask(80 << 10).await.unwrap().status(), 431);
+        connection.abort();
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_other_end_lost_power_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        set_options(&stream).unwrap();
+        let options = SockRef::from(&stream);
+        assert!(options.keepalive().unwrap() && stream.nodelay().unwrap());
+        let noticed = options.tcp_keepalive_time().unwrap()
+            + options.tcp_keepalive_interval().unwrap() * options.tcp_keepalive_retries().unwrap();
+        assert_eq!(noticed, Duration::from_secs(120), "Linux probes after two hours unless told");
+    }
+}
