@@ -46,7 +46,7 @@ use super::{
     Context,
     claiming::Claimer,
     expectations::{self, Expectations},
-    history::{self, revision_changed},
+    history::{self, History, revision_changed},
     pod_owners::{SelectingOwner, pod_changed, selects},
 };
 use crate::engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue};
@@ -128,12 +128,12 @@ impl Controller {
         let caught_up = self.expectations.met(&key, Instant::now());
         let mut claimer = Claimer::new(&*set, requests.sets.clone());
         let revisions = claimer
-            .claim(&self.revisions, &requests.revisions, |revision| selects(&selector, &revision.metadata))
+            .claim(&self.revisions, &requests.history.revisions, |revision| selects(&selector, &revision.metadata))
             .await?;
         let pods = claimer.claim(&self.pods, &requests.pods, |pod| selects(&selector, &pod.metadata)).await?;
         let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
         let history = history::plan(&template, &revisions);
-        let current = requests.current(&history, &template).await?;
+        let current = requests.history.current(&history, &template).await?;
         let hash = hash_of(&current.revision);
         requests.merge(&history.duplicates, hash, &pods).await?;
         let nodes = DaemonNodes::new(&set, hash, &self.nodes.all(), &pods, Timestamp::now());
@@ -143,7 +143,7 @@ impl Controller {
             retry = plan.retry;
             done = self.carry_out(&requests, &plan, hash).await;
             if done.is_ok() {
-                done = requests.forget(&obsolete(&set, &history.old, &pods)).await;
+                done = requests.history.delete(&obsolete(&set, &history.old, &pods)).await;
             }
         }
         let (status, timer) = status::desired(&set, &nodes, current.collisions, caught_up);
@@ -182,7 +182,7 @@ impl Controller {
             set,
             sets: Api::namespaced(self.client.clone(), &key.namespace),
             pods: Api::namespaced(self.client.clone(), &key.namespace),
-            revisions: Api::namespaced(self.client.clone(), &key.namespace),
+            history: History { owner: set, revisions: Api::namespaced(self.client.clone(), &key.namespace) },
             view: &self.sets,
             expectations: &self.expectations,
             recorder: &self.recorder,
