@@ -29,7 +29,7 @@ use crate::{
         EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code,
         is_gone_or_taken, is_namespace_terminating, reference, unless_gone,
     },
-    objects::{informers::owned_by, owners::is_controlled_by},
+    objects::{informer_index::owned_by, owners::is_controlled_by},
 };
 
 const COMPONENT: &str = "cronjob-controller";

@@ -20,7 +20,7 @@ use super::Context;
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Startup, Tasks, WorkQueue},
     objects::{
-        informers::{labelled, on_node, selecting},
+        informer_index::{labelled, on_node, selecting},
         owners::controller_reference,
         pod_state::{counts_differently, node_name},
     },

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::slices::{MANAGED_BY, SERVICE_NAME, SlicePlan};
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, WorkQueue, api_code, is_gone_or_taken, is_namespace_terminating},
-    objects::informers::of_service,
+    objects::informer_index::of_service,
 };
 
 /// A write that the view has not shown after this long is taken as superseded.
