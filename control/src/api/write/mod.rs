@@ -69,7 +69,7 @@ const TRIES: usize = 16;
 fn refusal(error: CommitError, subject: Subject) -> Status {
     match error {
         CommitError::Conflict { .. } => Status::conflict(subject, MODIFIED),
-        CommitError::Refused { reason, .. } => Status::forbidden(subject, &reason),
+        CommitError::Refused { reason, .. } => Status::forbidden(subject, &reason.to_string()),
         CommitError::Full { .. } => Status::insufficient_storage(error.to_string()),
         CommitError::Unavailable { .. } => Status::internal(error.to_string()),
     }
