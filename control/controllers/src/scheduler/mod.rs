@@ -1,8 +1,8 @@
 //! The scheduler: gives every pending pod a node.
 //!
 //! One loop ([`scheduling_loop`]) owns all state: what the informers show goes in ([`event_mapper`]), a placement comes
-//! out ([`cluster`], pure), is assumed at once, and its binding is sent while the next pod is placed. A pod that no node
-//! can take waits for a change that could help it; nothing polls. A loop that fails is started again and reads
+//! out ([`cluster`], pure), is assumed at once, and its binding is sent while the next pod is placed. A pod that no
+//! node can take waits for a change that could help it; nothing polls. A loop that fails is started again and reads
 //! everything.
 
 mod bind;
