@@ -1,9 +1,9 @@
 //! fairlead's node agent: runs the pods of one node, sets up their network, load-balances Services and answers DNS
 //! queries.
 //!
-//! Public is what the binary needs to start an agent, and the parts that the benches run alone: `dns`, `proxy` and the
-//! `world` that they serve. The hot path of DNS, what the node knows and what its servers share are packages of their
-//! own, beside this one.
+//! Public is what the binary needs to start an agent and to say why it cannot, and the parts that the benches run
+//! alone: `dns`, `proxy` and the `world` that they serve. The hot path of DNS, what the node knows and what its servers
+//! share are packages of their own, beside this one.
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
@@ -17,6 +17,7 @@ mod https;
 mod image_gc_policy;
 mod inspect;
 mod last_known;
+pub mod mount_table;
 mod network;
 mod pod_connections;
 mod pods;

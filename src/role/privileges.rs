@@ -4,6 +4,8 @@
 use std::{net::ToSocketAddrs, os::unix::net::UnixStream, path::Path, time::Duration};
 
 use anyhow::bail;
+use fairlead_node_agent::mount_table;
+use procfs::process::Process;
 
 use super::settings::Datapath;
 use crate::failure::ErrorWithHint;
@@ -59,10 +61,16 @@ pub fn require_docker(host: &str) -> anyhow::Result<()> {
 
 /// What the kernel and this process's privileges lack for the eBPF datapath; empty where all is there.
 pub fn missing_for_bpf() -> Vec<String> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let capabilities = match Process::myself().and_then(|process| process.status()) {
+        Ok(status) => status.capeff,
+        Err(error) => return vec![format!("cannot read the capabilities of this process: {error}")],
+    };
+    let has_cgroup2 = match mount_table::read() {
+        Ok(mounts) => mounts.iter().any(|mount| mount.fs_type == "cgroup2"),
+        Err(error) => return vec![format!("cannot read {}: {error}", mount_table::PATH)],
+    };
     let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
-    missing_requirements(&status, &mounts, &release)
+    missing_requirements(capabilities, has_cgroup2, &release)
 }
 
 /// Refuses `--datapath ebpf` where it cannot run; under `auto` the agent takes the other one and says so.
@@ -82,17 +90,13 @@ pub fn require_datapath(choice: Datapath) -> anyhow::Result<()> {
     .into())
 }
 
-/// Bits of `CapEff` (linux/capability.h).
+/// Bits of the effective capabilities (linux/capability.h).
 const CAP_NET_ADMIN: u64 = 1 << 12;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_BPF: u64 = 1 << 39;
 
-fn missing_requirements(status: &str, mounts: &str, release: &str) -> Vec<String> {
+fn missing_requirements(capabilities: u64, has_cgroup2: bool, release: &str) -> Vec<String> {
     let mut missing = Vec::new();
-    let capabilities = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .unwrap_or_default();
     let has = |bit: u64| capabilities & bit != 0;
     if !has(CAP_SYS_ADMIN) && !has(CAP_BPF) {
         missing.push("this process lacks CAP_BPF (run as root, in a container with --privileged)".to_owned());
@@ -100,8 +104,7 @@ fn missing_requirements(status: &str, mounts: &str, release: &str) -> Vec<String
     if !has(CAP_SYS_ADMIN) && !has(CAP_NET_ADMIN) {
         missing.push("this process lacks CAP_NET_ADMIN".to_owned());
     }
-    let mounted = |kind: &str| mounts.lines().any(|line| line.split(' ').nth(2) == Some(kind));
-    if !mounted("cgroup2") {
+    if !has_cgroup2 {
         missing.push("no cgroup2 is mounted (mount -t cgroup2 none /sys/fs/cgroup/unified)".to_owned());
     }
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -116,17 +119,15 @@ fn missing_requirements(status: &str, mounts: &str, release: &str) -> Vec<String
 mod tests {
     use super::*;
 
-    const MOUNTS: &str = "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\nbpf /sys/fs/bpf bpf rw 0 0\n";
-
     #[test]
     fn a_modern_host_with_root_lacks_nothing() {
-        assert_eq!(missing_requirements("CapEff:\t000001ffffffffff\n", MOUNTS, "6.1.0-18-amd64"), Vec::<String>::new());
+        assert_eq!(missing_requirements(0x1ff_ffff_ffff, true, "6.1.0-18-amd64"), Vec::<String>::new());
+        assert_eq!(missing_requirements(CAP_BPF | CAP_NET_ADMIN, true, "5.8.0"), Vec::<String>::new());
     }
 
     #[test]
     fn everything_that_is_missing_is_named() {
-        let missing =
-            missing_requirements("CapEff:\t0000000000000000\n", "proc /proc proc rw 0 0\n", "4.19.0").join("\n");
+        let missing = missing_requirements(0, false, "4.19.0").join("\n");
         for word in ["CAP_BPF", "CAP_NET_ADMIN", "cgroup2", "4.19.0"] {
             assert!(missing.contains(word), "{missing}");
         }

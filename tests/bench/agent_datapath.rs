@@ -21,7 +21,7 @@ use crate::kit::{Result, host::Host, run};
 
 /// What one run saw.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Seen {
+pub struct MapWriteTimes {
     pub cold_start_s: f64,
     /// Of each change, the kernel's maps written.
     pub changes_ms: Vec<f64>,
@@ -30,7 +30,7 @@ pub struct Seen {
 const CHANGES: usize = 1000;
 
 /// Runs the child on `host`, which has no datapath of its own.
-pub fn measure(host: &Host, services: usize) -> Result<Seen> {
+pub fn measure(host: &Host, services: usize) -> Result<MapWriteTimes> {
     let pins = PathBuf::from("/sys/fs/bpf").join(format!("{}-alone", host.name));
     let mut command = host.command(std::env::current_exe()?);
     command.args(["--agent-datapath", &services.to_string()]).arg(&host.cgroup).arg(&pins);
@@ -38,7 +38,7 @@ pub fn measure(host: &Host, services: usize) -> Result<Seen> {
 }
 
 /// The child.
-pub async fn child(services: usize, cgroup: PathBuf, pins: PathBuf) -> Result<Seen> {
+pub async fn child(services: usize, cgroup: PathBuf, pins: PathBuf) -> Result<MapWriteTimes> {
     let config = proxy::ProxyConfig {
         node_name: "node".into(),
         datapath: DatapathChoice::Ebpf,
@@ -76,7 +76,7 @@ pub async fn child(services: usize, cgroup: PathBuf, pins: PathBuf) -> Result<Se
         return Err(proxy.problems().join("; ").into());
     }
     proxy.shutdown(Teardown::Remove).await?;
-    Ok(Seen { cold_start_s, changes_ms })
+    Ok(MapWriteTimes { cold_start_s, changes_ms })
 }
 
 /// Service `number` with two endpoints, of which the second is the one numbered `second`.

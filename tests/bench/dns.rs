@@ -16,7 +16,7 @@ use fairlead_node_agent::{
 };
 
 use crate::{
-    dns_load::{self, NAMES, Seen},
+    dns_load::{self, DnsThroughput, NAMES},
     kit::{Result, process::Process, wait},
     report::{Report, percentile},
 };
@@ -40,7 +40,7 @@ pub fn run(peers: &Path, results: &Path) -> Result {
             false => Err(format!("{name} ended:\n{}", process.tail()).into()),
         })?;
     }
-    let mut seen: Vec<Vec<Seen>> = servers.iter().map(|_| Vec::new()).collect();
+    let mut seen: Vec<Vec<DnsThroughput>> = servers.iter().map(|_| Vec::new()).collect();
     for _ in 0..ROUNDS {
         for ((_, port, _), seen) in servers.iter().zip(&mut seen) {
             seen.push(load(*port)?);
@@ -64,7 +64,7 @@ fn start(flag: &str, port: u16, dir: &Path) -> Result<Process> {
     Process::start("fairlead-dns", command, dir)
 }
 
-fn load(port: u16) -> Result<Seen> {
+fn load(port: u16) -> Result<DnsThroughput> {
     let mut command = Command::new("taskset");
     let milliseconds = SLICE.as_millis().to_string();
     command.args(["-c", "1"]).arg(std::env::current_exe()?).args(["--dns-load", &port.to_string(), &milliseconds]);

@@ -12,7 +12,7 @@ use crate::kit::Result;
 
 /// What one run saw.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Seen {
+pub struct DnsThroughput {
     pub per_second: f64,
     pub lost: u64,
 }
@@ -38,7 +38,7 @@ pub fn query(number: usize) -> Vec<u8> {
     packet
 }
 
-pub fn run(port: u16, duration: Duration) -> Result<Seen> {
+pub fn run(port: u16, duration: Duration) -> Result<DnsThroughput> {
     let mut queries: Vec<Vec<u8>> = (0..NAMES).map(|i| query(if i % 16 == 0 { NAMES + i } else { i })).collect();
     let sockets: Vec<UdpSocket> = (0..SOCKETS).map(|_| connected(port)).collect::<Result<_>>()?;
     let (mut next, mut received, mut lost) = (0, 0_u64, 0_u64);
@@ -54,7 +54,7 @@ pub fn run(port: u16, duration: Duration) -> Result<Seen> {
             send(socket, &mut queries, &mut next)?;
         }
     }
-    Ok(Seen { per_second: received as f64 / start.elapsed().as_secs_f64(), lost })
+    Ok(DnsThroughput { per_second: received as f64 / start.elapsed().as_secs_f64(), lost })
 }
 
 fn connected(port: u16) -> Result<UdpSocket> {

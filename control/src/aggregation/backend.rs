@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::Value;
 
 use super::front_proxy::FrontProxy;
-use crate::webhook::{self, ConfigError, Connector, Dial, WebhookTarget};
+use crate::webhook::{self, ConfigError, Connector, Dial, TrustError, WebhookTarget};
 
 /// The resource of APIServices in the store.
 pub const RESOURCE: &str = "apiservices.apiregistration.k8s.io";
@@ -132,9 +132,9 @@ impl Trusted {
         if self.any {
             return insecure(target, dialer);
         }
-        let bundle = BASE64_STANDARD.decode(&self.bundle);
-        let bundle = bundle.map_err(|error| ConfigError::CaBundle { why: error.to_string() })?;
-        http(target, dialer, Arc::new(webhook::verifier(&bundle)?))
+        let bundle = BASE64_STANDARD.decode(&self.bundle).map_err(TrustError::from);
+        let verifier = bundle.and_then(|bundle| webhook::verifier(&bundle)).map_err(ConfigError::CaBundle)?;
+        http(target, dialer, Arc::new(verifier))
     }
 }
 
@@ -146,7 +146,7 @@ fn insecure(target: &WebhookTarget, dialer: &Dialer) -> Result<Http, ConfigError
 fn http(target: &WebhookTarget, dialer: &Dialer, verifier: Arc<dyn ServerCertVerifier>) -> Result<Http, ConfigError> {
     let tls = TlsConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::Tls { why: error.to_string() })?
+        .map_err(ConfigError::Tls)?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(dialer.front_proxy.clone());

@@ -25,6 +25,52 @@ use crate::{
 /// to was asked for: clocks differ. Source: `jwt.DefaultLeeway`.
 const LEEWAY: i64 = 60;
 
+/// Why a token is not good now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountTokenError {
+    /// Its time is over.
+    #[error("service account token has expired")]
+    Expired,
+    /// Its time has not begun.
+    #[error("service account token is not valid yet")]
+    TooEarly,
+    /// No clock can be that far ahead.
+    #[error("service account token is issued in the future")]
+    FromTheFuture,
+    /// Its account is not there.
+    #[error("serviceaccounts {0:?} not found")]
+    NoAccount(String),
+    /// Another account has that name now.
+    #[error("service account UID ({found}) does not match claim ({claimed})")]
+    OtherAccount {
+        /// Of the one that is there.
+        found: String,
+        /// Of the one that it was issued for.
+        claimed: String,
+    },
+    /// Its account was deleted.
+    #[error("service account {namespace}/{name} has been deleted")]
+    AccountDeleted {
+        /// Of the account.
+        namespace: String,
+        /// Of the account.
+        name: String,
+    },
+    /// What it is bound to is gone.
+    #[error("service account token has been invalidated")]
+    Invalidated,
+    /// Another object has the name of what it is bound to now.
+    #[error("{resource} UID ({found}) does not match service account {resource} ref claim ({claimed})")]
+    OtherObject {
+        /// `pod`, `secret` or `node`.
+        resource: &'static str,
+        /// Of the one that is there.
+        found: String,
+        /// Of the one that it is bound to.
+        claimed: String,
+    },
+}
+
 /// Issues tokens in the name of one URL, and reads its own.
 pub struct TokenIssuer {
     key: TokenKey,
@@ -151,50 +197,44 @@ impl std::fmt::Debug for TokenIssuer {
 
 impl Claims {
     /// Whom the token stands for, or why it is not good now.
-    pub fn identify(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Identity, String> {
+    pub fn identify(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Identity, AccountTokenError> {
         let now = now.as_second();
         if now.saturating_sub(LEEWAY) > self.exp {
-            return Err("service account token has expired".to_owned());
+            return Err(AccountTokenError::Expired);
         }
         if now.saturating_add(LEEWAY) < self.nbf {
-            return Err("service account token is not valid yet".to_owned());
+            return Err(AccountTokenError::TooEarly);
         }
         if now.saturating_add(LEEWAY) < self.iat {
-            return Err("service account token is issued in the future".to_owned());
+            return Err(AccountTokenError::FromTheFuture);
         }
         let Bound { namespace, node, pod, secret, serviceaccount: account, .. } = &self.bound;
         let deleted_before = now.saturating_sub(LEEWAY);
         let key = |name: &str| format!("{namespace}/{name}");
         let found = snapshot.get("serviceaccounts", &key(&account.name));
-        let found = found.ok_or_else(|| format!("serviceaccounts {:?} not found", account.name))?;
+        let found = found.ok_or_else(|| AccountTokenError::NoAccount(account.name.clone()))?;
         if *found.header().uid() != *account.uid {
-            return Err(format!(
-                "service account UID ({}) does not match claim ({})",
-                found.header().uid(),
-                account.uid
-            ));
+            let (found, claimed) = (found.header().uid().to_owned(), account.uid.clone());
+            return Err(AccountTokenError::OtherAccount { found, claimed });
         }
         if was_deleted(found, deleted_before) {
-            return Err(format!("service account {namespace}/{} has been deleted", account.name));
+            let (namespace, name) = (namespace.clone(), account.name.clone());
+            return Err(AccountTokenError::AccountDeleted { namespace, name });
         }
-        let invalidated = || "service account token has been invalidated".to_owned();
-        let holds = |resource: &str, key: String, bound: &Reference, what: &str, claim: &str| {
-            let found = snapshot.get(resource, &key).ok_or_else(invalidated)?;
+        let holds = |plural: &str, key: String, bound: &Reference, resource: &'static str| {
+            let found = snapshot.get(plural, &key).ok_or(AccountTokenError::Invalidated)?;
             if *found.header().uid() != *bound.uid {
-                return Err(format!(
-                    "{what} UID ({}) does not match service account {claim} ref claim ({})",
-                    found.header().uid(),
-                    bound.uid
-                ));
+                let (found, claimed) = (found.header().uid().to_owned(), bound.uid.clone());
+                return Err(AccountTokenError::OtherObject { resource, found, claimed });
             }
-            if was_deleted(found, deleted_before) { Err(invalidated()) } else { Ok(()) }
+            if was_deleted(found, deleted_before) { Err(AccountTokenError::Invalidated) } else { Ok(()) }
         };
         if let Some(secret) = secret {
-            holds("secrets", key(&secret.name), secret, "secret", "secret")?;
+            holds("secrets", key(&secret.name), secret, "secret")?;
         }
         match (pod, node) {
-            (Some(pod), _) => holds("pods", key(&pod.name), pod, "pod", "pod")?,
-            (None, Some(node)) => holds("nodes", node.name.clone(), node, "node", "node")?,
+            (Some(pod), _) => holds("pods", key(&pod.name), pod, "pod")?,
+            (None, Some(node)) => holds("nodes", node.name.clone(), node, "node")?,
             (None, None) => {}
         }
         let mut identity = Identity::service_account(namespace, &account.name);
@@ -299,7 +339,9 @@ mod tests {
         let issuer = issuer();
         let told = |bound: Bound, objects: &[(&str, &str, Value)], now: i64| {
             let claims = issuer.read(&issuer.issue(bound, Vec::new(), at(1000), 600).unwrap()).unwrap();
-            claims.identify(&snapshot(objects), at(now)).map(|identity| identity.name).unwrap_or_else(|why| why)
+            claims
+                .identify(&snapshot(objects), at(now))
+                .map_or_else(|error| error.to_string(), |identity| identity.name)
         };
         let account = ("serviceaccounts", "a/robot", object("robot", "u1"));
         let pod = |uid: &str| ("pods", "a/p", object("p", uid));

@@ -40,11 +40,61 @@ pub struct SecretClaims {
     account_uid: String,
 }
 
+/// Why a token is not good now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretTokenError {
+    /// It does not say all that it must.
+    #[error("{0} claim is missing")]
+    MissingClaim(&'static str),
+    /// It is for another account than it says.
+    #[error("sub claim is invalid")]
+    Subject,
+    /// Its Secret is gone.
+    #[error("Token has been invalidated")]
+    Invalidated,
+    /// Its Secret has another token.
+    #[error("Token does not match server's copy")]
+    OtherToken,
+    /// Its account is not there.
+    #[error("serviceaccounts {0:?} not found")]
+    NoAccount(String),
+    /// Its account is being deleted.
+    #[error("ServiceAccount {namespace}/{name} has been deleted")]
+    AccountDeleted {
+        /// Of the account.
+        namespace: String,
+        /// Of the account.
+        name: String,
+    },
+    /// Another account has that name now.
+    #[error("ServiceAccount UID ({found}) does not match claim ({claimed})")]
+    OtherAccount {
+        /// Of the one that is there.
+        found: String,
+        /// Of the one that it was issued for.
+        claimed: String,
+    },
+    /// A label of its Secret says so.
+    #[error(
+        "the token in secret {namespace}/{secret} for service account {namespace}/{account} has been marked invalid. \
+         Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' \
+         label from the secret to temporarily allow use of this token"
+    )]
+    MarkedInvalid {
+        /// Of both.
+        namespace: String,
+        /// The Secret's name.
+        secret: String,
+        /// The account's name.
+        account: String,
+    },
+}
+
 /// What a token is worth.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// The account that it stands for, or why it is not good.
-    pub holder: Result<Identity, String>,
+    pub holder: Result<Identity, SecretTokenError>,
     /// Key of the Secret to be labelled: its token is used, even in vain, for the first time on this day.
     pub first_today: Option<String>,
 }
@@ -78,7 +128,7 @@ impl SecretClaims {
     }
 
     /// The Secret that holds `token`, and its account.
-    fn found(&self, token: &str, snapshot: &Snapshot) -> Result<(Arc<Object>, Arc<Object>), String> {
+    fn found(&self, token: &str, snapshot: &Snapshot) -> Result<(Arc<Object>, Arc<Object>), SecretTokenError> {
         let Self { namespace, secret, account, account_uid, .. } = self;
         for (claim, value) in [
             ("namespace", namespace),
@@ -87,40 +137,42 @@ impl SecretClaims {
             ("serviceAccountUID", account_uid),
         ] {
             if value.is_empty() {
-                return Err(format!("{claim} claim is missing"));
+                return Err(SecretTokenError::MissingClaim(claim));
             }
         }
         if self.sub != format!("system:serviceaccount:{namespace}:{account}") {
-            return Err("sub claim is invalid".to_owned());
+            return Err(SecretTokenError::Subject);
         }
         let stored = snapshot.get("secrets", &self.key()).filter(|secret| !secret.header().deleting());
-        let stored = stored.ok_or_else(|| "Token has been invalidated".to_owned())?;
+        let stored = stored.ok_or(SecretTokenError::Invalidated)?;
         let copy: Value = serde_json::from_slice(&stored.json()).unwrap_or_default();
         let copy =
             copy["data"]["token"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default();
         if !bool::from(copy.ct_eq(token.as_bytes())) {
-            return Err("Token does not match server's copy".to_owned());
+            return Err(SecretTokenError::OtherToken);
         }
         let found = snapshot.get("serviceaccounts", &format!("{namespace}/{account}"));
-        let found = found.ok_or_else(|| format!("serviceaccounts {account:?} not found"))?;
+        let found = found.ok_or_else(|| SecretTokenError::NoAccount(account.clone()))?;
         if found.header().deleting() {
-            return Err(format!("ServiceAccount {namespace}/{account} has been deleted"));
+            let (namespace, name) = (namespace.clone(), account.clone());
+            return Err(SecretTokenError::AccountDeleted { namespace, name });
         }
         if *found.header().uid() != **account_uid {
-            return Err(format!("ServiceAccount UID ({}) does not match claim ({account_uid})", found.header().uid()));
+            let (found, claimed) = (found.header().uid().to_owned(), account_uid.clone());
+            return Err(SecretTokenError::OtherAccount { found, claimed });
         }
         Ok((stored.clone(), found.clone()))
     }
 
     /// Whom the token stands for, unless it is marked invalid.
-    fn identify(&self, stored: &Object, found: &Object) -> Result<Identity, String> {
+    fn identify(&self, stored: &Object, found: &Object) -> Result<Identity, SecretTokenError> {
         let Self { namespace, secret, account, account_uid, .. } = self;
         if label_of(stored, INVALID_SINCE).is_some_and(|since| !since.is_empty()) {
-            return Err(format!(
-                "the token in secret {namespace}/{secret} for service account {namespace}/{account} has been marked \
-                 invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the \
-                 '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
-            ));
+            return Err(SecretTokenError::MarkedInvalid {
+                namespace: namespace.clone(),
+                secret: secret.clone(),
+                account: account.clone(),
+            });
         }
         let account_object: Value = serde_json::from_slice(&found.json()).unwrap_or_default();
         let mut references = account_object["secrets"].as_array().into_iter().flatten();
@@ -174,7 +226,7 @@ mod tests {
         let holder = told(&secret(json!({}), TOKEN), &account).holder.unwrap();
         assert_eq!((&*holder.name, &*holder.uid), ("system:serviceaccount:a:robot", "u"));
 
-        let why = |secret: &Value, account: &Value| told(secret, account).holder.unwrap_err();
+        let why = |secret: &Value, account: &Value| told(secret, account).holder.unwrap_err().to_string();
         assert_eq!(why(&Value::Null, &account), "Token has been invalidated");
         assert_eq!(why(&secret(json!({}), "x"), &account), "Token does not match server's copy");
         assert_eq!(why(&secret(json!({}), TOKEN), &Value::Null), "serviceaccounts \"robot\" not found");

@@ -9,14 +9,14 @@ use super::{
 };
 use crate::{
     identity::Identity,
-    request::{RequestInfo, Verb},
+    request::{RequestInfo, Verb, pod_stream::PodStream},
     status::{Status, Subject},
 };
 
 /// Refuses who may get a stream to a pod, but not create it. `info` is of a request that is allowed otherwise.
 pub fn check(authorizer: &Authorizer, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
     let Some(path) = info.resource() else { return Ok(()) };
-    if path.pod_stream().is_none() || info.verb == Verb::Create {
+    if PodStream::of(path).is_none() || info.verb == Verb::Create {
         return Ok(());
     }
     let created = RequestInfo { verb: Verb::Create, ..info.clone() };

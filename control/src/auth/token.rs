@@ -4,8 +4,10 @@ use jiff::Timestamp;
 
 use super::{
     Identity,
+    account_token::AccountTokenError,
     authorizer::Authorizer,
     bootstrap_token::BootstrapToken,
+    secret_token::SecretTokenError,
     stored_facts::{StoredFacts, Unreadable},
 };
 
@@ -16,6 +18,25 @@ const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 #[derive(Clone)]
 pub struct TokenAuthenticator {
     facts: StoredFacts,
+}
+
+/// What is wrong with a token of a ServiceAccount, in the words of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefusal {
+    /// It is for none of those who were asked about.
+    #[error("token audiences {} is invalid for the target audiences {}", quoted(.of_token), quoted(.asked))]
+    Audiences {
+        /// Those that it is for.
+        of_token: Vec<String>,
+        /// Those that were asked about.
+        asked: Vec<String>,
+    },
+    /// It was issued for a time, and is not good now.
+    #[error(transparent)]
+    Issued(#[from] AccountTokenError),
+    /// It is kept in a Secret, and is not good now.
+    #[error(transparent)]
+    Kept(#[from] SecretTokenError),
 }
 
 /// What a token that is good says.
@@ -44,7 +65,7 @@ impl TokenAuthenticator {
         Ok(match found {
             Ok(found) => Some(found.identity),
             Err(why) => {
-                tracing::debug!(why, "a bearer token is not good");
+                tracing::debug!(why = why.map(tracing::field::display), "a bearer token is not good");
                 None
             }
         })
@@ -55,7 +76,7 @@ impl TokenAuthenticator {
         &self,
         token: &str,
         audiences: &[String],
-    ) -> Result<Result<Identified, Option<String>>, Unreadable> {
+    ) -> Result<Result<Identified, Option<TokenRefusal>>, Unreadable> {
         let now = Timestamp::now();
         if let Ok(token) = token.parse::<BootstrapToken>() {
             let secret = self.facts.secret_of(&token)?;
@@ -89,11 +110,10 @@ impl TokenAuthenticator {
 }
 
 /// Those of the audiences asked about that a token is for; an error where there is none.
-fn common(asked: &[String], of_token: &[String]) -> Result<Vec<String>, String> {
+fn common(asked: &[String], of_token: &[String]) -> Result<Vec<String>, TokenRefusal> {
     let common: Vec<String> = asked.iter().filter(|audience| of_token.contains(audience)).cloned().collect();
     if common.is_empty() {
-        let (of_token, asked) = (quoted(of_token), quoted(asked));
-        return Err(format!("token audiences {of_token} is invalid for the target audiences {asked}"));
+        return Err(TokenRefusal::Audiences { of_token: of_token.to_vec(), asked: asked.to_vec() });
     }
     Ok(common)
 }

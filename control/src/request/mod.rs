@@ -7,6 +7,7 @@
 //! | file | what it reads |
 //! |---|---|
 //! | `path` | the URL's path: group, version, resource, namespace, name, subresource |
+//! | `pod_stream` | which stream to a pod a path asks for |
 //! | `query` | the options in the URL's query, selectors parsed |
 //! | `accept`, `content_type` | the form of the answer, the form of the body |
 //! | `audit_id` | the id that its log lines and its answer carry |
@@ -18,6 +19,7 @@ pub mod audit_id;
 pub mod content_type;
 pub mod held_bytes;
 pub mod path;
+pub mod pod_stream;
 pub mod query;
 pub mod selector;
 mod write;

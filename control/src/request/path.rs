@@ -53,29 +53,6 @@ pub struct ResourcePath {
     pub trailing_slash: bool,
 }
 
-/// What is done with a pod, over a connection that speaks another protocol then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PodStream {
-    /// A command is run in a container.
-    Exec,
-    /// A container's main process is connected to.
-    Attach,
-    /// Ports are connected to.
-    PortForward,
-}
-
-impl ResourcePath {
-    /// The stream to a pod that is asked for, if the path is that of one.
-    pub fn pod_stream(&self) -> Option<PodStream> {
-        match (self.group.as_str(), self.resource.as_str(), self.subresource.as_deref()) {
-            ("", "pods", Some("exec")) => Some(PodStream::Exec),
-            ("", "pods", Some("attach")) => Some(PodStream::Attach),
-            ("", "pods", Some("portforward")) => Some(PodStream::PortForward),
-            _ => None,
-        }
-    }
-}
-
 impl RequestPath {
     /// Takes a path apart. A resource path with an empty, undecodable or dotted part names nothing that is served.
     pub fn of(path: &str) -> Result<Self, Status> {

@@ -39,7 +39,7 @@ async fn a_secret_holds_a_token_of_its_account_as_long_as_both_are_there() {
     let identify = || tokens.identify(&token).expect("an answer");
     assert_eq!(identify().expect("good").name, "system:serviceaccount:default:robot");
     let elsewhere = tokens.identify_for(&token, &["elsewhere".into()]).expect("an answer").expect_err("another's");
-    assert!(elsewhere.expect("told").starts_with("token audiences [\"https://issuer\"] is invalid for"));
+    assert!(elsewhere.expect("told").to_string().starts_with("token audiences [\"https://issuer\"] is invalid for"));
     let used = cluster.api.authorizer().facts().used_secrets().clone();
     let stop = CancellationToken::new();
     let labelling = tokio::spawn(used.run(cluster.api.store_handle(), cluster.client.clone(), stop.clone()));

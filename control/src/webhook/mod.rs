@@ -27,7 +27,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use rustls::{ClientConfig as TlsConfig, RootCertStore, crypto::ring};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem::PemObject};
 use serde_json::Value;
 
 use self::trust::Trust;
@@ -44,6 +44,7 @@ mod trust;
 pub use dial::{CONNECT_TIMEOUT, Connector, Dial, Network, RemoteConnectError};
 pub use stream::Stream;
 pub use target::{Address, WebhookTarget, is_own};
+pub use trust::TrustError;
 
 /// Where a webhook is, and whom it must prove to be.
 #[derive(Clone, Debug)]
@@ -72,17 +73,14 @@ pub enum ConfigError {
         url: String,
     },
     /// `caBundle` has no certificate.
-    #[error("unable to load root certificates: {why}")]
-    CaBundle {
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Its host cannot be in a certificate, or no protocol version of TLS is left.
-    #[error("cannot set up TLS: {why}")]
-    Tls {
-        /// What is wrong.
-        why: String,
-    },
+    #[error("unable to load root certificates: {0}")]
+    CaBundle(TrustError),
+    /// No protocol version of TLS is left.
+    #[error("cannot set up TLS: {0}")]
+    Tls(rustls::Error),
+    /// Its host cannot be in a certificate.
+    #[error("cannot set up TLS: {0}")]
+    Host(Arc<InvalidDnsNameError>),
 }
 
 /// Why a call failed, in the words of Kubernetes.
@@ -146,8 +144,7 @@ impl ClientConfig {
             }
         };
         let bundle = config["caBundle"].as_str().unwrap_or_default();
-        let authorities =
-            BASE64_STANDARD.decode(bundle).map_err(|error| ConfigError::CaBundle { why: error.to_string() })?;
+        let authorities = BASE64_STANDARD.decode(bundle).map_err(|error| ConfigError::CaBundle(error.into()))?;
         // `http::Uri` has no path without a slash, and Kubernetes joins both with one.
         let path = format!("/{}", path.trim_start_matches('/'));
         Ok(Self { target, path, authorities })
@@ -166,9 +163,9 @@ impl Client {
     pub fn new(config: ClientConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
         let tls = TlsConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| ConfigError::Tls { why: error.to_string() })?
+            .map_err(ConfigError::Tls)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier(&config.authorities)?))
+            .with_custom_certificate_verifier(Arc::new(verifier(&config.authorities).map_err(ConfigError::CaBundle)?))
             .with_no_client_auth();
         let http = pooled(connector(&config.target, dial, tls)?);
         Ok(Self { config: Arc::new(config), http })
@@ -238,8 +235,7 @@ pub fn connector(
     dial: Arc<dyn Dial>,
     tls: TlsConfig,
 ) -> Result<HttpsConnector<Connector>, ConfigError> {
-    let wrong = |why: String| ConfigError::Tls { why };
-    let name = ServerName::try_from(target.server_name()).map_err(|error| wrong(error.to_string()))?;
+    let name = ServerName::try_from(target.server_name()).map_err(|error| ConfigError::Host(error.into()))?;
     // HTTP/1.1: one connection of HTTP/2 would send all requests to one of several endpoints.
     Ok(HttpsConnectorBuilder::new()
         .with_tls_config(tls)
@@ -263,27 +259,26 @@ where
 }
 
 /// Whose certificates are taken: of the authorities in `bundle` (PEM), or of the system's if it is empty.
-pub fn verifier(bundle: &[u8]) -> Result<Trust, ConfigError> {
+pub fn verifier(bundle: &[u8]) -> Result<Trust, TrustError> {
     // They are read from disk: once.
     static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         roots
     });
-    let wrong = |why: String| ConfigError::CaBundle { why };
     if bundle.is_empty() {
-        return Trust::new(SYSTEM.clone(), Vec::new()).map_err(wrong);
+        return Trust::new(SYSTEM.clone(), Vec::new());
     }
     let (mut roots, mut own) = (RootCertStore::empty(), Vec::new());
     for certificate in CertificateDer::pem_slice_iter(bundle) {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots.add(certificate.clone()).map_err(|error| wrong(error.to_string()))?;
+        let certificate = certificate?;
+        roots.add(certificate.clone())?;
         own.push(certificate);
     }
     if roots.is_empty() {
-        return Err(wrong("unable to parse bytes as PEM block".to_owned()));
+        return Err(TrustError::Empty);
     }
-    Trust::new(roots, own).map_err(wrong)
+    Trust::new(roots, own)
 }
 
 /// What an error comes from, in the words of Go where clients know them.

@@ -317,7 +317,11 @@ fn a_configuration_that_cannot_be_called_says_why() {
         made.unwrap_err()
     };
     let nothing = json!({"url": "https://localhost:1/x", "caBundle": BASE64_STANDARD.encode("nothing")});
-    assert!(matches!(error(nothing), ConfigError::CaBundle { .. }));
-    assert!(matches!(error(json!({"url": "https://localhost:1/x", "caBundle": "?"})), ConfigError::CaBundle { .. }));
+    let nothing = error(nothing);
+    assert!(matches!(nothing, ConfigError::CaBundle(TrustError::Empty)));
+    assert_eq!(nothing.to_string(), "unable to load root certificates: unable to parse bytes as PEM block");
+    let text = error(json!({"url": "https://localhost:1/x", "caBundle": "?"}));
+    assert!(matches!(text, ConfigError::CaBundle(TrustError::Encoding(_))), "{text}");
+    assert!(text.to_string().starts_with("unable to load root certificates: "), "{text}");
     assert!(matches!(error(json!({"url": "/nope"})), ConfigError::Url { .. }));
 }

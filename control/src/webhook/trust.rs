@@ -8,15 +8,41 @@ use std::sync::Arc;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        VerifierBuilderError, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
     crypto::ring,
     server::ParsedCertificate,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem};
 use x509_parser::{parse_x509_certificate, time::ASN1Time};
+
+/// Why a `caBundle` is no ground for trust.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It is not base64.
+    #[error(transparent)]
+    Encoding(#[from] base64::DecodeError),
+    /// It is not PEM.
+    #[error("{0}")]
+    Pem(Arc<pem::Error>),
+    /// It has no certificate.
+    #[error("unable to parse bytes as PEM block")]
+    Empty,
+    /// One of its certificates is not an authority's.
+    #[error(transparent)]
+    Certificate(#[from] Error),
+    /// Nothing can be verified with its certificates.
+    #[error(transparent)]
+    Verifier(#[from] VerifierBuilderError),
+}
+
+impl From<pem::Error> for TrustError {
+    fn from(error: pem::Error) -> Self {
+        Self::Pem(error.into())
+    }
+}
 
 /// Verifies the certificates of one webhook.
 #[derive(Debug)]
@@ -28,9 +54,9 @@ pub struct Trust {
 
 impl Trust {
     /// Trusts `roots`; `own` are those of them that a server may show itself.
-    pub fn new(roots: RootCertStore, own: Vec<CertificateDer<'static>>) -> Result<Self, String> {
+    pub fn new(roots: RootCertStore, own: Vec<CertificateDer<'static>>) -> Result<Self, TrustError> {
         let builder = WebPkiServerVerifier::builder_with_provider(roots.into(), ring::default_provider().into());
-        Ok(Self { by_authority: builder.build().map_err(|error| error.to_string())?, own })
+        Ok(Self { by_authority: builder.build()?, own })
     }
 }
 

@@ -79,7 +79,9 @@ pub use snapshot::Snapshot;
 pub use stats::{BOUNDS as SYNC_SECONDS_BOUNDS, Histogram, Stats, StoreFault};
 pub use table::Table;
 pub use topic::{Subscription, Topic};
-pub use transaction::{Amendment, Change, CommitError, Condition, Expect, Requirement, Transaction, Write};
+pub use transaction::{
+    Amendment, AmendmentError, Change, CommitError, Condition, Expect, Requirement, Transaction, Write,
+};
 
 /// Where an object is kept: its resource (`pods`, `deployments.apps`) and its key in it (`namespace/name`, or `name`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

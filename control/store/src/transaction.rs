@@ -3,7 +3,7 @@
 //! Everything here is decided by the committer, one transaction after the other, against the state that the earlier
 //! ones left. So a requirement can't become false between the check and the write.
 
-use std::{fmt, sync::Arc};
+use std::{error::Error, fmt, sync::Arc};
 
 use super::{Draft, Key, Object};
 
@@ -79,7 +79,10 @@ pub enum Change {
 pub struct Amendment(Box<MakeFn>);
 
 /// Makes the new object of the one that is there, or says why not.
-type MakeFn = dyn FnOnce(&Object) -> Result<Draft, String> + Send;
+type MakeFn = dyn FnOnce(&Object) -> Result<Draft, AmendmentError> + Send;
+
+/// Why an [`Amendment`] cannot be made of an object: an error of the one that asked for it.
+pub type AmendmentError = Arc<dyn Error + Send + Sync>;
 
 /// Why a transaction was not committed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -98,7 +101,7 @@ pub enum CommitError {
         /// Of the object.
         key: Key,
         /// In the amendment's words.
-        reason: String,
+        reason: AmendmentError,
     },
     /// No space is left for the store's file. Reads go on; writes work again once there is space.
     #[error("no space is left on the device of the store ({path})")]
@@ -153,12 +156,14 @@ impl From<Expect> for Condition {
 
 impl Amendment {
     /// By `make`, which runs once, if at all.
-    pub fn new(make: impl FnOnce(&Object) -> Result<Draft, String> + Send + 'static) -> Self {
-        Self(Box::new(make))
+    pub fn new<E: Error + Send + Sync + 'static>(
+        make: impl FnOnce(&Object) -> Result<Draft, E> + Send + 'static,
+    ) -> Self {
+        Self(Box::new(|current| make(current).map_err(|error| Arc::new(error) as AmendmentError)))
     }
 
     /// Makes the new object.
-    pub fn make(self, current: &Object) -> Result<Draft, String> {
+    pub fn make(self, current: &Object) -> Result<Draft, AmendmentError> {
         (self.0)(current)
     }
 }

@@ -48,7 +48,7 @@ pub enum StartError {
     Proxy(#[source] proxy::ProxyError),
     /// What an earlier agent left cannot be taken over.
     #[error("cannot run pods")]
-    Pods(#[source] pods::Error),
+    Pods(#[source] pods::PodsError),
     /// The API did not sign the certificate of the agent's HTTPS server.
     #[error("cannot get a serving certificate")]
     Certificate(#[source] RegisterError),
@@ -65,7 +65,7 @@ pub enum StartError {
 pub enum StopError {
     /// Containers or their files are still there.
     #[error("cannot stop the pods")]
-    Pods(#[source] pods::Error),
+    Pods(#[source] pods::PodsError),
     /// The next agent would start pods from a state that no longer holds: delete the file.
     #[error("cannot forget what this node last knew")]
     LastKnown(#[source] LastKnownError),

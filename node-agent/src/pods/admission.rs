@@ -79,7 +79,7 @@ impl fmt::Display for Rejection {
 
 /// The node that is to take a pod.
 #[derive(Clone, Copy, Debug)]
-pub struct ThisNode<'a> {
+pub struct AdmittingNode<'a> {
     /// As pods name it.
     pub name: &'a str,
     /// Labels and taints; `None` where it is not known yet, which counts as one without any.
@@ -108,7 +108,7 @@ pub fn check_pod(pod: &Pod) -> Result<(), Rejection> {
 /// What rejects the pod on this node, whose other pods have the host ports `taken`.
 pub fn check_node<'a>(
     pod: &Pod,
-    ThisNode { name, node }: ThisNode<'_>,
+    AdmittingNode { name, node }: AdmittingNode<'_>,
     mut taken: impl Iterator<Item = &'a HostPort>,
 ) -> Result<(), Rejection> {
     let Some(spec) = &pod.spec else { return Ok(()) };
@@ -145,10 +145,10 @@ mod tests {
         serde_json::from_value(json!({ "metadata": { "name": "p" }, "spec": spec })).unwrap()
     }
 
-    const UNKNOWN: ThisNode<'_> = ThisNode { name: "n1", node: None };
+    const UNKNOWN: AdmittingNode<'_> = AdmittingNode { name: "n1", node: None };
 
-    fn known(node: &Node) -> ThisNode<'_> {
-        ThisNode { node: Some(node), ..UNKNOWN }
+    fn known(node: &Node) -> AdmittingNode<'_> {
+        AdmittingNode { node: Some(node), ..UNKNOWN }
     }
 
     fn told(result: Result<(), Rejection>) -> Option<(&'static str, String)> {

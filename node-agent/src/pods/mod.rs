@@ -63,7 +63,7 @@ use std::{
     time::Duration,
 };
 
-use admission::ThisNode;
+use admission::AdmittingNode;
 use host_ports::HostPortPublisher;
 use image_gc::{KeptPulls, PulledImages};
 use kept::{Kept, KeptPods};
@@ -169,8 +169,8 @@ impl Context {
     }
 
     /// This node as `node` says.
-    fn this_node<'a>(&'a self, node: Option<&'a Node>) -> ThisNode<'a> {
-        ThisNode { name: &self.config.node_name, node }
+    fn this_node<'a>(&'a self, node: Option<&'a Node>) -> AdmittingNode<'a> {
+        AdmittingNode { name: &self.config.node_name, node }
     }
 }
 
@@ -187,7 +187,7 @@ pub struct Pods {
 
 /// Why pods could not be started or stopped.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum PodsError {
     /// Below the data directory.
     #[error("cannot create {path}")]
     CreateDirectory { path: PathBuf, source: std::io::Error },
@@ -215,7 +215,7 @@ pub async fn start(
     network: Arc<dyn PodNetwork>,
     world: watch::Receiver<Arc<World>>,
     host_ports: watch::Sender<HostPorts>,
-) -> Result<Pods, Error> {
+) -> Result<Pods, PodsError> {
     let runtime = Arc::new(Deadlines::new(runtime));
     start_with(config, client, runtime, network, world, host_ports, dispatch::RELIST).await
 }
@@ -229,7 +229,7 @@ async fn start_with(
     world: watch::Receiver<Arc<World>>,
     host_ports: watch::Sender<HostPorts>,
     relist_every: Duration,
-) -> Result<Pods, Error> {
+) -> Result<Pods, PodsError> {
     create_directory(&config.pods_dir())?;
     let (recorder, event_writer) = Recorder::new(client.clone(), &config.node_name);
     let last_known = config.last_known();
@@ -259,7 +259,7 @@ async fn start_with(
         host,
         relist_every,
     });
-    let found = context.runtime.list().await.map_err(|source| Error::Adopt { source })?;
+    let found = context.runtime.list().await.map_err(|source| PodsError::Adopt { source })?;
     let (workers, supervisor, keeper) = (dispatch::Workers::default(), Supervisor::new(), Supervisor::new());
     // Before the dispatcher makes changes: none is missed.
     let snapshots = context.kept.snapshots();
@@ -312,7 +312,7 @@ impl Pods {
 
     /// Ends all workers. `Teardown::Keep` leaves the containers running for the next agent; `Teardown::Remove` leaves
     /// none, nor their files, and says in the API that nothing here is ready.
-    pub async fn shutdown(self, teardown: Teardown) -> Result<(), Error> {
+    pub async fn shutdown(self, teardown: Teardown) -> Result<(), PodsError> {
         self.streams.shutdown().await;
         self.supervisor.shutdown().await;
         self.keeper.shutdown().await;
@@ -324,10 +324,10 @@ impl Pods {
         let forgotten = forgotten.and_then(|()| config.kept_pulls().remove());
         act::write_taken_down(&self.context, &self.workers.all()).await;
         dispatch::remove_everything(&self.context).await?;
-        forgotten.map_err(|source| Error::Forget { source })
+        forgotten.map_err(|source| PodsError::Forget { source })
     }
 }
 
-fn create_directory(path: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(path).map_err(|source| Error::CreateDirectory { path: path.to_owned(), source })
+fn create_directory(path: &Path) -> Result<(), PodsError> {
+    std::fs::create_dir_all(path).map_err(|source| PodsError::CreateDirectory { path: path.to_owned(), source })
 }

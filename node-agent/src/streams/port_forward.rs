@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{PodTargets, idle::LastActivity, spdy::Gone};
+use super::{ConnectError, PodTargets, idle::LastActivity, spdy::Gone};
 
 /// The pod that a client forwards to, in one session.
 pub struct Forwarding {
@@ -38,22 +38,34 @@ pub trait ToClient: Send + Sync {
     async fn finish(&self) -> Result<(), Gone>;
 }
 
+/// There is no connection to the port of a pod. For the client, worded as the kubelet's.
+#[derive(Debug, thiserror::Error)]
+#[error("error forwarding port {port} to pod {pod}, uid {uid}: {error}")]
+pub struct ForwardError {
+    /// The port.
+    pub port: u16,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's.
+    pub uid: String,
+    /// Why there is none.
+    pub error: ConnectError,
+}
+
 /// Of bytes that are read at a time.
 const READ: usize = 32 * 1024;
 
 impl Forwarding {
-    /// Connects to `port`, and copies both ways until both have ended. The error is for the client, worded as the
-    /// kubelet's: only that there is no connection is one.
+    /// Connects to `port`, and copies both ways until both have ended. A connection that breaks off later is no error.
     pub async fn forward(
         &self,
         port: u16,
         from_client: impl Stream<Item = Bytes> + Unpin,
         to_client: &dyn ToClient,
-    ) -> Result<(), String> {
-        let pod = self.targets.connect(&self.namespace, &self.pod, port).await.map_err(|error| {
-            let (pod, uid) = (&self.pod, &self.uid);
-            format!("error forwarding port {port} to pod {pod}, uid {uid}: {error}")
-        })?;
+    ) -> Result<(), ForwardError> {
+        let connected = self.targets.connect(&self.namespace, &self.pod, port).await;
+        let refused = |error| ForwardError { port, pod: self.pod.clone(), uid: self.uid.clone(), error };
+        let pod = connected.map_err(refused)?;
         if let Err(error) = self.copy(pod, from_client, to_client).await {
             tracing::debug!(%error, pod = self.pod, port, "a forwarded connection broke off");
             // A client that is gone does not wait for the end.

@@ -136,9 +136,9 @@ async fn connection(data: Stream, error: Stream, to: &Forwarding) {
         forwarded = to.forward(port, from_client.boxed(), &writer) => forwarded,
         () = writer.gone() => Ok(()),
     };
-    if let Err(why) = forwarded {
+    if let Err(refused) = forwarded {
         // Gone meanwhile, the client needs no reason.
-        error.writer.write(Bytes::from(why)).await.ok();
+        error.writer.write(Bytes::from(refused.to_string())).await.ok();
         reset(writer).await;
     }
     // The client waits for it, also where it has reset the other.

@@ -93,9 +93,9 @@ pub async fn serve(
                 return;
             }
             let from_client = ReceiverStream::new(from_client).take_until(Box::pin(ended.cancelled_owned()));
-            if let Err(why) = to.forward(*port, from_client, &data).await {
+            if let Err(refused) = to.forward(*port, from_client, &data).await {
                 // A client that is gone needs no reason.
-                error.write(why.into()).await.ok();
+                error.write(refused.to_string().into()).await.ok();
             }
         });
     }

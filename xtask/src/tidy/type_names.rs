@@ -15,8 +15,17 @@ const PACKAGES: &[&str] = &[
     "control/src",
     "control/store/src",
     "node-agent/dns/src",
+    "node-agent/src",
     "node-agent/world/src",
+    "proxy-ebpf/programs",
+    "proxy-ebpf/src",
     "serving/src",
+    "src",
+    "tests/bench",
+    "tests/cluster",
+    "tests/conformance",
+    "tests/differential",
+    "xtask/src",
 ];
 
 /// Names that mean different things in one package, because both things have that name where they come from.

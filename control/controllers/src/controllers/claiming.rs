@@ -10,7 +10,8 @@ use super::pod_owners::SelectingOwner;
 use crate::{
     engine::{Failure, Informer, unless_gone},
     objects::{
-        informers::{orphans_for, owned_by},
+        candidates::orphans_for,
+        informer_index::owned_by,
         owners::{Claim, adoption, claim, controller_reference, release},
     },
 };

@@ -4,23 +4,21 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{EndpointAddress, Endpoints, Service},
-    discovery::v1::{Endpoint, EndpointConditions, EndpointSlice},
+    discovery::v1::{Endpoint, EndpointConditions},
 };
-use kube::Client;
 
 use super::{
     Context,
     endpoint_slice::{
         endpoints::EndpointGroup,
-        manager,
         ports::Port,
-        slices::{self, Frame, MANAGED_BY, SERVICE_NAME},
-        writes::{self, Writes},
+        slice_writer::{SUPERSEDED_AFTER, SliceWriter},
+        slices::{self, Frame},
     },
 };
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks},
-    objects::{informers::of_service, owners::controller_reference},
+    objects::owners::controller_reference,
 };
 
 const COMPONENT: &str = "endpointslicemirroring-controller";
@@ -36,29 +34,23 @@ const OWN: &[&str] =
 const MAX_PER_SUBSET: usize = 1000;
 
 struct Controller {
-    client: Client,
     services: Arc<Informer<Service>>,
     endpoints: Arc<Informer<Endpoints>>,
-    slices: Arc<Informer<EndpointSlice>>,
-    writes: Writes,
+    slices: SliceWriter,
 }
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
     let informers = &context.informers;
     let controller = Controller {
-        client: context.client.clone(),
         services: informers.services.clone(),
         endpoints: informers.endpoints.clone(),
-        slices: informers.endpoint_slices.clone(),
-        writes: Writes::default(),
+        slices: SliceWriter::new(MANAGER, context.client.clone(), informers.endpoint_slices.clone()),
     };
     Startup::new(COMPONENT, controller)
         .on_each(&informers.endpoints)
         .on_each(&informers.services)
-        .on(&informers.endpoint_slices, |this, change, queue| {
-            this.writes.changed(MANAGER, change).into_iter().for_each(|service| queue.add(service));
-        })
+        .on(&informers.endpoint_slices, |this, change, queue| this.slices.changed(change, queue))
         .start(tasks, 4, Controller::reconcile);
 }
 
@@ -109,35 +101,28 @@ fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
     }
 }
 
-fn frame(endpoints: &Endpoints, key: &Key) -> Frame {
-    let mut labels = endpoints.metadata.labels.clone().unwrap_or_default();
-    labels.insert(SERVICE_NAME.into(), key.name.clone());
-    labels.insert(MANAGED_BY.into(), MANAGER.into());
-    let mut annotations = endpoints.metadata.annotations.clone().unwrap_or_default();
-    annotations.retain(|name, _| !OWN.contains(&name.as_str()));
-    Frame {
-        namespace: key.namespace.clone(),
-        service: key.name.clone(),
-        labels,
-        annotations,
-        owner: controller_reference(endpoints),
-        placeholders: Vec::new(),
-    }
-}
-
 impl Controller {
-    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
-        if !self.writes.seen(&key, &self.slices) {
-            return Ok(Outcome::After(writes::SUPERSEDED_AFTER));
+    fn frame(&self, endpoints: &Endpoints, key: &Key) -> Frame {
+        let mut annotations = endpoints.metadata.annotations.clone().unwrap_or_default();
+        annotations.retain(|name, _| !OWN.contains(&name.as_str()));
+        Frame {
+            namespace: key.namespace.clone(),
+            service: key.name.clone(),
+            labels: self.slices.labels(key, endpoints.metadata.labels.clone()),
+            annotations,
+            owner: controller_reference(endpoints),
+            placeholders: Vec::new(),
         }
-        let mut standing = self.slices.indexed(&of_service(&key.namespace, &key.name));
-        standing.retain(|slice| manager(slice) == Some(MANAGER) && slice.metadata.deletion_timestamp.is_none());
+    }
+
+    async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
+        let Some(standing) = self.slices.standing(&key) else { return Ok(Outcome::After(SUPERSEDED_AFTER)) };
         let pair = self.services.get(&key).zip(self.endpoints.get(&key));
         let plan = match pair.filter(|(service, endpoints)| is_mirrored(service, endpoints)) {
-            Some((_, endpoints)) => slices::plan(&frame(&endpoints, &key), desired(&endpoints), &standing),
+            Some((_, endpoints)) => slices::plan(&self.frame(&endpoints, &key), desired(&endpoints), &standing),
             None => slices::SlicePlan { delete: standing, ..Default::default() },
         };
-        self.writes.carry_out(&self.client, &key, plan).await?;
+        self.slices.carry_out(&key, plan).await?;
         Ok(Outcome::Done)
     }
 }

@@ -29,6 +29,7 @@ mod own_writes;
 mod pod_gc;
 mod pod_owners;
 mod pod_requests;
+mod pod_template;
 mod replica_set;
 mod root_ca;
 mod served;

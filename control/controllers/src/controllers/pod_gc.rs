@@ -21,7 +21,7 @@ use super::{
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, api_code, is_gone_or_taken},
     objects::{
-        informers::{FINISHED, on_node},
+        informer_index::{FINISHED, on_node},
         pod_state::{is_finished, is_terminating, node_name},
     },
 };

@@ -15,7 +15,7 @@ use kube::core::{Selector, SelectorExt};
 use super::expectations::Expectations;
 use crate::{
     engine::{Informer, Key, ObjectChange, WorkQueue},
-    objects::{informers::selectors_for, owners::controller_of, pod_state::counts_differently},
+    objects::{candidates::selectors_for, owners::controller_of, pod_state::counts_differently},
 };
 
 /// A kind whose objects own what they select.

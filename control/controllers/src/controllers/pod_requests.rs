@@ -13,8 +13,7 @@ use crate::engine::{EventType, Failure, Key, Recorder, is_gone_or_taken, is_name
 /// Most requests of one set at a time.
 pub const IN_FLIGHT: usize = 64;
 /// Most pods that one pass over a ReplicaSet or a Job creates or deletes: what became of them is seen, and reported,
-/// before the next. Of others it is the most before the set is looked at again. Source: Kubernetes' `BurstReplicas` and
-/// `MaxPodCreateDeletePerSync`.
+/// before the next. Source: Kubernetes' `BurstReplicas` and `MaxPodCreateDeletePerSync`.
 pub const BURST: usize = 500;
 
 /// The requests of one pass over a set, and what they need.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, is_gone_or_taken, unless_gone},
-    objects::informers::of_account,
+    objects::informer_index::of_account,
 };
 
 const COMPONENT: &str = "tokens-controller";

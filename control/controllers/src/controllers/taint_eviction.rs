@@ -21,7 +21,7 @@ use crate::{
         EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, api_code, is_gone_or_taken, reference,
     },
     objects::{
-        informers::on_node,
+        informer_index::on_node,
         pod_state::{condition, is_finished, is_terminating, node_name},
         taints::{NO_EXECUTE, covers},
     },

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::Resource;
 
-use super::informers::{labelled, labelled_orphans, orphans_in, selecting, selecting_by_expressions};
+use super::informer_index::{labelled, labelled_orphans, orphans_in, selecting, selecting_by_expressions};
 use crate::engine::Informer;
 
 /// The objects of a namespace that nothing controls and that `selector` may select: those with the rarest of its
@@ -52,7 +52,7 @@ mod tests {
     use super::{
         super::{
             fixtures::{list, replica_set},
-            informers::{owned_by, pod_index, replica_set_index},
+            informer_index::{owned_by, pod_index, replica_set_index},
         },
         *,
     };

@@ -1,36 +1,31 @@
-//! The shared watches: one informer per kind that the controllers or the scheduler read, and the names its objects are
-//! found by.
+//! The shared watches: one informer per kind that the controllers or the scheduler read.
 
 use std::sync::Arc;
 
 use fairlead_client::{Api, Events, Object};
-use fairlead_kinds::kinds::secret::ACCOUNT_NAME;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::{
-    api::{
-        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
-        batch::v1::{CronJob, Job},
-        certificates::v1::CertificateSigningRequest,
-        coordination::v1::Lease,
-        core::v1::{
-            ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
-            ServiceAccount,
-        },
-        discovery::v1::EndpointSlice,
-        policy::v1::PodDisruptionBudget,
-        rbac::v1::ClusterRole,
-        storage::v1::VolumeAttributesClass,
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::{CronJob, Job},
+    certificates::v1::CertificateSigningRequest,
+    coordination::v1::Lease,
+    core::v1::{
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
+        ServiceAccount,
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+    discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
+    rbac::v1::ClusterRole,
+    storage::v1::VolumeAttributesClass,
 };
 use kube::{Client, Resource, runtime::watcher};
 
-pub use super::candidates::{orphans_for, pods_for, selectors_for};
 use super::{
-    owners::controller_of,
-    pod_state::is_finished,
+    informer_index::{
+        claim_index, deployment_index, job_index, owner_index, pod_index, replica_set_index, selector_index,
+        service_index, signing_request_index, slice_index, token_secret_index, volume_index,
+    },
     replication_controller::as_replica_set,
-    volume_references::{claim_names, class_of_volume, classes_of_claim},
 };
 use crate::engine::{Informer, Tasks, watch::everything};
 
@@ -250,154 +245,4 @@ fn follow_as<W: Object, K: Resource + Send + Sync + 'static>(
     tasks.spawn("informer", move |stop| {
         informer.clone().run(Events::new(&api, everything()).map(convert), stop).boxed()
     });
-}
-
-pub(super) fn pod_index(pod: &Pod) -> Vec<String> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let mut names = owner_index(&pod.metadata);
-    if let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) {
-        names.push(on_node(node));
-    }
-    if is_finished(pod) {
-        names.push(FINISHED.into());
-    }
-    names.extend(claim_names(pod).map(|claim| using_claim(namespace, &claim)));
-    for (key, value) in pod.metadata.labels.iter().flatten() {
-        names.push(labelled(namespace, key, value));
-    }
-    names
-}
-
-fn token_secret_index(secret: &Secret) -> Vec<String> {
-    let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
-    let annotations = secret.metadata.annotations.as_ref();
-    let account = annotations.and_then(|all| all.get(ACCOUNT_NAME));
-    account.map(|account| of_account(namespace, account)).into_iter().collect()
-}
-
-fn claim_index(claim: &PersistentVolumeClaim) -> Vec<String> {
-    classes_of_claim(claim).iter().map(|class| naming_attributes_class(class)).collect()
-}
-
-fn volume_index(volume: &PersistentVolume) -> Vec<String> {
-    class_of_volume(volume).iter().map(|class| naming_attributes_class(class)).collect()
-}
-
-pub(super) fn replica_set_index(set: &ReplicaSet) -> Vec<String> {
-    let mut names = owner_index(&set.metadata);
-    names.push(selector_index(&set.metadata, set.spec.as_ref().map(|s| &s.selector)));
-    names
-}
-
-fn job_index(job: &Job) -> Vec<String> {
-    let mut names = owner_index(&job.metadata);
-    names.push(selector_index(&job.metadata, job.spec.as_ref().and_then(|spec| spec.selector.as_ref())));
-    names
-}
-
-fn deployment_index(deployment: &Deployment) -> Vec<String> {
-    vec![selector_index(&deployment.metadata, deployment.spec.as_ref().map(|s| &s.selector))]
-}
-
-fn signing_request_index(csr: &CertificateSigningRequest) -> Vec<String> {
-    csr.spec.username.as_deref().and_then(node_of_user).map(requested_by).into_iter().collect()
-}
-
-/// The node that a user name speaks for.
-pub fn node_of_user(user: &str) -> Option<&str> {
-    user.strip_prefix("system:node:").filter(|name| !name.is_empty())
-}
-
-/// By one label that the selector asks for; an object without that label is not selected.
-fn selector_index(meta: &ObjectMeta, selector: Option<&LabelSelector>) -> String {
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    match selector.and_then(|s| s.match_labels.as_ref()).and_then(|labels| labels.first_key_value()) {
-        Some((key, value)) => selecting(namespace, key, value),
-        None => selecting_by_expressions(namespace),
-    }
-}
-
-/// One label of the selector suffices: a pod that lacks it is not selected.
-fn service_index(service: &Service) -> Vec<String> {
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
-    selector.and_then(|s| s.first_key_value()).map(|(k, v)| vec![selecting(namespace, k, v)]).unwrap_or_default()
-}
-
-fn slice_index(slice: &EndpointSlice) -> Vec<String> {
-    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-    let service = slice.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name"));
-    service.map(|name| vec![of_service(namespace, name)]).unwrap_or_default()
-}
-
-/// Index name of the objects that `uid` controls.
-pub fn owned_by(uid: &str) -> String {
-    format!("owner:{uid}")
-}
-
-/// Index name of the objects of a namespace that nothing controls.
-pub fn orphans_in(namespace: &str) -> String {
-    format!("orphan:{namespace}")
-}
-
-/// Index name of the objects of a namespace with one label that nothing controls.
-pub fn labelled_orphans(namespace: &str, key: &str, value: &str) -> String {
-    format!("orphan:{namespace}/{key}={value}")
-}
-
-/// Index name of the signing requests that a node made.
-pub fn requested_by(node: &str) -> String {
-    format!("requester:{node}")
-}
-
-/// Index name of the pods that have ended.
-pub const FINISHED: &str = "finished";
-
-/// Index name of the pods bound to a node.
-pub fn on_node(node: &str) -> String {
-    format!("node:{node}")
-}
-
-/// Index name of the Secrets with tokens of an account.
-pub fn of_account(namespace: &str, account: &str) -> String {
-    format!("account:{namespace}/{account}")
-}
-
-/// Index name of the pods of a namespace whose volumes name a claim.
-pub fn using_claim(namespace: &str, claim: &str) -> String {
-    format!("claim:{namespace}/{claim}")
-}
-
-/// Index name of the volumes and claims that name a VolumeAttributesClass.
-pub fn naming_attributes_class(class: &str) -> String {
-    format!("attributes-class:{class}")
-}
-
-/// Index name of the pods of a namespace with one label.
-pub fn labelled(namespace: &str, key: &str, value: &str) -> String {
-    format!("label:{namespace}/{key}={value}")
-}
-
-/// Index name of the objects of a namespace whose selector asks for expressions only, and for no label by value.
-pub fn selecting_by_expressions(namespace: &str) -> String {
-    format!("selecting:{namespace}")
-}
-
-/// Index name of the objects (Services, ReplicaSets, Deployments) of a namespace whose selector asks for one label.
-pub fn selecting(namespace: &str, key: &str, value: &str) -> String {
-    format!("selecting:{namespace}/{key}={value}")
-}
-
-/// Index name of the EndpointSlices of a Service.
-pub fn of_service(namespace: &str, service: &str) -> String {
-    format!("service:{namespace}/{service}")
-}
-
-fn owner_index(meta: &ObjectMeta) -> Vec<String> {
-    if let Some(owner) = controller_of(meta) {
-        return vec![owned_by(&owner.uid)];
-    }
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let by_label = meta.labels.iter().flatten().map(|(key, value)| labelled_orphans(namespace, key, value));
-    std::iter::once(orphans_in(namespace)).chain(by_label).collect()
 }

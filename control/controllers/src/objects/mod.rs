@@ -4,6 +4,7 @@
 pub mod candidates;
 #[cfg(test)]
 pub mod fixtures;
+pub mod informer_index;
 pub mod informers;
 pub mod int_or_percent;
 pub mod name_hash;

@@ -6,6 +6,7 @@ use super::{
     limits::Quota,
     measure::{Evaluator, Measure},
     pods,
+    refusal::QuotaError,
 };
 use crate::admission::amounts::{self, Amounts};
 
@@ -22,7 +23,7 @@ pub struct Charged<'a> {
 }
 
 /// What the write takes more of a quota; `None` if nothing, or if the quota is not about it.
-pub fn growth(quota: &Quota, write: &Charged<'_>) -> Result<Option<Amounts>, String> {
+pub fn growth(quota: &Quota, write: &Charged<'_>) -> Result<Option<Amounts>, QuotaError> {
     let Charged { evaluator, object, old, now } = write;
     let concerned: Vec<&str> = quota.hard.keys().map(String::as_str).filter(|name| evaluator.measures(name)).collect();
     let measure: Measure = evaluator.measure(object);
@@ -32,17 +33,18 @@ pub fn growth(quota: &Quota, write: &Charged<'_>) -> Result<Option<Amounts>, Str
     if **evaluator == Evaluator::Pods
         && let Some(why) = pods::unspecified(object, |name| concerned.contains(&name))
     {
-        return Err(format!("failed quota: {}: {why}", quota.name));
+        return Err(QuotaError::Unspecified { quota: quota.name.clone(), why });
     }
     if concerned.iter().any(|name| !quota.used.contains_key(*name)) {
         // Its controller is about to count.
-        return Err(format!("status unknown for quota: {}, resources: {}", quota.name, concerned.join(",")));
+        let resources = concerned.into_iter().map(str::to_owned).collect();
+        return Err(QuotaError::Uncounted { quota: quota.name.clone(), resources });
     }
     let usage = measure.usage(*now);
-    let negative: Vec<&str> =
-        usage.iter().filter(|(_, amount)| amount.is_negative()).map(|(name, _)| name.as_str()).collect();
-    if !negative.is_empty() {
-        return Err(format!("quota usage is negative for resource(s): {}", negative.join(",")));
+    let resources: Vec<String> =
+        usage.iter().filter(|(_, amount)| amount.is_negative()).map(|(name, _)| name.clone()).collect();
+    if !resources.is_empty() {
+        return Err(QuotaError::Negative { resources });
     }
     // What was in no scope of the quota before was not charged to it.
     let before = old.map(|old| evaluator.measure(old)).filter(|before| before.is_in(&quota.scopes));
@@ -67,7 +69,8 @@ mod tests {
     fn told(quota: &Quota, resource: &str, object: Value, old: Option<Value>) -> String {
         let evaluator = Evaluator::of(resource).unwrap();
         let write = Charged { evaluator: &evaluator, object: &object, old: old.as_ref(), now: 0 };
-        growth(quota, &write).map_or_else(|why| why, |growth| amounts::text(&growth.unwrap_or_default()))
+        growth(quota, &write)
+            .map_or_else(|error| error.to_string(), |growth| amounts::text(&growth.unwrap_or_default()))
     }
 
     fn pod(cpu: &str) -> Value {

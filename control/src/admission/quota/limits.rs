@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::refusal::QuotaError;
 use crate::{
     admission::amounts::{self, Amounts},
     kinds::reading::{as_text, items, text},
@@ -58,7 +59,7 @@ impl Quota {
     }
 
     /// What is used with `growth`, or why that is too much.
-    pub fn used_with(&self, growth: &Amounts, is_bounded: bool) -> Result<Amounts, String> {
+    pub fn used_with(&self, growth: &Amounts, is_bounded: bool) -> Result<Amounts, QuotaError> {
         let requested = amounts::mask(growth, &self.hard);
         let mut used = self.used.clone();
         amounts::add(&mut used, &requested);
@@ -67,14 +68,13 @@ impl Quota {
         if exceeded.is_empty() || !is_bounded {
             return Ok(used);
         }
-        let of = |list: &Amounts| amounts::text(&amounts::only(list, &exceeded));
-        Err(format!(
-            "exceeded quota: {}, requested: {}, used: {}, limited: {}",
-            self.name,
-            of(&requested),
-            of(&self.used),
-            of(&self.hard)
-        ))
+        let of = |list: &Amounts| amounts::only(list, &exceeded);
+        Err(QuotaError::Exceeded {
+            quota: self.name.clone(),
+            requested: of(&requested),
+            used: of(&self.used),
+            limited: of(&self.hard),
+        })
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
         let of = |growth: Value, bounded: bool| quota.used_with(&amounts::read(&growth), bounded);
         assert_eq!(amounts::text(&of(json!({"cpu": "500m", "memory": "1Gi"}), true).unwrap()), "cpu=1,pods=5");
         assert_eq!(
-            of(json!({"cpu": "600m", "pods": "1", "memory": "1Gi"}), true).unwrap_err(),
+            of(json!({"cpu": "600m", "pods": "1", "memory": "1Gi"}), true).unwrap_err().to_string(),
             "exceeded quota: q, requested: cpu=600m,pods=1, used: cpu=500m,pods=5, limited: cpu=1,pods=5"
         );
         assert_eq!(amounts::text(&of(json!({"pods": "1"}), false).unwrap()), "cpu=500m,pods=6");

@@ -17,6 +17,7 @@
 //! | `limits` | what a ResourceQuota says |
 //! | `measure` | what an object takes, by `pods`, `services`, `claims`, `device_claims`, or by count |
 //! | `charge` | what a write is charged, and why it is refused |
+//! | `refusal` | what it says when it does not allow a write |
 //! | `recount` | what the status must be |
 //! | `watch` | when it is counted anew |
 //!
@@ -30,6 +31,7 @@ mod limits;
 mod measure;
 mod pods;
 mod recount;
+mod refusal;
 mod services;
 mod watch;
 
@@ -39,7 +41,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use self::watch::run;
-use self::{charge::Charged, limits::Quota, measure::Evaluator};
+use self::{
+    charge::Charged,
+    limits::Quota,
+    measure::Evaluator,
+    refusal::{DamagedObject, QuotaError},
+};
 use super::amounts::{self, Amounts};
 use crate::{
     encode,
@@ -74,13 +81,13 @@ pub fn charge(request: &WriteRequest<'_>, object: &Value) -> Result<Vec<Write>, 
     if !evaluator.handles(request, object) {
         return Ok(Vec::new());
     }
-    let refused = |why: String| Status::forbidden(request.subject(), &why);
+    let refused = |error: QuotaError| Status::forbidden(request.subject(), &error.to_string());
     let mut writes = Vec::new();
     let write = Charged { evaluator: &evaluator, object, old: request.old, now: Timestamp::now().as_second() };
     // What a status says was decided elsewhere.
     let is_bounded = request.subresource != Some("status");
     for (key, found) in stored {
-        let quota = Quota::read(&parse(found).map_err(Status::internal)?);
+        let quota = Quota::read(&parse(found).map_err(|error| Status::internal(error.to_string()))?);
         let Some(growth) = charge::growth(&quota, &write).map_err(refused)? else { continue };
         quota.used_with(&growth, is_bounded).map_err(refused)?;
         let change = Change::Amend(Amendment::new(move |current| amended(current, &growth, is_bounded)));
@@ -94,14 +101,14 @@ pub fn charge(request: &WriteRequest<'_>, object: &Value) -> Result<Vec<Write>, 
 }
 
 /// The quota with `growth` added to what is used.
-fn amended(current: &Object, growth: &Amounts, is_bounded: bool) -> Result<Draft, String> {
+fn amended(current: &Object, growth: &Amounts, is_bounded: bool) -> Result<Draft, QuotaError> {
     let mut value = parse(current)?;
     let used = Quota::read(&value).used_with(growth, is_bounded)?;
     value["status"]["used"] = amounts::to_json(&used);
     Ok(encode::managed_draft(&KIND, &value, &current.managers()))
 }
 
-fn parse(object: &Object) -> Result<Value, String> {
+fn parse(object: &Object) -> Result<Value, DamagedObject> {
     serde_json::from_slice(&object.json_without_managers())
-        .map_err(|error| format!("the stored object {} is damaged: {error}", object.header().name()))
+        .map_err(|error| DamagedObject { name: object.header().name().to_string(), error })
 }

@@ -31,7 +31,7 @@ use crate::{
     api::object_proxy::{FindDestination, ObjectProxy},
     auth::stream_limit::StreamLimit,
     proxy_headers,
-    request::{RequestInfo, Verb, path::PodStream},
+    request::{RequestInfo, Verb, pod_stream::PodStream},
     status::{Status, Subject},
     store::Store,
     webhook::Dial,

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::container_choice;
 use crate::{
-    request::{path::PodStream, query::Query},
+    request::{pod_stream::PodStream, query::Query},
     status::Status,
 };
 

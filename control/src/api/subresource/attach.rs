@@ -4,11 +4,11 @@
 use serde_json::Value;
 
 use super::{ConnectionOptions, Responder, Subresource};
-use crate::{api::request::Call, request::path::PodStream};
+use crate::{api::request::Call, request::pod_stream::PodStream};
 
 /// The declaration of this subresource.
 pub static ATTACH: Subresource = Subresource {
-    segment: "attach",
+    segment: PodStream::Attach.segment(),
     verbs: &["create", "get"],
     connection: Some(&ConnectionOptions { kinds: &[("pods", "PodAttachOptions")], set_options }),
     responder: Responder::Node(|nodes, info, request| Box::pin(nodes.pod_stream(PodStream::Attach, info, request))),

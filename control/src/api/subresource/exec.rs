@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::{ConnectionOptions, Responder, Subresource, attach};
-use crate::{api::request::Call, request::path::PodStream};
+use crate::{api::request::Call, request::pod_stream::PodStream};
 
 /// The declaration of this subresource.
 pub static EXEC: Subresource = Subresource {
-    segment: "exec",
+    segment: PodStream::Exec.segment(),
     verbs: &["create", "get"],
     connection: Some(&ConnectionOptions { kinds: &[("pods", "PodExecOptions")], set_options }),
     responder: Responder::Node(|nodes, info, request| Box::pin(nodes.pod_stream(PodStream::Exec, info, request))),

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::{ConnectionOptions, Responder, Subresource};
 use crate::{
     api::{node_proxy::forwarded_ports, request::Call},
-    request::path::PodStream,
+    request::pod_stream::PodStream,
 };
 
 /// The declaration of this subresource.
 pub static PORT_FORWARD: Subresource = Subresource {
-    segment: "portforward",
+    segment: PodStream::PortForward.segment(),
     verbs: &["create", "get"],
     connection: Some(&ConnectionOptions { kinds: &[("pods", "PodPortForwardOptions")], set_options }),
     responder: Responder::Node(|nodes, info, request| {

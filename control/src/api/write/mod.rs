@@ -8,6 +8,7 @@ mod connection;
 mod create;
 mod delete;
 mod delete_collection;
+mod delete_options;
 mod inquiry;
 mod metadata;
 mod options;
@@ -19,8 +20,9 @@ mod update;
 pub use apply::{apply, apply_config};
 pub use connection::admit_connection;
 pub use create::create;
-pub use delete::{Alongside, DeleteOptions, delete, remove_with};
+pub use delete::{Alongside, delete, remove_with};
 pub use delete_collection::delete_collection;
+pub use delete_options::DeleteOptions;
 pub use inquiry::{admit_form, admit_unstored};
 pub use metadata::{must_be_named, of as metadata_of, wipe as wipe_metadata};
 pub use options::check as check_options;
@@ -67,7 +69,7 @@ const TRIES: usize = 16;
 fn refusal(error: CommitError, subject: Subject) -> Status {
     match error {
         CommitError::Conflict { .. } => Status::conflict(subject, MODIFIED),
-        CommitError::Refused { reason, .. } => Status::forbidden(subject, &reason),
+        CommitError::Refused { reason, .. } => Status::forbidden(subject, &reason.to_string()),
         CommitError::Full { .. } => Status::insufficient_storage(error.to_string()),
         CommitError::Unavailable { .. } => Status::internal(error.to_string()),
     }

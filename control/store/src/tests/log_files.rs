@@ -114,7 +114,7 @@ async fn a_step_towards_a_deletion_uses_what_is_kept_for_deletions_whatever_it_c
     let count = || Write {
         key: key("quota"),
         expect: Expect::Present,
-        change: Change::Amend(Amendment::new(|_| Ok(draft("0")))),
+        change: Change::Amend(Amendment::new(|_| Ok::<_, std::convert::Infallible>(draft("0")))),
     };
     let mark = put("victim", Expect::At(victim.revision), &format!("{TERMINATING}now"));
     let marked = store.commit(Transaction { require: Vec::new(), writes: vec![mark, count()] }).await;
@@ -243,9 +243,9 @@ async fn a_log_that_fails_on_a_full_disk_is_opened_again_once_for_all_that_wait(
     // All of them wait for the committer together, behind one that it cannot decide yet.
     let ((release, held), (begun, begins)) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
     let hold = Change::Amend(Amendment::new(move |_| {
-        begun.send(()).map_err(|error| error.to_string())?;
-        held.recv().map_err(|error| error.to_string())?;
-        Err("it only waited".into())
+        begun.send(()).map_err(std::io::Error::other)?;
+        held.recv().map_err(std::io::Error::other)?;
+        Err(std::io::Error::other("it only waited"))
     }));
     let hold = store.write_one(Write { key: key("victim"), expect: Expect::Present, change: hold });
     let others = async {

@@ -130,7 +130,7 @@ async fn an_amendment_sees_what_the_earlier_ones_left() {
             let tail = current.draft().tail;
             let marks = tail.iter().filter(|byte| **byte == b'x').count();
             if marks >= 3 {
-                return Err(format!("there are {marks}"));
+                return Err(std::io::Error::other(format!("there are {marks}")));
             }
             Ok(draft(&"x".repeat(marks + 1)))
         }));
@@ -140,7 +140,7 @@ async fn an_amendment_sees_what_the_earlier_ones_left() {
     let results = store.commit_all((0..5).map(|n| count(&format!("n{n}"))).collect()).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
     let Err(CommitError::Refused { reason, key: at }) = &results[4] else { panic!("{results:?}") };
-    assert_eq!((reason.as_str(), at), ("there are 3", &key("counter")));
+    assert_eq!((reason.to_string().as_str(), at), ("there are 3", &key("counter")));
     assert!(store.snapshot().get("things", "n4").is_none(), "the whole transaction is refused");
     let absent = Write { key: key("gone"), expect: Expect::Present, change: Change::Delete };
     assert!(matches!(store.write_one(absent).await, Err(CommitError::Conflict { .. })));

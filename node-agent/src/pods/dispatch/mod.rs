@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use workers::Workers;
 
 use super::{
-    Context, Error,
+    Context, PodsError,
     kept::{self, API_ANSWERS_WITHIN},
     spec,
     worker::{self, Input},
@@ -296,16 +296,16 @@ fn by_age(mut pods: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
 }
 
 /// Removes every pod from the node.
-pub async fn remove_everything(context: &Context) -> Result<(), Error> {
-    let containers = context.runtime.list().await.map_err(|source| Error::Remove { source })?;
+pub async fn remove_everything(context: &Context) -> Result<(), PodsError> {
+    let containers = context.runtime.list().await.map_err(|source| PodsError::Remove { source })?;
     let mut pods: HashMap<PodRef, Vec<String>> = HashMap::new();
     for container in containers {
         pods.entry(container.owner.pod).or_default().push(container.id);
     }
     let removals = pods.values().flatten().map(|id| context.runtime.remove(id));
     let removed: Result<Vec<()>, _> = futures::stream::iter(removals).buffer_unordered(16).try_collect().await;
-    removed.map_err(|source| Error::Remove { source })?;
-    context.network.retain(&[]).await.map_err(|source| Error::Detach { source })?;
+    removed.map_err(|source| PodsError::Remove { source })?;
+    context.network.retain(&[]).await.map_err(|source| PodsError::Detach { source })?;
     super::act::remove_unknown_directories(context, &[]).await;
-    context.runtime.uninstall().await.map_err(|source| Error::Remove { source })
+    context.runtime.uninstall().await.map_err(|source| PodsError::Remove { source })
 }

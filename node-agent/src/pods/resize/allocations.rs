@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Amounts,
-    ledger::{Allocation, Capacity, Held, Ledger},
+    ledger::{Allocation, Capacity, Ledger, PodGrant},
 };
 use crate::{
     last_known::{LastKnown, LastKnownError},
-    pods::admission::{Rejection, ThisNode},
+    pods::admission::{AdmittingNode, Rejection},
     runtime::{Container, Role},
 };
 
@@ -157,32 +157,38 @@ impl Allocations {
     }
 
     /// Takes in a version of the Pod, and says what it holds then; or why the node does not admit it.
-    pub fn put(&self, uid: &str, pod: &Arc<Pod>, node: ThisNode<'_>, now: Timestamp) -> Result<Held, Rejection> {
+    pub fn put(
+        &self,
+        uid: &str,
+        pod: &Arc<Pod>,
+        node: AdmittingNode<'_>,
+        now: Timestamp,
+    ) -> Result<PodGrant, Rejection> {
         let put = self.change(uid, |ledger| ledger.put(uid, pod, node, now));
-        put.map(|()| self.held(uid).unwrap_or_default())
+        put.map(|()| self.grant(uid).unwrap_or_default())
     }
 
     /// As [`Self::put`] for a pod that holds something; `None` for one that does not, or not any more.
-    pub fn update(&self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> Option<Held> {
+    pub fn update(&self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> Option<PodGrant> {
         self.change(uid, |ledger| Ok::<_, Infallible>(ledger.update(uid, pod, now))).ok()?;
-        self.held(uid)
+        self.grant(uid)
     }
 
     /// Changes what the pod holds, and tells the others that got something by that.
     fn change<E>(&self, uid: &str, change: impl FnOnce(&mut Ledger) -> Result<BTreeSet<String>, E>) -> Result<(), E> {
         let mut others = Ok(BTreeSet::new());
         self.book.send_if_modified(|book| {
-            let before = book.ledger.held(uid).cloned();
+            let before = book.ledger.grant(uid).cloned();
             others = change(&mut book.ledger);
-            others.as_ref().is_ok_and(|others| !others.is_empty()) || before.as_ref() != book.ledger.held(uid)
+            others.as_ref().is_ok_and(|others| !others.is_empty()) || before.as_ref() != book.ledger.grant(uid)
         });
         self.tell(!others?.is_empty());
         Ok(())
     }
 
-    /// What the pod holds.
-    pub fn held(&self, uid: &str) -> Option<Held> {
-        self.book.borrow().ledger.held(uid).cloned()
+    /// What the pod was granted.
+    pub fn grant(&self, uid: &str) -> Option<PodGrant> {
+        self.book.borrow().ledger.grant(uid).cloned()
     }
 
     /// What container `id` of the pod was last given, where it was given anything after its creation.
@@ -224,11 +230,11 @@ impl Allocations {
     pub fn release(&self, uid: &str, now: Timestamp) {
         let mut others = false;
         self.book.send_if_modified(|book| {
-            let was_held = book.ledger.held(uid).is_some();
+            let was_granted = book.ledger.grant(uid).is_some();
             others = !book.ledger.remove(uid, now).is_empty();
             // Each, whatever there was of the others.
             let (actuated, restarting) = (book.actuated.remove(uid), book.restarting.remove(uid));
-            was_held || actuated.is_some() || restarting.is_some()
+            was_granted || actuated.is_some() || restarting.is_some()
         });
         self.tell(others);
     }

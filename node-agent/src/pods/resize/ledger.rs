@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Amounts, Requests};
 use crate::pods::{
-    admission::{self, Rejection, ThisNode},
+    admission::{self, AdmittingNode, Rejection},
     spec,
     status::qos_class,
 };
@@ -108,7 +108,7 @@ const INFEASIBLE: &str = "Infeasible";
 
 /// What a pod's worker is told of its pod.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Held {
+pub struct PodGrant {
     /// What it was granted.
     pub allocated: Allocation,
     /// What it asks for besides, and why it has not got it.
@@ -167,7 +167,7 @@ pub struct Ledger {
 #[derive(Clone, Debug)]
 struct Entry {
     desired: Arc<Pod>,
-    held: Held,
+    grant: PodGrant,
     requests: Requests,
     host_ports: Vec<HostPort>,
 }
@@ -201,7 +201,7 @@ impl Ledger {
                 self.insert(uid, pod, allocated);
             }
         }
-        self.retry(|entry| !Allocation::of(&entry.desired).is_same(&entry.held.allocated), now)
+        self.retry(|entry| !Allocation::of(&entry.desired).is_same(&entry.grant.allocated), now)
     }
 
     /// Takes in a version of the Pod `uid`, and decides on its admission to `node`, or on its resize. Returns the other
@@ -210,7 +210,7 @@ impl Ledger {
         &mut self,
         uid: &str,
         pod: &Arc<Pod>,
-        node: ThisNode<'_>,
+        node: AdmittingNode<'_>,
         now: Timestamp,
     ) -> Result<BTreeSet<String>, Rejection> {
         if !self.pods.contains_key(uid) {
@@ -243,13 +243,13 @@ impl Ledger {
 
     fn insert(&mut self, uid: &str, pod: &Arc<Pod>, allocated: Allocation) {
         let requests = Requests::of(&allocated.applied_to(pod));
-        let held = Held { allocated, ..Held::default() };
+        let grant = PodGrant { allocated, ..PodGrant::default() };
         let host_ports = pod.spec.as_ref().map(HostPort::all_of).unwrap_or_default();
-        self.pods.insert(uid.to_owned(), Entry { desired: pod.clone(), held, requests, host_ports });
+        self.pods.insert(uid.to_owned(), Entry { desired: pod.clone(), grant, requests, host_ports });
     }
 
     /// Whether the node takes a new pod. Static and critical ones need no room: the kubelet makes it by ending others.
-    fn admit(&self, pod: &Pod, node: ThisNode<'_>) -> Result<(), Rejection> {
+    fn admit(&self, pod: &Pod, node: AdmittingNode<'_>) -> Result<(), Rejection> {
         admission::check_pod(pod)?;
         if !spec::is_static(pod) && !is_critical(pod) {
             self.check_room(pod).map_err(Rejection::Resource)?;
@@ -280,20 +280,20 @@ impl Ledger {
             .or_else(|| shortage("memory", asked.memory, held.memory, used.memory, capacity.memory))
     }
 
-    /// What is held for the pod.
-    pub fn held(&self, uid: &str) -> Option<&Held> {
-        self.pods.get(uid).map(|entry| &entry.held)
+    /// What the pod was granted.
+    pub fn grant(&self, uid: &str) -> Option<&PodGrant> {
+        self.pods.get(uid).map(|entry| &entry.grant)
     }
 
     /// All allocations, by uid.
     pub fn allocations(&self) -> BTreeMap<String, Allocation> {
-        let now = self.pods.iter().map(|(uid, entry)| (uid.clone(), entry.held.allocated.clone()));
+        let now = self.pods.iter().map(|(uid, entry)| (uid.clone(), entry.grant.allocated.clone()));
         self.earlier.clone().into_iter().chain(now).collect()
     }
 
     /// Looks at all that were deferred once more.
     fn retry_deferred(&mut self, now: Timestamp) -> BTreeSet<String> {
-        self.retry(|entry| entry.held.pending.as_ref().is_some_and(Pending::is_deferred), now)
+        self.retry(|entry| entry.grant.pending.as_ref().is_some_and(Pending::is_deferred), now)
     }
 
     /// Decides on all that wait, in their order, until none gets more. Returns those that got more: another number in a
@@ -317,7 +317,7 @@ impl Ledger {
         let Some(entry) = self.pods.get(uid) else { return false };
         let desired = Allocation::of(&entry.desired);
         let is_ending = entry.desired.metadata.deletion_timestamp.is_some();
-        let refusal = if desired.is_same(&entry.held.allocated) {
+        let refusal = if desired.is_same(&entry.grant.allocated) {
             Ok(false)
         } else {
             self.refusal(uid, entry).map_or(Ok(true), Err)
@@ -326,20 +326,20 @@ impl Ledger {
         let generation = entry.desired.metadata.generation;
         match refusal {
             // What a pod that ends has is what it keeps.
-            _ if is_ending => entry.held.pending = None,
+            _ if is_ending => entry.grant.pending = None,
             Ok(is_resize) => {
-                entry.held.pending = None;
-                entry.held.allocated = desired;
+                entry.grant.pending = None;
+                entry.grant.allocated = desired;
                 if is_resize {
-                    entry.held.generation = generation.or(Some(0));
+                    entry.grant.generation = generation.or(Some(0));
                     entry.requests = Requests::of(&entry.desired);
                 }
                 return is_resize;
             }
             Err((reason, message)) => {
-                let before = entry.held.pending.as_ref().filter(|before| before.reason == reason);
+                let before = entry.grant.pending.as_ref().filter(|before| before.reason == reason);
                 let since = before.map_or(now, |before| before.since);
-                entry.held.pending = Some(Pending { reason, message, generation, since });
+                entry.grant.pending = Some(Pending { reason, message, generation, since });
             }
         }
         false
@@ -384,7 +384,7 @@ impl Entry {
         let asked = Requests::of(&self.desired);
         let grows = asked.cpu > self.requests.cpu || asked.memory > self.requests.memory;
         let priority = self.desired.spec.as_ref().and_then(|spec| spec.priority).unwrap_or_default();
-        let since = self.held.pending.as_ref().map(|pending| pending.since);
+        let since = self.grant.pending.as_ref().map(|pending| pending.since);
         (grows, -i64::from(priority), qos_class(&self.desired) != "Guaranteed", since)
     }
 }

@@ -27,7 +27,7 @@ mod steps;
 pub use allocations::{Allocations, KeptAllocations};
 pub use amounts::{Amounts, Requests};
 pub use events::{Shown, events};
-pub use ledger::{Allocation, Capacity, Held, Pending, Shortage};
+pub use ledger::{Allocation, Capacity, Pending, PodGrant, Shortage};
 pub use steps::{ResizedResource, Update, in_progress, steps};
 
 use jiff::Timestamp;

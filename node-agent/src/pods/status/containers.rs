@@ -18,7 +18,7 @@ use crate::pods::{
 
 /// Which list of the spec a container stands in.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ContainerKind {
     /// Runs before the others, or beside them.
     Init,
     /// The pod's purpose.
@@ -31,15 +31,15 @@ pub(super) enum Kind {
 pub(super) fn statuses(
     pod: &Pod,
     state: &PodState,
-    kind: Kind,
+    kind: ContainerKind,
     node: ReportingNode<'_>,
     now: Timestamp,
 ) -> Option<Vec<ContainerStatus>> {
     let of = |container: &Container| status(pod, state, container, kind, node, now);
     let statuses: Vec<_> = match kind {
-        Kind::Init => spec::init_containers(pod).map(of).collect(),
-        Kind::App => return Some(spec::app_containers(pod).map(of).collect()),
-        Kind::Ephemeral => spec::ephemeral_containers(pod).map(|container| of(&container)).collect(),
+        ContainerKind::Init => spec::init_containers(pod).map(of).collect(),
+        ContainerKind::App => return Some(spec::app_containers(pod).map(of).collect()),
+        ContainerKind::Ephemeral => spec::ephemeral_containers(pod).map(|container| of(&container)).collect(),
     };
     (!statuses.is_empty()).then_some(statuses)
 }
@@ -48,7 +48,7 @@ fn status(
     pod: &Pod,
     state: &PodState,
     container: &Container,
-    kind: Kind,
+    kind: ContainerKind,
     node: ReportingNode<'_>,
     now: Timestamp,
 ) -> ContainerStatus {
@@ -86,12 +86,12 @@ fn status(
     };
     let started = running.is_some() && slot.health.is_started(container);
     let ready = match kind {
-        Kind::Init if !spec::is_sidecar(container) => {
+        ContainerKind::Init if !spec::is_sidecar(container) => {
             running.is_none() && slot.last.as_ref().is_some_and(|last| last.exit.code == 0)
         }
-        Kind::Init | Kind::App => running.is_some() && slot.health.is_ready(container),
+        ContainerKind::Init | ContainerKind::App => running.is_some() && slot.health.is_ready(container),
         // Nothing waits for it. Source: the kubelet's `prober.UpdatePodStatus`, which leaves it out.
-        Kind::Ephemeral => false,
+        ContainerKind::Ephemeral => false,
     };
     let id = match (running, &slot.last) {
         (Some(_), _) => slot.instance.id(),
@@ -103,7 +103,7 @@ fn status(
         image_id: id.and(slot.image_id.clone()).unwrap_or_default(),
         container_id: id.map(|id| format!("{}://{id}", node.scheme)),
         ready,
-        started: (kind != Kind::Ephemeral).then_some(started),
+        started: (kind != ContainerKind::Ephemeral).then_some(started),
         restart_count: i32::try_from(slot.restarts()).unwrap_or(i32::MAX),
         state: Some(current),
         last_state,
@@ -152,18 +152,18 @@ fn waiting_cause(
 }
 
 /// Whether a container that ended is to run again.
-fn restarts_after_end(pod: &Pod, state: &PodState, container: &Container, kind: Kind) -> bool {
-    if kind == Kind::Ephemeral || state.ended.is_some() || pod.metadata.deletion_timestamp.is_some() {
+fn restarts_after_end(pod: &Pod, state: &PodState, container: &Container, kind: ContainerKind) -> bool {
+    if kind == ContainerKind::Ephemeral || state.ended.is_some() || pod.metadata.deletion_timestamp.is_some() {
         return false;
     }
     let slot = state.container(&container.name);
     let code = slot.last.as_ref().map(|last| last.exit.code);
-    if slot.restarts_for_resize || (kind == Kind::Init && spec::is_sidecar(container)) {
+    if slot.restarts_for_resize || (kind == ContainerKind::Init && spec::is_sidecar(container)) {
         return true;
     }
     match spec::restart_policy(pod) {
         "Never" => false,
-        "Always" if kind == Kind::App => true,
+        "Always" if kind == ContainerKind::App => true,
         _ => code != Some(0),
     }
 }

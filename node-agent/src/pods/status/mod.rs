@@ -10,8 +10,8 @@ mod taken_down;
 
 use std::net::Ipv4Addr;
 
+use containers::ContainerKind;
 pub use containers::FAILURE_SHOWN;
-use containers::Kind;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{HostIP, Pod, PodIP, PodStatus},
@@ -65,9 +65,9 @@ pub fn status(pod: &Pod, state: &PodState, node: ReportingNode<'_>, now: Timesta
         pod_ip: ip,
         start_time: Some(current.start_time.clone().unwrap_or(Time(state.started_at))),
         qos_class: Some(current.qos_class.clone().unwrap_or_else(|| qos_class(pod).to_owned())),
-        init_container_statuses: statuses(Kind::Init),
-        container_statuses: statuses(Kind::App),
-        ephemeral_container_statuses: statuses(Kind::Ephemeral),
+        init_container_statuses: statuses(ContainerKind::Init),
+        container_statuses: statuses(ContainerKind::App),
+        ephemeral_container_statuses: statuses(ContainerKind::Ephemeral),
         conditions: Some(conditions::conditions(pod, state, phase, now)),
         ..current
     }

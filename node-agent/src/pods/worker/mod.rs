@@ -29,7 +29,7 @@ use super::{
     plan::{Action, BackingOff, BackoffCause, plan},
     probe::{self, ProbeKey, Probers, Verdict},
     recorder::EventType,
-    resize::{self, Allocation, Held, Resize, Shown},
+    resize::{self, Allocation, PodGrant, Resize, Shown},
     spec,
     state::{Finish, PodState, Volumes},
 };
@@ -83,17 +83,17 @@ pub fn new(
     let desired = pod;
     let reference = spec::pod_ref(&desired);
     let uid = &reference.uid;
-    let asked = || Held { allocated: Allocation::of(&desired), ..Held::default() };
+    let asked = || PodGrant { allocated: Allocation::of(&desired), ..PodGrant::default() };
     let admission = if spec::phase_is_final(&desired) { Admission::Decided(None) } else { admit(&context, &desired) };
-    let held = context.allocations.held(uid).unwrap_or_else(asked);
+    let grant = context.allocations.grant(uid).unwrap_or_else(asked);
     let is_undecided = matches!(admission, Admission::AskNode);
     if let Admission::Decided(ended) = admission {
         state.ended = ended;
     }
-    let pod = held.allocated.applied_to(&desired);
+    let pod = grant.allocated.applied_to(&desired);
     state.resume_amounts(&pod, |id| context.allocations.actuated(uid, id));
     state.resume_restarts(|id| context.allocations.is_restarting(uid, id));
-    state.resize = Resize { pending: held.pending, generation: held.generation, ..Resize::default() };
+    state.resize = Resize { pending: grant.pending, generation: grant.generation, ..Resize::default() };
     let shown_resize = Shown::of(&pod, &state);
     context.host_ports.update(&pod, &state);
     let status = pod.status.clone().unwrap_or_default();
@@ -216,12 +216,12 @@ impl Worker {
     fn take_allocation(&mut self) {
         let uid = spec::pod_ref(&self.desired).uid;
         let update = || self.context.allocations.update(&uid, &self.desired, Timestamp::now());
-        let held = if self.is_ended() { None } else { update() };
+        let grant = if self.is_ended() { None } else { update() };
         // One that holds nothing any more keeps what it had.
-        let held = held.unwrap_or_else(|| Held { allocated: Allocation::of(&self.pod), ..Held::default() });
-        self.pod = held.allocated.applied_to(&self.desired);
-        self.state.resize.pending = held.pending;
-        self.state.resize.generation = held.generation;
+        let grant = grant.unwrap_or_else(|| PodGrant { allocated: Allocation::of(&self.pod), ..PodGrant::default() });
+        self.pod = grant.allocated.applied_to(&self.desired);
+        self.state.resize.pending = grant.pending;
+        self.state.resize.generation = grant.generation;
     }
 
     /// Tells in events what became of resizes, and gives up what an ended pod held.

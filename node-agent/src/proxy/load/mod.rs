@@ -26,6 +26,7 @@ use super::{
     maps::{KernelMaps, MapError},
     sockets::RedirectedSockets,
 };
+use crate::mount_table;
 
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.bpf.o"));
 
@@ -238,12 +239,7 @@ fn socket_hook<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Cgr
 
 /// Where the cgroup2 file system is mounted.
 pub(super) fn cgroup2_root() -> Result<PathBuf, LoadError> {
-    let path = Path::new("/proc/self/mounts");
-    let mounts = fs::read_to_string(path).map_err(|source| file("read", path, source))?;
-    let mountpoint = |line: &str| {
-        let mut fields = line.split(' ').skip(1);
-        let (mountpoint, kind) = (fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(mountpoint))
-    };
-    mounts.lines().find_map(mountpoint).ok_or(LoadError::NoCgroup)
+    let mounts = mount_table::read().map_err(|source| file("read", Path::new(mount_table::PATH), source))?;
+    let cgroup = mounts.into_iter().find(|mount| mount.fs_type == "cgroup2");
+    cgroup.map(|mount| mount.mount_point).ok_or(LoadError::NoCgroup)
 }

@@ -1,56 +1,58 @@
 //! Kills a process of a container with all its descendants. Never touches a process of another container, or of the
 //! host.
 
-use std::{collections::BTreeSet, fs, io};
+use std::{collections::BTreeSet, io};
 
 use nix::{
     errno::Errno,
     sys::signal::{self, Signal},
     unistd::Pid,
 };
+use procfs::{
+    ProcError,
+    process::{Process, all_processes},
+};
 
 /// Kills `root`, a process in `container`, and its descendants. Not an error where it is gone.
 pub(super) fn kill(root: i32, container: &str) -> io::Result<()> {
-    let cgroup = match fs::read_to_string(format!("/proc/{root}/cgroup")) {
-        Ok(cgroup) => cgroup,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+    let cgroups = match Process::new(root).and_then(|process| process.cgroups()) {
+        Ok(cgroups) => cgroups,
+        Err(ProcError::NotFound(_)) => return Ok(()),
+        Err(error) => return Err(io::Error::other(error)),
     };
     // The Engine may run in another PID namespace, where this number is another process.
-    if !cgroup.contains(container) {
+    if !cgroups.into_iter().any(|cgroup| cgroup.pathname.contains(container)) {
         return Err(io::Error::other(format!("process {root} is not in container {container}")));
     }
     // Stopped first, so that none starts another while the rest is looked for.
     let mut tree = BTreeSet::new();
-    let mut found = vec![root];
-    while !found.is_empty() {
-        for pid in &found {
+    let mut found = Ok(vec![root]);
+    while let Ok(pids) = &found
+        && !pids.is_empty()
+    {
+        for pid in pids {
             send(*pid, Signal::SIGSTOP)?;
         }
-        tree.extend(found);
-        found = children_of(&tree)?;
+        tree.extend(pids);
+        found = children_of(&tree);
     }
-    tree.into_iter().try_for_each(|pid| send(pid, Signal::SIGKILL))
+    // Also where the rest cannot be found: nothing may stay stopped.
+    tree.into_iter().try_for_each(|pid| send(pid, Signal::SIGKILL))?;
+    found.map(drop)
 }
 
 /// Children of the processes in `tree` that are not in it.
 fn children_of(tree: &BTreeSet<i32>) -> io::Result<Vec<i32>> {
     let mut children = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        // A process may end while it is looked at.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        if !tree.contains(&pid) && parent(&stat).is_some_and(|parent| tree.contains(&parent)) {
-            children.push(pid);
+    for process in all_processes().map_err(io::Error::other)? {
+        match process.and_then(|process| process.stat()) {
+            Ok(stat) if !tree.contains(&stat.pid) && tree.contains(&stat.ppid) => children.push(stat.pid),
+            // A process may end while it is looked at.
+            Ok(_) | Err(ProcError::NotFound(_)) => {}
+            Err(error) => return Err(io::Error::other(error)),
         }
     }
     Ok(children)
-}
-
-/// The parent in a line of `/proc/PID/stat`: the second field after the name, which stands in brackets and may hold any
-/// character.
-fn parent(stat: &str) -> Option<i32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn send(pid: i32, signal: Signal) -> io::Result<()> {
@@ -62,14 +64,30 @@ fn send(pid: i32, signal: Signal) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::{
+        ffi::OsStr,
+        os::unix::{ffi::OsStrExt, fs::symlink},
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
     #[test]
-    fn the_parent_is_found_behind_a_name_with_brackets_and_blanks() {
-        assert_eq!(parent("12 (a) b) c) S 7 12 12 0"), Some(7));
-        assert_eq!(parent("12 (a"), None);
+    fn a_child_is_found_whatever_its_name_is() {
+        let directory = tempfile::tempdir().unwrap();
+        // The name of a process is any bytes, and it chooses them itself.
+        let program = directory.path().join(OsStr::from_bytes(b") S 1 \xff ("));
+        symlink("/bin/sleep", &program).unwrap();
+        let mut child = Command::new(&program).arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while !Process::new(pid).and_then(|process| process.stat()).unwrap().comm.starts_with(')') {
+            std::thread::yield_now();
+        }
+        let parent = i32::try_from(std::process::id()).unwrap();
+        let children = children_of(&BTreeSet::from([parent])).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(children.contains(&pid), "{pid} is not among {children:?}");
     }
 
     #[test]

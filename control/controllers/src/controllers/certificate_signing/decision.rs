@@ -20,7 +20,7 @@ use super::{
     denial::Denial,
     reserved::{self, ControlNames},
 };
-use crate::objects::informers::node_of_user;
+use crate::objects::informer_index::node_of_user;
 
 /// Signer of the client certificates of nodes.
 pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";

@@ -28,7 +28,7 @@ use self::decision::{Grant, SigningDecision};
 use super::Context;
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, is_gone_or_taken},
-    objects::informers::requested_by,
+    objects::informer_index::requested_by,
 };
 
 pub use self::{decision::requesting_node, reserved::ControlNames};

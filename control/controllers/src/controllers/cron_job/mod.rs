@@ -23,16 +23,13 @@ use kube::{
 };
 
 use self::plan::{CronJobPlan, active, decide, desired, forget, observe, started, surplus, wake_after};
-use super::{Context, own_writes::OwnWrites, pod_requests::refusal};
+use super::{Context, own_writes::OwnWrites, pod_owners::owner_of, pod_requests::refusal};
 use crate::{
     engine::{
         EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code,
         is_gone_or_taken, is_namespace_terminating, reference, unless_gone,
     },
-    objects::{
-        informers::owned_by,
-        owners::{controller_of, is_controlled_by},
-    },
+    objects::{informer_index::owned_by, owners::is_controlled_by},
 };
 
 const COMPONENT: &str = "cronjob-controller";
@@ -57,18 +54,21 @@ pub fn start(context: &Context, tasks: &Tasks) {
         recorder: context.recorder.clone(),
     };
     Startup::new(COMPONENT, controller)
-        .on(&informers.jobs, |_, change, queue| {
-            for version in [&change.old, &change.new].into_iter().flatten() {
-                if let Some(owner) = controller_of(&version.metadata).filter(|owner| owner.kind == "CronJob") {
-                    queue.add(Key::new(change.key.namespace.clone(), owner.name.clone()));
-                }
-            }
-        })
+        .on(&informers.jobs, Controller::job_changed)
         .on(&informers.cron_jobs, Controller::cron_job_changed)
         .start(tasks, CONCURRENCY, Controller::reconcile);
 }
 
 impl Controller {
+    /// Enqueues the CronJobs that the Job has, or had, as its controller.
+    fn job_changed(&self, change: &ObjectChange<Job>, queue: &WorkQueue<Key>) {
+        for version in [&change.old, &change.new].into_iter().flatten() {
+            if let Some(owner) = owner_of(&self.cron_jobs, "CronJob", &version.metadata) {
+                queue.add(owner);
+            }
+        }
+    }
+
     /// A schedule that changes is first due in the future: times that it would have had before are not missed.
     fn cron_job_changed(&self, change: &ObjectChange<CronJob>, queue: &WorkQueue<Key>) {
         let timing =

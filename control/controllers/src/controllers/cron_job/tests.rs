@@ -4,6 +4,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{
+    controllers::fixtures::{api, list},
+    engine::Taken,
+    objects::informers::Informers,
+};
 
 const CREATED: &str = "2026-05-19T09:30:00Z";
 
@@ -177,4 +182,28 @@ fn the_oldest_finished_jobs_beyond_the_limits_go() {
     assert_eq!(going(json!(1), json!(1)), ["s1", "s2", "f1"]);
     assert_eq!(going(json!(0), json!(2)), ["s1", "s2", "s3"]);
     assert_eq!(going(Value::Null, Value::Null), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_job_wakes_the_cron_job_that_made_it_and_not_the_next_of_that_name() {
+    let informers = Informers::new();
+    list(&informers.cron_jobs, [cron_job(json!({}), json!({}))]).await;
+    let controller = Controller {
+        client: api(|_| 200),
+        cron_jobs: informers.cron_jobs,
+        jobs: informers.jobs,
+        writes: OwnWrites::default(),
+        recorder: Recorder::silent(),
+    };
+    let queue = WorkQueue::new("test");
+    let wakes = |uid: &str| {
+        let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "c", "uid": uid, "controller": true});
+        let job = json!({"metadata": {"name": "j", "namespace": "ns", "uid": "j", "ownerReferences": [owner]}});
+        let job: Job = serde_json::from_value(job).expect("a valid Job");
+        let change = ObjectChange { key: Key::of(&job), old: None, new: Some(Arc::new(job)) };
+        controller.job_changed(&change, &queue);
+        matches!(queue.take(tokio::time::Instant::now()), Taken::Key(_))
+    };
+    assert!(!wakes("earlier"));
+    assert!(wakes("cron"));
 }

@@ -46,7 +46,7 @@ use super::{
     Context,
     claiming::Claimer,
     expectations::{self, Expectations},
-    history::{self, revision_changed},
+    history::{self, History, revision_changed},
     pod_owners::{SelectingOwner, pod_changed, selects},
 };
 use crate::engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue};
@@ -128,12 +128,12 @@ impl Controller {
         let caught_up = self.expectations.met(&key, Instant::now());
         let mut claimer = Claimer::new(&*set, requests.sets.clone());
         let revisions = claimer
-            .claim(&self.revisions, &requests.revisions, |revision| selects(&selector, &revision.metadata))
+            .claim(&self.revisions, &requests.history.revisions, |revision| selects(&selector, &revision.metadata))
             .await?;
         let pods = claimer.claim(&self.pods, &requests.pods, |pod| selects(&selector, &pod.metadata)).await?;
         let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
         let history = history::plan(&template, &revisions);
-        let current = requests.current(&history, &template).await?;
+        let current = requests.history.current(&history, &template).await?;
         let hash = hash_of(&current.revision);
         requests.merge(&history.duplicates, hash, &pods).await?;
         let nodes = DaemonNodes::new(&set, hash, &self.nodes.all(), &pods, Timestamp::now());
@@ -143,7 +143,7 @@ impl Controller {
             retry = plan.retry;
             done = self.carry_out(&requests, &plan, hash).await;
             if done.is_ok() {
-                done = requests.forget(&obsolete(&set, &history.old, &pods)).await;
+                done = requests.history.delete(&obsolete(&set, &history.old, &pods)).await;
             }
         }
         let (status, timer) = status::desired(&set, &nodes, current.collisions, caught_up);
@@ -160,7 +160,8 @@ impl Controller {
     fn plan(&self, set: &DaemonSet, nodes: &DaemonNodes<'_>) -> DaemonPlan {
         let now = Instant::now();
         let plan = plan::plan(nodes, |node| self.failed.wait(&FailingNode::of(set, node), now));
-        if plan.is_empty() { DaemonPlan { retry: plan.retry, ..rolling::step(nodes) } } else { plan }
+        let plan = if plan.is_empty() { DaemonPlan { retry: plan.retry, ..rolling::step(nodes) } } else { plan };
+        plan.within_burst()
     }
 
     /// Sends what `plan` says. A failed pod that is deleted lets the next one of its node wait longer.
@@ -181,7 +182,7 @@ impl Controller {
             set,
             sets: Api::namespaced(self.client.clone(), &key.namespace),
             pods: Api::namespaced(self.client.clone(), &key.namespace),
-            revisions: Api::namespaced(self.client.clone(), &key.namespace),
+            history: History { owner: set, revisions: Api::namespaced(self.client.clone(), &key.namespace) },
             view: &self.sets,
             expectations: &self.expectations,
             recorder: &self.recorder,
@@ -200,30 +201,36 @@ fn obsolete(set: &DaemonSet, old: &[Arc<ControllerRevision>], pods: &[Arc<Pod>])
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{
         super::fixtures::{api, list},
-        fixtures::{daemon_set, pod},
+        fixtures::{daemon_set, nodes, now, pod},
+        plan::BURST,
         *,
     };
     use crate::objects::informers::Informers;
 
+    async fn controller(set: &DaemonSet, code: u16) -> Controller {
+        let informers = Informers::new();
+        list(&informers.daemon_sets, [set.clone()]).await;
+        Controller {
+            client: api(move |_| code),
+            sets: informers.daemon_sets,
+            pods: informers.pods,
+            nodes: informers.nodes,
+            revisions: informers.revisions,
+            expectations: Expectations::default(),
+            failed: FailedPods::default(),
+            recorder: Recorder::silent(),
+        }
+    }
+
     #[tokio::test]
     async fn the_next_failed_pod_of_a_node_waits_only_once_the_last_is_deleted() {
         for (code, waits) in [(500, false), (200, true)] {
-            let (set, informers) = (daemon_set(json!({})), Informers::new());
-            list(&informers.daemon_sets, [set.clone()]).await;
-            let controller = Controller {
-                client: api(move |_| code),
-                sets: informers.daemon_sets,
-                pods: informers.pods,
-                nodes: informers.nodes,
-                revisions: informers.revisions,
-                expectations: Expectations::default(),
-                failed: FailedPods::default(),
-                recorder: Recorder::silent(),
-            };
+            let set = daemon_set(json!({}));
+            let controller = controller(&set, code).await;
             let (key, failed) = (Key::of(&set), pod("failed", "n1", "False"));
             let plan =
                 DaemonPlan { delete: vec![failed.clone()], failed: vec![("n1".into(), failed)], ..Default::default() };
@@ -232,5 +239,26 @@ mod tests {
             let wait = controller.failed.wait(&FailingNode::of(&set, "n1"), Instant::now());
             assert_eq!(wait.is_some(), waits, "{code}");
         }
+    }
+
+    #[tokio::test]
+    async fn one_pass_creates_and_deletes_no_more_than_a_burst() {
+        let names: Vec<String> = (0..BURST + 50).map(|at| format!("n{at}")).collect();
+        let nodes = nodes(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let pods: Vec<_> = names.iter().map(|node| pod(node, node, "True")).collect();
+        let counts = async |set: Value, pods: &[Arc<Pod>]| {
+            let set = daemon_set(set);
+            let plan = controller(&set, 200).await.plan(&set, &DaemonNodes::new(&set, "new", &nodes, pods, now()));
+            (plan.create.len(), plan.delete.len())
+        };
+        assert_eq!(counts(json!({}), &[]).await, (BURST, 0));
+        assert_eq!(counts(json!({}), &pods[..100]).await, (BURST - 50, 0), "the rest");
+        let nowhere = json!({"spec": {"template": {"spec": {"nodeName": "other"}}}});
+        assert_eq!(counts(nowhere, &pods).await, (0, BURST));
+        // A step of a rollout, too, whatever may be unavailable.
+        let rollout = json!({"spec": {"updateStrategy": {"type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": "100%"}}}});
+        let old: Vec<_> = names.iter().map(|node| fixtures::old_pod(node, node, "True")).collect();
+        assert_eq!(counts(rollout, &old).await, (0, BURST));
     }
 }

@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 
 use fairlead_client::placement::NodeAffinity;
-use k8s_openapi::{
-    api::{
-        apps::v1::DaemonSet,
-        core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration},
 };
 
-use super::super::history::HASH_LABEL;
+use super::super::{history::HASH_LABEL, pod_template};
 use crate::objects::{
     owners::controller_reference,
     pod_state::node_name,
@@ -116,24 +113,15 @@ fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
 /// The pod of `set` for any node; [`bind_to`] names the node.
 pub fn pod(set: &DaemonSet, hash: &str) -> Pod {
     let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
-    let meta = template.metadata.unwrap_or_default();
-    let mut labels = meta.labels.unwrap_or_default();
+    let mut pod = pod_template::pod(template, &set.metadata, controller_reference(set));
+    let labels = pod.metadata.labels.get_or_insert_default();
     if let Some(generation) = template_generation(set) {
         labels.insert(GENERATION_LABEL.into(), generation.to_string());
     }
     labels.insert(HASH_LABEL.into(), hash.to_owned());
-    let mut spec = template.spec.unwrap_or_default();
-    spec.tolerations = Some(tolerations(&spec));
-    let metadata = ObjectMeta {
-        generate_name: Some(format!("{}-", set.metadata.name.as_deref().unwrap_or_default())),
-        namespace: set.metadata.namespace.clone(),
-        labels: Some(labels),
-        annotations: meta.annotations,
-        finalizers: meta.finalizers,
-        owner_references: Some(vec![controller_reference(set)]),
-        ..Default::default()
-    };
-    Pod { metadata, spec: Some(spec), status: None }
+    let spec = pod.spec.get_or_insert_default();
+    spec.tolerations = Some(tolerations(spec));
+    pod
 }
 
 /// `pod`, which the scheduler binds to `node`: its required node affinity asks for that node alone.

@@ -7,6 +7,9 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{nodes::DaemonNodes, placement::Placement};
 use crate::objects::pod_state::{is_ready, is_terminating, node_name, phase};
 
+/// Most pods that one pass creates, and most that it deletes. Source: `BurstReplicas` of `pkg/controller/daemon`.
+pub const BURST: usize = 250;
+
 /// What one pass changes.
 #[derive(Debug, Default)]
 pub struct DaemonPlan {
@@ -26,6 +29,13 @@ impl DaemonPlan {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.create.is_empty() && self.delete.is_empty()
+    }
+
+    /// As much of it as one pass does; what is left is decided on anew, once the view shows what this pass did.
+    pub fn within_burst(mut self) -> Self {
+        self.create.truncate(BURST);
+        self.delete.truncate(BURST);
+        self
     }
 }
 

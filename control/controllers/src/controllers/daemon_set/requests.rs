@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fairlead_client::Api;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
-    core::v1::{Pod, PodTemplateSpec},
+    core::v1::Pod,
 };
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -13,13 +13,21 @@ use serde_json::json;
 use super::{
     super::{
         expectations::Expectations,
-        history::{Created, HASH_LABEL, History, HistoryPlan},
+        history::{HASH_LABEL, History, HistoryOwner},
         pod_requests::PodRequests,
     },
     COMPONENT, placement,
     plan::DaemonPlan,
 };
 use crate::engine::{EventType, Failure, Informer, Key, Recorder, reference, unless_gone};
+
+impl HistoryOwner for DaemonSet {
+    const REVISION_LABEL: &'static str = HASH_LABEL;
+
+    fn collision_count(&self) -> i32 {
+        self.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0)
+    }
+}
 
 /// The requests of one pass, and what they need.
 pub struct DaemonSetRequests<'a> {
@@ -31,8 +39,8 @@ pub struct DaemonSetRequests<'a> {
     pub sets: Api<DaemonSet>,
     /// Pods of its namespace.
     pub pods: Api<Pod>,
-    /// Revisions of its namespace.
-    pub revisions: Api<ControllerRevision>,
+    /// Its revisions.
+    pub history: History<'a, DaemonSet>,
     /// The shared cache of sets.
     pub view: &'a Informer<DaemonSet>,
     /// Creations and deletions that the cache has not shown yet.
@@ -42,12 +50,6 @@ pub struct DaemonSetRequests<'a> {
 }
 
 impl DaemonSetRequests<'_> {
-    /// The revision of the present `template`, made or renumbered where the history lacks it.
-    pub async fn current(&self, plan: &HistoryPlan, template: &PodTemplateSpec) -> Result<Created, Failure> {
-        let collisions = self.set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
-        self.history().current(plan, template, HASH_LABEL, collisions).await
-    }
-
     /// Deletes the older revisions of the present template, after their pods bear the label of the newest.
     pub async fn merge(
         &self,
@@ -66,16 +68,7 @@ impl DaemonSetRequests<'_> {
             let answer = self.pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
             unless_gone(answer, "label a pod with its revision")?;
         }
-        self.history().delete(duplicates).await
-    }
-
-    /// Deletes revisions.
-    pub async fn forget(&self, revisions: &[Arc<ControllerRevision>]) -> Result<(), Failure> {
-        self.history().delete(revisions).await
-    }
-
-    fn history(&self) -> History<'_, DaemonSet> {
-        History { owner: self.set, revisions: self.revisions.clone() }
+        self.history.delete(duplicates).await
     }
 
     /// Creates and deletes pods; returns those that were deleted, whatever failed.

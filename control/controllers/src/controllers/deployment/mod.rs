@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue},
-    objects::{informers::owned_by, pod_state::is_finished},
+    objects::{informer_index::owned_by, pod_state::is_finished},
 };
 
 const COMPONENT: &str = "deployment-controller";

@@ -36,7 +36,7 @@ use crate::{
         unless_gone,
     },
     objects::{
-        informers::{pods_for, selectors_for},
+        candidates::{pods_for, selectors_for},
         pod_state::counts_differently,
     },
 };

@@ -1,30 +1,26 @@
 //! EndpointSlices of Services with a selector, from the pods they select.
 //!
-//! [`endpoints`] decides which endpoints there are, [`slices`] how they are distributed over slices; this file reads
-//! and writes.
+//! [`endpoints`] decides which endpoints there are, [`slices`] how they are distributed over slices, [`slice_writer`]
+//! reads and writes these.
 
 pub mod endpoints;
 pub mod ports;
+pub mod slice_writer;
 pub mod slices;
-pub mod writes;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::{
-    core::v1::{Node, Pod, Service},
-    discovery::v1::EndpointSlice,
-};
-use kube::Client;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 
 use self::{
-    slices::{Frame, MANAGED_BY, SERVICE_NAME},
-    writes::Writes,
+    slice_writer::{SUPERSEDED_AFTER, SliceWriter},
+    slices::Frame,
 };
 use super::Context;
 use crate::{
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Startup, Tasks, WorkQueue},
     objects::{
-        informers::{labelled, of_service, on_node, selecting},
+        informer_index::{labelled, on_node, selecting},
         owners::controller_reference,
         pod_state::{counts_differently, node_name},
     },
@@ -36,24 +32,20 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 const CONCURRENCY: usize = 16;
 
 struct Controller {
-    client: Client,
     services: Arc<Informer<Service>>,
     pods: Arc<Informer<Pod>>,
     nodes: Arc<Informer<Node>>,
-    slices: Arc<Informer<EndpointSlice>>,
-    writes: Writes,
+    slices: SliceWriter,
 }
 
 /// Starts the controller.
 pub fn start(context: &Context, tasks: &Tasks) {
     let informers = &context.informers;
     let controller = Controller {
-        client: context.client.clone(),
         services: informers.services.clone(),
         pods: informers.pods.clone(),
         nodes: informers.nodes.clone(),
-        slices: informers.endpoint_slices.clone(),
-        writes: Writes::default(),
+        slices: SliceWriter::new(MANAGER, context.client.clone(), informers.endpoint_slices.clone()),
     };
     Startup::new(COMPONENT, controller)
         .on_each(&informers.services)
@@ -61,21 +53,8 @@ pub fn start(context: &Context, tasks: &Tasks) {
             services_of(&this.services, change).into_iter().for_each(|service| queue.add(service));
         })
         .on(&informers.nodes, Controller::node_changed)
-        .on(&informers.endpoint_slices, |this, change, queue| {
-            this.writes.changed(MANAGER, change).into_iter().for_each(|service| queue.add(service));
-        })
+        .on(&informers.endpoint_slices, |this, change, queue| this.slices.changed(change, queue))
         .start(tasks, CONCURRENCY, Controller::reconcile);
-}
-
-/// Who writes a slice.
-pub fn manager(slice: &EndpointSlice) -> Option<&str> {
-    slice.metadata.labels.as_ref()?.get(MANAGED_BY).map(String::as_str)
-}
-
-/// The Service a slice belongs to.
-pub fn service_of(slice: &EndpointSlice) -> Option<Key> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(Key::new(slice.metadata.namespace.clone().unwrap_or_default(), name))
 }
 
 /// Services whose endpoints a change of a pod may change.
@@ -141,45 +120,39 @@ impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<Outcome, Failure> {
         let Some(service) = self.services.get(&key) else {
             // The garbage collector deletes the slices: the Service owned them.
-            self.writes.forget(&key);
+            self.slices.forget(&key);
             return Ok(Outcome::Done);
         };
         if service.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }
-        if !self.writes.seen(&key, &self.slices) {
-            return Ok(Outcome::After(writes::SUPERSEDED_AFTER));
-        }
-        let mut standing = self.slices.indexed(&of_service(&key.namespace, &key.name));
-        standing.retain(|slice| manager(slice) == Some(MANAGER) && slice.metadata.deletion_timestamp.is_none());
-        let Some(_) = endpoints::selector(&service) else {
-            let plan = slices::SlicePlan { delete: standing, ..Default::default() };
-            self.writes.carry_out(&self.client, &key, plan).await?;
-            return Ok(Outcome::Done);
+        let Some(standing) = self.slices.standing(&key) else { return Ok(Outcome::After(SUPERSEDED_AFTER)) };
+        let plan = match endpoints::selector(&service) {
+            Some(_) => {
+                let pods = pods_of(&service, &self.pods);
+                let zone_of = |node: &str| self.nodes.get(&Key::cluster(node)).and_then(|node| zone(&node).cloned());
+                let desired = endpoints::desired(&service, pods.iter().map(|pod| &**pod), zone_of);
+                slices::plan(&self.frame(&service, &key), desired, &standing)
+            }
+            None => slices::SlicePlan { delete: standing, ..Default::default() },
         };
-        let pods = pods_of(&service, &self.pods);
-        let zone_of = |node: &str| self.nodes.get(&Key::cluster(node)).and_then(|node| zone(&node).cloned());
-        let desired = endpoints::desired(&service, pods.iter().map(|pod| &**pod), zone_of);
-        let plan = slices::plan(&frame(&service, &key), desired, &standing);
-        self.writes.carry_out(&self.client, &key, plan).await?;
+        self.slices.carry_out(&key, plan).await?;
         Ok(Outcome::Done)
     }
-}
 
-fn frame(service: &Service, key: &Key) -> Frame {
-    let mut labels = service.metadata.labels.clone().unwrap_or_default();
-    labels.remove(HEADLESS);
-    if endpoints::is_headless(service) {
-        labels.insert(HEADLESS.into(), String::new());
-    }
-    labels.insert(SERVICE_NAME.into(), key.name.clone());
-    labels.insert(MANAGED_BY.into(), MANAGER.into());
-    Frame {
-        namespace: key.namespace.clone(),
-        service: key.name.clone(),
-        labels,
-        annotations: BTreeMap::new(),
-        owner: controller_reference(service),
-        placeholders: endpoints::families(service),
+    fn frame(&self, service: &Service, key: &Key) -> Frame {
+        let mut labels = self.slices.labels(key, service.metadata.labels.clone());
+        labels.remove(HEADLESS);
+        if endpoints::is_headless(service) {
+            labels.insert(HEADLESS.into(), String::new());
+        }
+        Frame {
+            namespace: key.namespace.clone(),
+            service: key.name.clone(),
+            labels,
+            annotations: BTreeMap::new(),
+            owner: controller_reference(service),
+            placeholders: endpoints::families(service),
+        }
     }
 }

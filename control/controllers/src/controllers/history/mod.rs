@@ -11,14 +11,14 @@ mod requests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fairlead_client::{from_value, to_value};
+use fairlead_client::{Object, from_value, to_value};
 use k8s_openapi::{
     api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec},
     apimachinery::pkg::runtime::RawExtension,
 };
 use serde_json::json;
 
-pub use self::requests::{Created, History};
+pub use self::requests::History;
 use super::pod_owners::{SelectingOwner, enqueue_owner};
 use crate::{
     engine::{Informer, Key, ObjectChange, WorkQueue},
@@ -27,6 +27,15 @@ use crate::{
 
 /// Label of pods that names the revision they run.
 pub const HASH_LABEL: &str = "controller-revision-hash";
+
+/// A kind whose templates are kept as revisions.
+pub trait HistoryOwner: Object {
+    /// Label of its revisions that holds their hash.
+    const REVISION_LABEL: &'static str;
+
+    /// How many names of revisions were found taken.
+    fn collision_count(&self) -> i32;
+}
 
 /// What the history of one owner lacks.
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use fairlead_client::{Api, Object};
+use fairlead_client::Api;
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 
-use super::{Current, HistoryPlan, NewRevision, template_of};
+use super::{Current, HistoryOwner, HistoryPlan, NewRevision, template_of};
 use crate::{
     engine::{Failure, api_code, is_gone_or_taken},
     objects::owners::{controller_reference, is_controlled_by},
@@ -17,7 +17,7 @@ use crate::{
 const NAMES: i32 = 16;
 
 /// The history of one owner.
-pub struct History<'a, O: Object> {
+pub struct History<'a, O> {
     /// DaemonSet or StatefulSet.
     pub owner: &'a O,
     /// Revisions of its namespace.
@@ -32,16 +32,10 @@ pub struct Created {
     pub collisions: i32,
 }
 
-impl<O: Object> History<'_, O> {
-    /// The revision of the owner's present template, made or renumbered where `plan` says that the history lacks it;
-    /// `label` holds its hash.
-    pub async fn current(
-        &self,
-        plan: &HistoryPlan,
-        template: &PodTemplateSpec,
-        label: &'static str,
-        collisions: i32,
-    ) -> Result<Created, Failure> {
+impl<O: HistoryOwner> History<'_, O> {
+    /// The revision of the owner's present `template`, made or renumbered where `plan` says that the history lacks it.
+    pub async fn current(&self, plan: &HistoryPlan, template: &PodTemplateSpec) -> Result<Created, Failure> {
+        let collisions = self.owner.collision_count();
         match &plan.current {
             Current::Newest(revision) => Ok(Created { revision: revision.clone(), collisions }),
             Current::Renumber(revision, number) => {
@@ -49,6 +43,7 @@ impl<O: Object> History<'_, O> {
             }
             Current::Missing(number) => {
                 let annotations = self.owner.meta().annotations.as_ref();
+                let label = O::REVISION_LABEL;
                 self.create(&NewRevision { template, annotations, label, number: *number }, collisions).await
             }
         }

@@ -66,7 +66,8 @@ use super::{
 use crate::{
     engine::{EventType, Failure, Informer, Key, Outcome, Recorder, Startup, Tasks, reference},
     objects::{
-        informers::{orphans_for, owned_by},
+        candidates::orphans_for,
+        informer_index::owned_by,
         owners::{Claim, claim},
     },
 };

@@ -11,7 +11,7 @@ use super::{conditions::finished, pods::is_tracked, requests::untrack, terms::is
 use crate::{
     controllers::Context,
     engine::{Failure, Informer, Key, ObjectChange, Outcome, Startup, Tasks, WorkQueue, unless_gone},
-    objects::{informers::owned_by, owners::controller_of, pod_state::is_terminating},
+    objects::{informer_index::owned_by, owners::controller_of, pod_state::is_terminating},
 };
 
 const CONCURRENCY: usize = 16;

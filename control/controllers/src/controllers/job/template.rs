@@ -5,10 +5,11 @@ use k8s_openapi::{
         batch::v1::Job,
         core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod},
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
 use super::{
+    super::pod_template,
     pods::{FAILURES, IGNORED_FAILURES, INDEX, IndexFailures, TRACKING},
     terms::Terms,
 };
@@ -28,22 +29,11 @@ pub struct CompletionIndex {
 
 /// The pod without an index, with the Job as its `owner`; its name is left to the server.
 pub fn desired(job: &Job, terms: &Terms, owner: OwnerReference) -> Pod {
-    let template = terms.spec.template.clone();
-    let meta = template.metadata.unwrap_or_default();
-    let mut finalizers = meta.finalizers.unwrap_or_default();
+    let mut pod = pod_template::pod(terms.spec.template.clone(), &job.metadata, owner);
+    let finalizers = pod.metadata.finalizers.get_or_insert_default();
     if !finalizers.iter().any(|finalizer| finalizer == TRACKING) {
         finalizers.push(TRACKING.to_owned());
     }
-    let metadata = ObjectMeta {
-        generate_name: Some(format!("{}-", job.metadata.name.as_deref().unwrap_or_default())),
-        namespace: job.metadata.namespace.clone(),
-        labels: meta.labels,
-        annotations: meta.annotations,
-        finalizers: Some(finalizers),
-        owner_references: Some(vec![owner]),
-        ..Default::default()
-    };
-    let mut pod = Pod { metadata, spec: template.spec, status: None };
     if terms.indexed {
         let containers = pod
             .spec

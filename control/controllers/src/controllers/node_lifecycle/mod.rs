@@ -41,10 +41,7 @@ use crate::{
         EventType, Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue, api_code,
         reference,
     },
-    objects::{
-        informers::{LEASE_NAMESPACE, on_node},
-        pod_state::is_ready,
-    },
+    objects::{informer_index::on_node, informers::LEASE_NAMESPACE, pod_state::is_ready},
 };
 
 const COMPONENT: &str = "node-controller";

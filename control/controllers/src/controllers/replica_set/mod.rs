@@ -28,7 +28,8 @@ use super::{
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Recorder, Startup, Tasks},
     objects::{
-        informers::{on_node, orphans_for, owned_by},
+        candidates::orphans_for,
+        informer_index::{on_node, owned_by},
         owners::controller_of,
         pod_state::is_active,
     },

@@ -4,14 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::{
     api::{apps::v1::ReplicaSet, core::v1::Pod},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
     jiff::Timestamp,
 };
 use kube::core::Selector;
 
 use super::delete_order;
 use crate::{
-    controllers::{pod_owners::selects, pod_requests::BURST},
+    controllers::{pod_owners::selects, pod_requests::BURST, pod_template},
     objects::{
         owners::{Claim, claim},
         pod_state::{is_active, node_name},
@@ -104,17 +104,7 @@ pub fn replicas(set: &ReplicaSet) -> usize {
 /// The pod that the set's template makes, with the set as its `owner`; its name is left to the server.
 pub fn desired(set: &ReplicaSet, owner: OwnerReference) -> Pod {
     let template = set.spec.as_ref().and_then(|s| s.template.clone()).unwrap_or_default();
-    let template_meta = template.metadata.unwrap_or_default();
-    let metadata = ObjectMeta {
-        generate_name: Some(format!("{}-", set.metadata.name.as_deref().unwrap_or_default())),
-        namespace: set.metadata.namespace.clone(),
-        labels: template_meta.labels,
-        annotations: template_meta.annotations,
-        finalizers: template_meta.finalizers,
-        owner_references: Some(vec![owner]),
-        ..Default::default()
-    };
-    Pod { metadata, spec: template.spec, status: None }
+    pod_template::pod(template, &set.metadata, owner)
 }
 
 #[cfg(test)]

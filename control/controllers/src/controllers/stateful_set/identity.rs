@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::super::history::HASH_LABEL;
+use super::super::{history::HASH_LABEL, pod_template};
 use crate::objects::owners::controller_reference;
 
 /// Label with the pod's own name.
@@ -119,25 +119,16 @@ pub fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
 /// The pod with this ordinal, made of a template of the set.
 pub fn pod(set: &StatefulSet, revision: &Revision, ordinal: i32) -> Pod {
     let name = pod_name(set, ordinal);
-    let meta = revision.template.metadata.clone().unwrap_or_default();
-    let mut labels = meta.labels.unwrap_or_default();
+    let mut pod = pod_template::pod(revision.template.clone(), &set.metadata, controller_reference(set));
+    let labels = pod.metadata.labels.get_or_insert_default();
     labels.extend(identity(&name, ordinal));
     labels.insert(HASH_LABEL.into(), revision.name.clone());
-    let mut spec = revision.template.spec.clone().unwrap_or_default();
+    let spec = pod.spec.get_or_insert_default();
     spec.hostname = Some(name.clone());
     spec.subdomain = set.spec.as_ref().and_then(|s| s.service_name.clone()).filter(|name| !name.is_empty());
-    spec.volumes = volumes(set, ordinal, spec.volumes);
-    let metadata = ObjectMeta {
-        generate_name: Some(format!("{}-", set.metadata.name.as_deref().unwrap_or_default())),
-        name: Some(name),
-        namespace: set.metadata.namespace.clone(),
-        labels: Some(labels),
-        annotations: meta.annotations,
-        finalizers: meta.finalizers,
-        owner_references: Some(vec![controller_reference(set)]),
-        ..Default::default()
-    };
-    Pod { metadata, spec: Some(spec), status: None }
+    spec.volumes = volumes(set, ordinal, spec.volumes.take());
+    pod.metadata.name = Some(name);
+    pod
 }
 
 /// Labels by which a pod is known.

@@ -42,7 +42,7 @@ use super::{
     Context,
     claiming::Claimer,
     expectations::{self, Expectations},
-    history::{self, revision_changed, template_of},
+    history::{self, History, revision_changed, template_of},
     pod_owners::{SelectingOwner, pod_changed, selects},
 };
 use crate::engine::{Failure, Informer, Key, ObjectChange, Outcome, Recorder, Startup, Tasks, WorkQueue};
@@ -112,13 +112,13 @@ impl Controller {
         let requests = self.requests(&key, &set);
         let mut claimer = Claimer::new(&*set, requests.sets.clone());
         let revisions = claimer
-            .claim(&self.revisions, &requests.revisions, |revision| selects(&selector, &revision.metadata))
+            .claim(&self.revisions, &requests.history.revisions, |revision| selects(&selector, &revision.metadata))
             .await?;
         let selected = |pod: &Pod| selects(&selector, &pod.metadata) && is_member(&set, pod);
         let pods = claimer.claim(&self.pods, &requests.pods, selected).await?;
         let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
         let history = history::plan(&template, &revisions);
-        let created = requests.update_revision(&history, &template).await?;
+        let created = requests.history.current(&history, &template).await?;
         let update = Revision { name: created.revision.metadata.name.clone().unwrap_or_default(), template };
         let current = current_revision(&set, &revisions).unwrap_or_else(|| update.clone());
         let claims = |name: &str| self.claims.get(&Key::new(&key.namespace, name));
@@ -142,7 +142,7 @@ impl Controller {
             done = done.and(reported);
         }
         if done.is_ok() {
-            done = requests.forget(&obsolete(&set, &history, [&current.name, &update.name], &pods)).await;
+            done = requests.history.delete(&obsolete(&set, &history, [&current.name, &update.name], &pods)).await;
         }
         Outcome::of(done, timer.map(|delay| delay.max(Duration::from_millis(1))))
     }
@@ -154,7 +154,7 @@ impl Controller {
             sets: Api::namespaced(self.client.clone(), &key.namespace),
             pods: Api::namespaced(self.client.clone(), &key.namespace),
             claims: Api::namespaced(self.client.clone(), &key.namespace),
-            revisions: Api::namespaced(self.client.clone(), &key.namespace),
+            history: History { owner: set, revisions: Api::namespaced(self.client.clone(), &key.namespace) },
             view: &self.sets,
             expectations: &self.expectations,
             recorder: &self.recorder,

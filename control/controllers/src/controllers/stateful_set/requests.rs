@@ -1,13 +1,11 @@
 //! The requests of one pass over a StatefulSet: in order, or many at once with a slow start for sets whose pods do not
 //! wait for each other.
 
-use std::sync::Arc;
-
 use fairlead_client::{Api, Object};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
-    core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec},
+    apps::v1::{StatefulSet, StatefulSetStatus},
+    core::v1::{PersistentVolumeClaim, Pod},
 };
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
@@ -15,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         expectations::Expectations,
-        history::{Created, History, HistoryPlan},
+        history::{History, HistoryOwner},
         pod_requests::{IN_FLIGHT, refusal, several},
     },
     COMPONENT,
@@ -28,8 +26,14 @@ use crate::engine::{
     unless_gone,
 };
 
-/// Label of revisions with the hash that ends their names. Source: `ControllerRevisionHashLabel`.
-const REVISION_HASH: &str = "controller.kubernetes.io/hash";
+impl HistoryOwner for StatefulSet {
+    /// Source: `ControllerRevisionHashLabel`.
+    const REVISION_LABEL: &'static str = "controller.kubernetes.io/hash";
+
+    fn collision_count(&self) -> i32 {
+        self.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0)
+    }
+}
 
 /// The requests of one pass, and what they need.
 pub struct StatefulSetRequests<'a> {
@@ -43,8 +47,8 @@ pub struct StatefulSetRequests<'a> {
     pub pods: Api<Pod>,
     /// Claims of its namespace.
     pub claims: Api<PersistentVolumeClaim>,
-    /// Revisions of its namespace.
-    pub revisions: Api<ControllerRevision>,
+    /// Its revisions.
+    pub history: History<'a, StatefulSet>,
     /// The shared cache of sets.
     pub view: &'a Informer<StatefulSet>,
     /// Creations and deletions that the cache has not shown yet.
@@ -54,21 +58,6 @@ pub struct StatefulSetRequests<'a> {
 }
 
 impl StatefulSetRequests<'_> {
-    /// The revision of the present `template`, made or renumbered where the history lacks it.
-    pub async fn update_revision(&self, plan: &HistoryPlan, template: &PodTemplateSpec) -> Result<Created, Failure> {
-        let collisions = self.set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
-        self.history().current(plan, template, REVISION_HASH, collisions).await
-    }
-
-    /// Deletes revisions.
-    pub async fn forget(&self, revisions: &[Arc<ControllerRevision>]) -> Result<(), Failure> {
-        self.history().delete(revisions).await
-    }
-
-    fn history(&self) -> History<'_, StatefulSet> {
-        History { owner: self.set, revisions: self.revisions.clone() }
-    }
-
     /// Takes `steps` one after the other, or in batches of 1, 2, 4… at once.
     pub async fn carry_out(&self, steps: &[SetStep<'_>], at_once: bool) -> Result<(), Failure> {
         let creations = steps.iter().filter(|step| matches!(step, SetStep::Create { .. })).count();

@@ -14,7 +14,7 @@ use super::{super::Context, FinalizerStep, carry_out, step};
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks},
     objects::{
-        informers::naming_attributes_class,
+        informer_index::naming_attributes_class,
         volume_references::{class_of_volume, classes_of_claim},
     },
 };

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, WorkQueue},
     objects::{
-        informers::using_claim,
+        informer_index::using_claim,
         owners::controller_of,
         pod_state::is_finished,
         volume_references::{claim_name, claim_names},

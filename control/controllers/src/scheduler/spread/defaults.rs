@@ -15,7 +15,7 @@ use kube::core::Selector;
 use super::{Constraint, set_of};
 use crate::{
     engine::{Informer, Key, Synced},
-    objects::informers::{Informers, selectors_for},
+    objects::{candidates::selectors_for, informers::Informers},
     scheduler::pod::{Needs, PodController},
 };
 

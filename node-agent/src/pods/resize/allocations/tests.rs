@@ -6,7 +6,7 @@ use super::*;
 use crate::pods::resize::Requests;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
-const HERE: ThisNode<'_> = ThisNode { name: "n1", node: None };
+const HERE: AdmittingNode<'_> = AdmittingNode { name: "n1", node: None };
 
 fn file(directory: &tempfile::TempDir) -> LastKnown<KeptAllocations> {
     LastKnown::new(directory.path(), "allocations", KeptAllocations::VERSION).reading_from(KeptAllocations::OLDEST)
@@ -32,7 +32,7 @@ async fn what_is_stored_is_what_the_next_agent_starts_from() {
     before.store().await.unwrap();
     let after = load(&directory);
     after.adopt(&[pod("a", "2")], &HashMap::new(), NOW);
-    assert_eq!(after.held("a").unwrap().allocated, Allocation::of(&pod("a", "300m")));
+    assert_eq!(after.grant("a").unwrap().allocated, Allocation::of(&pod("a", "300m")));
     assert_eq!(after.actuated("a", "id").unwrap().cpu_request, Some(300));
     assert!(after.is_restarting("a", "stopped") && !after.is_restarting("a", "id"));
 }
@@ -45,7 +45,7 @@ fn a_file_of_the_version_before_is_read() {
     older.store(&json!({ "allocated": allocated, "actuated": {} })).unwrap();
     let after = load(&directory);
     after.adopt(&[pod("a", "2")], &HashMap::new(), NOW);
-    assert_eq!(after.held("a").unwrap().allocated, Allocation::of(&pod("a", "300m")));
+    assert_eq!(after.grant("a").unwrap().allocated, Allocation::of(&pod("a", "300m")));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn nothing_is_kept_of_containers_and_pods_that_are_no_more() {
     assert_eq!((allocations.actuated("a", "old"), allocations.is_restarting("a", "old")), (None, false));
     assert!(allocations.actuated("a", "new").is_some());
     allocations.release("a", NOW);
-    assert_eq!((allocations.held("a"), allocations.actuated("a", "new")), (None, None));
+    assert_eq!((allocations.grant("a"), allocations.actuated("a", "new")), (None, None));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_pod_that_was_released_does_not_come_back_by_an_update() {
     assert!(allocations.update("a", &pod("a", "200m"), NOW).is_some());
     allocations.release("a", NOW);
     assert_eq!(allocations.update("a", &pod("a", "200m"), NOW), None);
-    assert_eq!(allocations.held("a"), None);
+    assert_eq!(allocations.grant("a"), None);
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn node_after(earlier: BTreeMap<String, Allocation>) -> Ledger {
 impl Ledger {
     /// [`Ledger::put`] on a node without labels and taints.
     fn take_in(&mut self, uid: &str, pod: &Arc<Pod>, now: Timestamp) -> Result<BTreeSet<String>, Rejection> {
-        self.put(uid, pod, ThisNode { name: "n1", node: None }, now)
+        self.put(uid, pod, AdmittingNode { name: "n1", node: None }, now)
     }
 }
 
@@ -48,7 +48,7 @@ fn cpu(ledger: &Ledger, uid: &str) -> i64 {
 }
 
 fn pending(ledger: &Ledger, uid: &str) -> Option<(&'static str, String)> {
-    ledger.held(uid)?.pending.as_ref().map(|pending| (pending.reason, pending.message.clone()))
+    ledger.grant(uid)?.pending.as_ref().map(|pending| (pending.reason, pending.message.clone()))
 }
 
 #[test]
@@ -57,16 +57,16 @@ fn a_resize_that_fits_is_granted_and_one_that_does_not_is_deferred_until_another
     ledger.take_in("a", &pod("300m", 1, 0), NOW).unwrap();
     ledger.take_in("b", &pod("300m", 1, 0), NOW).unwrap();
     assert!(ledger.take_in("a", &pod("700m", 2, 0), NOW).unwrap().is_empty());
-    assert_eq!((cpu(&ledger, "a"), ledger.held("a").unwrap().generation), (700, Some(2)));
+    assert_eq!((cpu(&ledger, "a"), ledger.grant("a").unwrap().generation), (700, Some(2)));
     ledger.take_in("a", &pod("800m", 3, 0), NOW).unwrap();
     let words = "Node didn't have enough resource: cpu, requested: 800, used: 300, capacity: 1000";
     assert_eq!(pending(&ledger, "a"), Some(("Deferred", words.to_owned())));
-    let held = ledger.held("a").unwrap();
-    let allocated = held.allocated.applied_to(&pod("800m", 3, 0));
+    let grant = ledger.grant("a").unwrap();
+    let allocated = grant.allocated.applied_to(&pod("800m", 3, 0));
     assert_eq!((cpu(&ledger, "a"), Requests::of(&allocated).cpu), (700, 700), "it keeps what it has");
     assert_eq!(ledger.remove("b", NOW), BTreeSet::from(["a".to_owned()]));
     assert_eq!((cpu(&ledger, "a"), pending(&ledger, "a")), (800, None));
-    assert_eq!(ledger.held("a").unwrap().generation, Some(3));
+    assert_eq!(ledger.grant("a").unwrap().generation, Some(3));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_the_node_could_never_give_is_infeasible() {
     assert_eq!(pending(&ledger, "a"), Some(("Infeasible", words.to_owned())));
     ledger.take_in("a", &pod("0.3", 3, 0), NOW).unwrap();
     assert_eq!(pending(&ledger, "a"), None, "it asks for what it has");
-    assert_eq!(ledger.held("a").unwrap().generation, None, "no resize was granted");
+    assert_eq!(ledger.grant("a").unwrap().generation, None, "no resize was granted");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_pod_that_shrinks_makes_room_for_the_most_important_that_waits() {
     let changed = ledger.take_in("a", &pod("200m", 2, 0), later).unwrap();
     assert_eq!((cpu(&ledger, "high"), cpu(&ledger, "low")), (500, 300));
     assert_eq!(changed, BTreeSet::from(["high".to_owned()]));
-    assert_eq!(ledger.held("low").unwrap().pending.as_ref().unwrap().since, NOW, "it waits since it asked");
+    assert_eq!(ledger.grant("low").unwrap().pending.as_ref().unwrap().since, NOW, "it waits since it asked");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_new_pod_that_does_not_fit_is_rejected_and_holds_nothing() {
     ledger.take_in("a", &pod("700m", 1, 0), NOW).unwrap();
     let message = "Node didn't have enough resource: cpu, requested: 301, used: 700, capacity: 1000".to_owned();
     assert_eq!(told(ledger.take_in("b", &pod("301m", 1, 0), NOW)), Some(("OutOfcpu", message)));
-    assert!(ledger.held("b").is_none());
+    assert!(ledger.grant("b").is_none());
     let mut large = Pod::clone(&pod("0", 1, 0));
     let requests = json!({ "requests": { "memory": "901" } });
     large.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(requests).unwrap();
@@ -186,7 +186,7 @@ fn a_host_port_is_held_until_its_pod_ends_also_while_it_terminates() {
     ledger.take_in("a", &taken, NOW).unwrap();
     let message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned();
     assert_eq!(told(ledger.take_in("b", &taken, NOW)), Some(("NodePorts", message.clone())));
-    assert!(ledger.held("b").is_none());
+    assert!(ledger.grant("b").is_none());
     ledger.take_in("c", &on_port(&taken, 8081), NOW).unwrap();
     let mut terminating = Pod::clone(&taken);
     terminating.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(NOW));
@@ -207,7 +207,7 @@ fn what_runs_already_is_not_asked_about_the_node_again() {
     };
     let mut before = node();
     let labelled = Node { labels: [("disk".to_owned(), "fast".to_owned())].into(), ..Node::default() };
-    before.put("kept", &away("kept"), ThisNode { name: "n1", node: Some(&labelled) }, NOW).unwrap();
+    before.put("kept", &away("kept"), AdmittingNode { name: "n1", node: Some(&labelled) }, NOW).unwrap();
     // Since then the node has lost its label. An agent that knew no host ports admitted two pods with one.
     let mut ledger = node_after(before.allocations());
     let pods = [away("kept"), running("upgraded", &away("upgraded")), away("created"), away("new")];
