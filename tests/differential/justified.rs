@@ -49,9 +49,10 @@ const TABLE: &[Justified] = &[
     Justified {
         because: "the administrators of the two servers have different names",
         matches: |a, d| {
-            let about_user = ["spec.username", "spec.uid", "spec.groups", "spec.extra"].iter().any(|field| {
-                d.place.starts_with(field) || d.place.strip_prefix("items[].").is_some_and(|p| p.starts_with(field))
-            });
+            let place = ["items[].", "rows[].object."].iter().find_map(|within| d.place.strip_prefix(within));
+            let place = place.unwrap_or(&d.place);
+            let about_user =
+                ["spec.username", "spec.uid", "spec.groups", "spec.extra"].iter().any(|field| place.starts_with(field));
             let is_cell = d.place == "rows[].cells[]" && d.theirs == "\"admin\"" && d.ours == "\"kubernetes-admin\"";
             a.request.path.contains("/certificatesigningrequests") && (about_user || is_cell)
         },

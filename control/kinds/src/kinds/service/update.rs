@@ -73,7 +73,7 @@ fn keep_node_ports(spec: &mut Map<String, Value>, old: &Value) {
     }
 }
 
-/// `clusterIP` is the first of `clusterIPs`; who says one says both.
+/// Who says `clusterIP` says `clusterIPs`, and not the other way round: see Kubernetes' `NormalizeClusterIPs`.
 fn agree_on_cluster_ip(spec: &mut Map<String, Value>, old: &Value) {
     let one = spec.get("clusterIP").cloned().unwrap_or_default();
     let list = spec.get("clusterIPs").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -81,8 +81,6 @@ fn agree_on_cluster_ip(spec: &mut Map<String, Value>, old: &Value) {
     if is_unset(spec, "clusterIP") && !list.is_empty() && !changed("clusterIPs", &json!(list)) && !old.is_null() {
         // The single address was cleared on purpose: the list goes with it.
         spec.shift_remove("clusterIPs");
-    } else if is_unset(spec, "clusterIP") && !list.is_empty() {
-        spec.insert("clusterIP".into(), list[0].clone());
     } else if !is_unset(spec, "clusterIP")
         && (list.is_empty()
             || (changed("clusterIP", &one) && list.first() != Some(&one) && !changed("clusterIPs", &json!(list))))
@@ -161,7 +159,7 @@ mod tests {
         assert_eq!(new["spec"]["clusterIPs"], json!(["None"]));
         let mut new = json!({"spec": {"clusterIPs": ["10.96.0.9"]}});
         complete(&mut new, None);
-        assert_eq!(new["spec"]["clusterIP"], "10.96.0.9");
+        assert_eq!(new["spec"]["clusterIP"], Value::Null, "validation refuses it");
         let mut new = stored("ClusterIP");
         new["spec"]["clusterIP"] = "10.96.0.8".into();
         complete(&mut new, Some(&stored("ClusterIP")));

@@ -195,23 +195,32 @@ fn affinity(spec: &Value) -> Vec<FieldError> {
 }
 
 fn cluster_ips(spec: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors: Vec<FieldError> = disagreement(spec).into_iter().collect();
     let list = spec["clusterIPs"].as_array().map(Vec::as_slice).unwrap_or_default();
     for (i, ip) in list.iter().enumerate() {
-        let path = format!("spec.clusterIPs[{i}]");
         match ip.as_str() {
-            Some("None") if list.len() == 1 => {}
+            Some("None") if i == 0 => {
+                if list.len() > 1 {
+                    let why = "'None' must be the first and only value";
+                    errors.push(FieldError::invalid("spec.clusterIPs", &spec["clusterIPs"], why));
+                }
+            }
             Some(ip) if ip.parse::<IpAddr>().is_ok() => {}
-            _ => errors.push(FieldError::invalid(path, ip, NOT_AN_ADDRESS)),
+            _ => errors.push(FieldError::invalid(format!("spec.clusterIPs[{i}]"), ip, NOT_AN_ADDRESS)),
         }
     }
-    if let (Some(first), false) = (list.first(), spec["clusterIP"].is_null())
-        && *first != spec["clusterIP"]
-    {
-        let why = "first value must match `clusterIP`";
-        errors.push(FieldError::invalid("spec.clusterIPs", &spec["clusterIPs"], why));
-    }
     errors
+}
+
+/// Why `clusterIP` and `clusterIPs` do not belong together.
+fn disagreement(spec: &Value) -> Option<FieldError> {
+    let first = spec["clusterIPs"].as_array().and_then(|list| list.first())?;
+    let why = match text(spec, "clusterIP") {
+        "" => "must be empty when `clusterIP` is not specified",
+        ip if first != ip => "first value must match `clusterIP`",
+        _ => return None,
+    };
+    Some(FieldError::invalid("spec.clusterIPs", &spec["clusterIPs"], why))
 }
 
 const NOT_AN_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -241,6 +250,28 @@ mod tests {
         (KIND.default)(&mut new);
         (KIND.prepare)(&mut new, old.as_ref());
         service(&new, old.as_ref()).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+    }
+
+    #[test]
+    fn clusterips_belong_to_their_first() {
+        let ports = json!([{"port": 80}]);
+        let told = |ip: Value, list: Value| words(json!({"clusterIP": ip, "clusterIPs": list, "ports": ports}), None);
+        assert_eq!(
+            told(json!(null), json!(["Valid", "None"])),
+            [
+                "spec.clusterIPs: Invalid value: [\"Valid\",\"None\"]: must be empty when `clusterIP` is not specified",
+                "spec.clusterIPs[0]: Invalid value: \"Valid\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                "spec.clusterIPs[1]: Invalid value: \"None\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ]
+        );
+        assert_eq!(
+            told(json!("a"), json!(["None", "IPs"])),
+            [
+                "spec.clusterIPs: Invalid value: [\"None\",\"IPs\"]: first value must match `clusterIP`",
+                "spec.clusterIPs: Invalid value: [\"None\",\"IPs\"]: 'None' must be the first and only value",
+                "spec.clusterIPs[1]: Invalid value: \"IPs\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ]
+        );
     }
 
     #[test]
