@@ -140,7 +140,7 @@ impl Gate {
         let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
         let admitted = lasts.then(|| Admitted {
             gate: self.clone(),
-            info: info.clone(),
+            info: info.without_parameters(),
             authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
             as_whom,
             certificate,

@@ -144,6 +144,12 @@ impl Verb {
 }
 
 impl RequestInfo {
+    /// What decides whether the request is allowed, for as long as its answer lasts: see [`Query::without_parameters`].
+    pub fn without_parameters(&self) -> Self {
+        let query = self.query.without_parameters();
+        Self { query, accept: String::new(), user_agent: String::new(), ..self.clone() }
+    }
+
     /// Reads everything but the body. Errors are the client's: a path that cannot be served. What is wrong with an
     /// option stands in the query.
     pub fn of(parts: &http::request::Parts) -> Result<Self, Status> {

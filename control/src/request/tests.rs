@@ -112,6 +112,16 @@ fn discovery_is_no_resource() {
 }
 
 #[test]
+fn a_query_of_very_many_parameters_is_refused_and_a_watch_keeps_none() {
+    let with = |count: usize| info("GET", &format!("/api/v1/pods?watch=1&labelSelector=a{}", "&b".repeat(count)));
+    assert!(with(998).query.malformed.is_none());
+    let refused = with(999).query;
+    assert!(refused.watch && refused.malformed.expect("refused").message.contains("at most 1000 parameters"));
+    let kept = with(998).without_parameters();
+    assert!(kept.query.parameter("b").is_none() && kept.query.label_selector == with(1).query.label_selector);
+}
+
+#[test]
 fn numbers_that_make_no_sense_are_refused_or_mean_the_default() {
     let query = |text: &str| parse("GET", &format!("/api/v1/pods?{text}")).map(|info| info.query);
     assert_eq!(query("timeoutSeconds=18446744073709551615").unwrap().malformed.expect("refused").code, 400);

@@ -1,7 +1,8 @@
 //! A temporary directory whose mounts go with it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use fairlead_node_agent::mount_table;
 use nix::mount::{MntFlags, umount2};
 
 /// Removed with the value, and before it everything that is mounted below: agents leave the volumes of their pods and
@@ -20,11 +21,13 @@ impl WorkDir {
 
 impl Drop for WorkDir {
     fn drop(&mut self) {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let below = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+        let mounts = match mount_table::read() {
+            Ok(mounts) => mounts,
+            Err(error) => return eprintln!("cannot tell what is mounted in {}: {error}", self.path().display()),
+        };
         // The last mounted first: it may be inside another.
-        for mount in below.filter(|mount| mount.starts_with(self.path())).collect::<Vec<_>>().into_iter().rev() {
-            if let Err(error) = umount2(&mount, MntFlags::MNT_DETACH) {
+        for mount in mounts.iter().rev().map(|mount| &*mount.mount_point).filter(|at| at.starts_with(self.path())) {
+            if let Err(error) = umount2(mount, MntFlags::MNT_DETACH) {
                 eprintln!("cannot unmount {}: {error}", mount.display());
             }
         }

@@ -121,6 +121,8 @@ pub struct BuiltIn {
     pub default: fn(object: &mut Value),
     /// See [`Kind::validate`].
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+    /// See [`Kind::makes_paths_on_demand`].
+    pub makes_paths_on_demand: bool,
     /// See [`Kind::prepare`].
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
     /// See [`Kind::prepare_status`].
@@ -175,6 +177,7 @@ impl BuiltIn {
         deletion: Deletion::PLAIN,
         default: |_| {},
         validate: |_, _| Vec::new(),
+        makes_paths_on_demand: false,
         prepare: |_, _| {},
         prepare_status: |_, _| {},
         columns: &[],
@@ -215,6 +218,7 @@ impl From<&'static BuiltIn> for Kind {
             deletion: declared.deletion,
             default: Arc::new(declared.default),
             validate: Arc::new(declared.validate),
+            makes_paths_on_demand: declared.makes_paths_on_demand,
             prepare: Arc::new(declared.prepare),
             prepare_status: Arc::new(declared.prepare_status),
             columns: declared.columns.into(),

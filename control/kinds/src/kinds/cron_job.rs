@@ -28,7 +28,7 @@ pub static KIND: BuiltIn = BuiltIn {
     validate,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({}));
-        workload::drop_unknown(new, "/spec/jobTemplate/spec/template");
+        workload::drop_unknown(new, old, "/spec/jobTemplate/spec/template");
         prepare::count_generation(new, old);
     },
     columns: &[

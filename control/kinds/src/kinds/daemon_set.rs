@@ -74,7 +74,7 @@ fn prepare_daemon_set(new: &mut Value, old: Option<&Value>) {
     let initial = json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0,
         "numberReady": 0});
     prepare::keep_status(new, old, initial);
-    workload::drop_unknown(new, "/spec/template");
+    workload::drop_unknown(new, old, "/spec/template");
     prepare::count_generation(new, old);
     let counted = |object: &Value| {
         let text = object["metadata"]["annotations"][TEMPLATE_GENERATION].as_str();

@@ -65,7 +65,7 @@ pub fn cells(object: &Value) -> Vec<Cell> {
 
 fn prepare_deployment(new: &mut Value, old: Option<&Value>) {
     prepare::keep_status(new, old, json!({}));
-    workload::drop_unknown(new, "/spec/template");
+    workload::drop_unknown(new, old, "/spec/template");
     prepare::count_generation(new, old);
     // Unlike other workloads', a Deployment's generation counts its annotations too: they go to its ReplicaSets.
     if let Some(old) = old
@@ -180,6 +180,11 @@ mod tests {
         let mut new = json!({"metadata": {}, "spec": {"template": template}});
         prepare_deployment(&mut new, None);
         assert_eq!(new["spec"]["template"]["spec"], json!({"hostname": "h"}));
+        let stored = json!({"metadata": {"generation": 3}, "spec": {"template": template}});
+        let mut labelled = stored.clone();
+        labelled["metadata"]["labels"] = json!({"a": "b"});
+        prepare_deployment(&mut labelled, Some(&stored));
+        assert_eq!(labelled["metadata"]["generation"], 3, "what an earlier version stored is no change");
     }
 
     #[test]

@@ -142,6 +142,9 @@ pub struct Kind {
     /// Reasons why `new` may not be stored (in place of `old`, on update). Names, labels and annotations are checked
     /// for all kinds alike, elsewhere.
     pub validate: ValidateFn,
+    /// Whether `validate` runs without paths first (see [`paths_on_demand`]): for a kind with many objects, and with
+    /// checks that cost less than their paths. Checks that compile rules, or decide by paths, are not asked twice.
+    pub makes_paths_on_demand: bool,
     /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated:
     /// drop or keep `status`, bump `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in
     /// Kubernetes).

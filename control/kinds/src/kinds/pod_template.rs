@@ -21,7 +21,7 @@ pub static KIND: BuiltIn = BuiltIn {
     default,
     validate,
     prepare: |new, old| {
-        workload::drop_unknown(new, "/template");
+        workload::drop_unknown(new, old, "/template");
         prepare::count_generation(new, old);
     },
     columns: &[

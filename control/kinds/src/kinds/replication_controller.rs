@@ -28,7 +28,7 @@ pub static KIND: BuiltIn = BuiltIn {
     validate,
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"replicas": 0}));
-        workload::drop_unknown(new, "/spec/template");
+        workload::drop_unknown(new, old, "/spec/template");
         prepare::count_generation(new, old);
     },
     columns: &[

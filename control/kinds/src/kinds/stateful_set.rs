@@ -78,7 +78,7 @@ fn prepare_stateful_set(new: &mut Value, old: Option<&Value>) {
     {
         update.shift_remove("maxUnavailable");
     }
-    workload::drop_unknown(new, "/spec/template");
+    workload::drop_unknown(new, old, "/spec/template");
     prepare::count_generation(new, old);
 }
 

@@ -48,9 +48,18 @@ pub fn spec_of(object: &mut Value) -> Option<&mut Value> {
     object.get_mut("spec").filter(|spec| spec.is_object())
 }
 
-/// Drops the fields of features that are off from the template of pods at this JSON pointer.
-pub fn drop_unknown(object: &mut Value, template: &str) {
-    if let Some(template) = object.pointer_mut(template) {
+/// Drops the fields of features that are off from the template of pods at this JSON pointer. A template that is stored
+/// with such a field keeps it, as in Kubernetes: nothing but a change of the template may begin a rollout.
+pub fn drop_unknown(new: &mut Value, old: Option<&Value>, template: &str) {
+    let is_used = |template: &Value| {
+        let mut without = template.clone();
+        pod::drop_unknown(&mut without);
+        without != *template
+    };
+    if old.and_then(|old| old.pointer(template)).is_some_and(is_used) {
+        return;
+    }
+    if let Some(template) = new.pointer_mut(template) {
         pod::drop_unknown(template);
     }
 }

@@ -218,10 +218,9 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None),
                 (_, stored) => (kind.validate)(&new, stored),
             };
-            let errors = match kind.custom {
-                // Rules of a definition cost too much to be asked twice.
-                Some(_) => error_budget::within(validate),
-                None => paths_on_demand::where_refused(|| error_budget::within(validate)),
+            let errors = match kind.makes_paths_on_demand {
+                true => paths_on_demand::where_refused(|| error_budget::within(validate)),
+                false => error_budget::within(validate),
             };
             must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;

@@ -8,15 +8,10 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::{conditions, validate_conversion::conversion, validate_versions};
-use crate::kinds::{FieldError, names, paths_on_demand};
+use crate::kinds::{FieldError, names};
 
 /// Every reason why `new` may not be stored in place of `old`.
 pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    // Where a schema stands decides what it may say.
-    paths_on_demand::within(|| reasons(new, old))
-}
-
-fn reasons(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = &new["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -108,7 +108,7 @@ fn prepare_job(new: &mut Value, old: Option<&Value>) {
     }
     // What is stored without labels has those of its template when it is read: they are written at once.
     label_as_template(new);
-    workload::drop_unknown(new, "/spec/template");
+    workload::drop_unknown(new, old, "/spec/template");
     prepare::count_generation(new, old);
 }
 

@@ -76,6 +76,7 @@ pub static KIND: BuiltIn = BuiltIn {
     indexed: &[Cow::Borrowed("spec.nodeName")],
     schema: "io.k8s.api.core.v1.Pod",
     deletion: Deletion { grace_seconds: termination::grace_seconds, ends_gracefully: true, ..Deletion::RETURNING },
+    makes_paths_on_demand: true,
     ..BuiltIn::PLAIN
 };
 

@@ -71,8 +71,10 @@ pub fn validate<'a>(path: &str, volumes: &'a Value, pod: Option<&Value>) -> (Vec
     for (i, volume) in items(volumes).enumerate() {
         let path = item(path, i);
         let mut wrong = volume_source::one_of(&path, volume, TYPES);
-        let is_further = wrong.iter().any(|error| error.path == child(&path, "image"));
-        if pod.is_some() && volume["image"].is_object() && !is_further {
+        // Of several sources the first alone is looked at.
+        let is_first =
+            TYPES.iter().find(|kind| !volume[kind.field].is_null()).is_some_and(|kind| kind.field == "image");
+        if pod.is_some() && volume["image"].is_object() && is_first {
             wrong.extend(FieldError::missing(format!("{path}.image.reference"), &volume["image"]["reference"]));
         }
         wrong.extend(long_names(&path, volume, claim(volume).as_deref()));
