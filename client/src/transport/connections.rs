@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use super::{
     KeepAlive,
     connector::{ConnectError, Connector},
+    last_read::{Heard, LastRead},
     response_body::ResponseBody,
 };
 
@@ -59,7 +60,7 @@ struct State {
     open: Vec<Arc<Connection>>,
     /// The connection that is being opened: those who wait for one wait for the same.
     opening: Option<Opening>,
-    /// How often all were given up: what was begun before is not taken in.
+    /// How often silent ones were given up: what was begun before is not taken in.
     forgotten: u64,
     speaks_http1_since: Option<Instant>,
 }
@@ -73,6 +74,7 @@ struct Connection {
     streams: AtomicUsize,
     /// How many the server allows.
     allowed: AtomicUsize,
+    last_read: LastRead,
 }
 
 /// How a request is to be sent.
@@ -146,10 +148,11 @@ impl Connections {
     /// `None` where the server speaks HTTP/1.1.
     async fn connect(&self) -> Result<Option<Arc<Connection>>, ConnectError> {
         let Some(stream) = self.connector.open().await? else { return Ok(None) };
+        let last_read = LastRead::now();
         let failed = |e| ConnectError::Handshake { server: self.connector.server.clone(), source: Arc::new(e) };
-        let (sender, driver) = self.http.handshake(stream).await.map_err(failed)?;
-        let connection =
-            Arc::new(Connection { sender, streams: AtomicUsize::new(0), allowed: AtomicUsize::new(FIRST_STREAMS) });
+        let (sender, driver) = self.http.handshake(Heard::new(stream, last_read.clone())).await.map_err(failed)?;
+        let (streams, allowed) = (AtomicUsize::new(0), AtomicUsize::new(FIRST_STREAMS));
+        let connection = Arc::new(Connection { sender, streams, allowed, last_read });
         // Weak: a connection that nobody can send on any more ends with its last stream.
         let told = Arc::downgrade(&connection);
         tokio::spawn(async move {
@@ -179,11 +182,11 @@ impl Connections {
         Ok(Some(connection))
     }
 
-    /// Sends no more requests on the connections that are open. Streams that are on them go on until they end, or until
-    /// a ping is not answered.
-    pub fn forget(&self) {
+    /// Sends no more requests on connections on which nothing was read since then. Streams that are on them go on until
+    /// they end, or until a ping is not answered.
+    pub fn forget_silent_since(&self, instant: Instant) {
         let mut state = self.state.lock();
-        state.open.clear();
+        state.open.retain(|connection| connection.last_read.is_since(instant));
         state.opening = None;
         state.forgotten = state.forgotten.wrapping_add(1);
     }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `connector` | one TCP and TLS connection: timeouts, probes, which protocol the server chose |
 //! | `connections` | the HTTP/2 connections of a client, the streams on each, and when another is opened |
+//! | `last_read` | when a connection was last heard of |
 //! | `response_body` | an answer's body, which holds its stream until it ends |
 //!
 //! A request that asks for another protocol (exec, attach, port-forward) goes over HTTP/1.1: HTTP/2 has no `Upgrade`
@@ -15,12 +16,13 @@
 
 mod connections;
 mod connector;
+mod last_read;
 mod response_body;
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -76,14 +78,15 @@ impl From<Client> for ConnectedClient {
 pub struct OpenConnections(Option<Arc<Connections>>);
 
 impl OpenConnections {
-    /// Has the next request go over a new connection; for one that does not answer, and whose end is not noticed yet.
-    /// One that is being opened is given up, too.
+    /// Sends no more requests on connections on which nothing was read since then, when a request was sent that is still
+    /// not answered. On one whose server is only slow the answers to pings are read, where pings are sent more often
+    /// than this is called. A connection that is being opened is given up, too.
     ///
     /// What was sent before goes on, and fails once a ping is not answered. Over HTTP/1.1 there is nothing to do: a
     /// request that is given up closes its connection.
-    pub fn forget(&self) {
+    pub fn forget_silent_since(&self, instant: Instant) {
         if let Some(connections) = &self.0 {
-            connections.forget();
+            connections.forget_silent_since(instant);
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum StartError {
         /// What was tried: `register this node`…
         what: &'static str,
         /// The API's answer.
-        source: Box<kube::Error>,
+        source: Box<crate::deadline::AnswerError>,
     },
     /// The watch of this node's own Node object ended.
     #[error("cannot learn this node's pod subnet")]

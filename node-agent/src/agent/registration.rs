@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::StartError;
 use crate::{
+    deadline::AnswerError,
     register::{
         assignment::Assignment,
         heartbeat,
@@ -50,7 +51,7 @@ pub async fn assignment(
     supervisor: &Supervisor,
 ) -> Result<Assignment, StartError> {
     let (described, client) = (node.borrow().clone(), api.client());
-    let registration = retry_while_unavailable("register this node", || heartbeat::register(client, &described));
+    let registration = retry_while_unavailable("register this node", || heartbeat::register(api, &described));
     let registered = match &last_known {
         None => registration.await.map(|()| true)?,
         Some(_) => match tokio::time::timeout(patience.api, registration).await {
@@ -109,10 +110,11 @@ const NO_SUBNET: &str = "no pod subnet is assigned to this node: the cluster's r
 /// Repeats `act` while the API cannot be reached or is not itself ready; other refusals are errors.
 async fn retry_while_unavailable<T, F>(what: &'static str, act: impl Fn() -> F) -> Result<T, StartError>
 where
-    F: Future<Output = Result<T, kube::Error>>,
+    F: Future<Output = Result<T, AnswerError>>,
 {
     let is_refusal = |status: &kube::core::Status| status.code < 500 && status.code != 429;
-    let is_transient = |error: &kube::Error| !matches!(error, kube::Error::Api(status) if is_refusal(status));
+    let is_transient =
+        |error: &AnswerError| !matches!(error, AnswerError::Failed(kube::Error::Api(status)) if is_refusal(status));
     let refused = |source| StartError::Refused { what, source: Box::new(source) };
     retry_while_transient(what, is_transient, act).await.map_err(refused)
 }

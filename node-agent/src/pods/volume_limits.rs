@@ -21,7 +21,7 @@ use super::{
     dispatch::Workers,
     spec,
     state::Ended,
-    volumes::{self, Kind, Usage},
+    volumes::{self, Incomplete, Kind, Usage},
     worker::{Handle, Input},
 };
 
@@ -191,15 +191,61 @@ fn limited_volumes(pod: &Pod) -> Vec<Limited> {
     limited.collect()
 }
 
-/// The first of a pod's volumes that is too large. They have their time together: what one leaves, the others have.
+/// The first of a pod's volumes that is found to be too large.
 fn first_exceeded(directory: &Path, volumes: Vec<Limited>) -> Option<Limited> {
-    let begun = Instant::now();
-    let mut left = u32::try_from(volumes.len()).unwrap_or(u32::MAX);
-    volumes.into_iter().find(|volume| {
-        let (now, time) = (Instant::now(), share_of(LONGEST_COUNT.saturating_sub(begun.elapsed()), left));
-        left = left.saturating_sub(1);
-        is_exceeded(&directory.join(&volume.name), volume.bytes, now.checked_add(time).unwrap_or(now))
-    })
+    let found = first_exceeded_by(volumes, LONGEST_COUNT, |volume, time| {
+        let begun = Instant::now();
+        let deadline = begun.checked_add(time).unwrap_or(begun);
+        let measured = measure(&directory.join(&volume.name), volume.bytes, deadline);
+        (measured, begun.elapsed())
+    });
+    match found {
+        Ok(exceeded) => exceeded,
+        Err(late) => {
+            for volume in late {
+                warn_of(&Incomplete::TimedOut, &directory.join(&volume.name));
+            }
+            None
+        }
+    }
+}
+
+/// The volumes have this time together: what one leaves, the others have, those before it in another round. An error
+/// are those that had too little of it. `measure` gets the longest time that it may take, and says how long it took.
+fn first_exceeded_by(
+    mut volumes: Vec<Limited>,
+    mut time: Duration,
+    mut measure: impl FnMut(&Limited, Duration) -> (Measured, Duration),
+) -> Result<Option<Limited>, Vec<Limited>> {
+    // The last of a round has all the time that is left: it ends, or no time is left.
+    while !time.is_zero() {
+        let mut late = Vec::new();
+        let mut left = u32::try_from(volumes.len()).unwrap_or(u32::MAX);
+        for volume in volumes {
+            let (measured, took) = measure(&volume, share_of(time, left));
+            left = left.saturating_sub(1);
+            time = time.saturating_sub(took);
+            match measured {
+                Measured::Exceeded => return Ok(Some(volume)),
+                Measured::TimedOut => late.push(volume),
+                Measured::NotExceeded => {}
+            }
+        }
+        if late.is_empty() {
+            return Ok(None);
+        }
+        volumes = late;
+    }
+    Err(volumes)
+}
+
+/// What is known of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Measured {
+    Exceeded,
+    /// As far as it can be read.
+    NotExceeded,
+    TimedOut,
 }
 
 /// The time of one of so many that have this time together.
@@ -209,19 +255,21 @@ fn share_of(time: Duration, of: u32) -> Duration {
 
 /// What is certainly in the volume decides: a part that cannot be read, or counted in time, does not hide the rest. The
 /// kubelet knows nothing of a volume that it cannot read as a whole.
-fn is_exceeded(directory: &Path, limit: u64, deadline: Instant) -> bool {
-    let warn = |error: &(dyn std::error::Error + 'static)| {
-        tracing::warn!(error, directory = %directory.display(), "a volume with a limit cannot be measured");
-    };
+fn measure(directory: &Path, limit: u64, deadline: Instant) -> Measured {
     match volumes::used_bytes(directory, limit, deadline) {
-        Ok(Usage { bytes, .. }) if bytes > limit => return true,
+        Ok(Usage { bytes, .. }) if bytes > limit => return Measured::Exceeded,
         Ok(Usage { incomplete: None, .. }) => {}
-        Ok(Usage { incomplete: Some(why), .. }) => warn(&why),
+        Ok(Usage { incomplete: Some(Incomplete::TimedOut), .. }) => return Measured::TimedOut,
+        Ok(Usage { incomplete: Some(why), .. }) => warn_of(&why, directory),
         // Not made yet.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => warn(&error),
+        Err(error) => warn_of(&error, directory),
     }
-    false
+    Measured::NotExceeded
+}
+
+fn warn_of(error: &(dyn std::error::Error + 'static), directory: &Path) {
+    tracing::warn!(error, directory = %directory.display(), "the limit of a volume could not be enforced");
 }
 
 /// Pods of the priority `system-cluster-critical` and above are not evicted, as by the kubelet.
@@ -298,14 +346,39 @@ mod tests {
         assert_eq!(share_of(Duration::ZERO, 3), Duration::ZERO);
     }
 
+    fn limited(name: &str, bytes: u64) -> Limited {
+        Limited { name: name.into(), bytes, limit: String::new() }
+    }
+
+    #[test]
+    fn a_large_volume_has_the_time_that_those_after_it_leave() {
+        let seconds = Duration::from_secs;
+        let volumes = |large: &[&str]| -> Vec<Limited> {
+            let small = (0..29).map(|number| limited(&format!("small-{number}"), 1));
+            large.iter().map(|name| limited(name, 1)).chain(small).collect()
+        };
+        // Large ones show only after so long.
+        let measure = |needed| {
+            move |volume: &Limited, time: Duration| match volume.name.starts_with("large") {
+                false => (Measured::NotExceeded, Duration::ZERO),
+                true if time < needed => (Measured::TimedOut, time),
+                true => (Measured::Exceeded, needed),
+            }
+        };
+        let found = first_exceeded_by(volumes(&["large"]), LONGEST_COUNT, measure(seconds(15))).unwrap();
+        assert_eq!(found.unwrap().name, "large");
+        let late = first_exceeded_by(volumes(&["large", "large-2"]), LONGEST_COUNT, measure(seconds(20))).unwrap_err();
+        assert_eq!(late, [limited("large", 1), limited("large-2", 1)]);
+        assert_eq!(first_exceeded_by(volumes(&[]), LONGEST_COUNT, measure(seconds(20))), Ok(None));
+    }
+
     #[test]
     fn what_was_counted_decides_though_the_rest_is_not_known() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("file"), vec![1; 1 << 20]).unwrap();
         let (past, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
-        assert!(is_exceeded(directory.path(), 1 << 10, later));
-        assert!(!is_exceeded(directory.path(), 1 << 30, past), "nothing is known of the rest");
-        let limited = |name: &str, bytes| Limited { name: name.into(), bytes, limit: String::new() };
+        assert_eq!(measure(directory.path(), 1 << 10, later), Measured::Exceeded);
+        assert_eq!(measure(directory.path(), 1 << 30, past), Measured::TimedOut, "nothing is known of the rest");
         for name in ["one", "two"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }

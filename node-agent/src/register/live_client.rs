@@ -4,7 +4,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -16,9 +16,10 @@ use kube::{Client, Config, client::Body};
 /// How the agent names itself.
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("fairlead/", env!("CARGO_PKG_VERSION")));
 
-/// A connection whose other end went without a word is noticed in 15 s: well before the control service takes a node
-/// that it does not hear of for lost, after 40 s.
-pub const KEEP_ALIVE: KeepAlive = KeepAlive { interval: Duration::from_secs(10), timeout: Duration::from_secs(5) };
+/// A connection whose other end went without a word is noticed in 23 s; watches outlive a network that is away for less
+/// than 15. Go's client has 30 s and 15 s. Pings come more often than a heartbeat is given up, so that until then a
+/// server that is only slow has answered one.
+pub const KEEP_ALIVE: KeepAlive = KeepAlive { interval: Duration::from_secs(8), timeout: Duration::from_secs(15) };
 /// Shorter than the time between two heartbeats: a server that cannot be reached is not waited for over the next one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -58,11 +59,11 @@ impl LiveClient {
         self.current.store(Arc::new(next));
     }
 
-    /// Has the next request go over a new connection, after one that was not answered. The kubelet closes all of its
-    /// connections when its heartbeats fail; here watches stay on theirs until a ping is not answered, so that a server
-    /// that is only slow need not begin them all anew.
-    pub fn forget_connections(&self) {
-        self.current.load().connections.forget();
+    /// After a request, sent then, that was not answered: none is sent any more on connections on which nothing was read
+    /// since. The kubelet closes all of its connections when its heartbeats fail; here watches stay on theirs until a
+    /// ping is not answered, and a server that is only slow keeps its connections.
+    pub fn forget_silent_since(&self, sent: Instant) {
+        self.current.load().connections.forget_silent_since(sent);
     }
 }
 

@@ -2,8 +2,6 @@
 
 mod server;
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -98,13 +96,31 @@ async fn a_connection_that_is_given_up_takes_no_more_requests_and_its_watches_go
         connected_client(server.config_at(proxy.address()), KeepAlive::default()).unwrap();
     let mut watched = watch(&client).await;
     proxy.freeze();
+    let sent = Instant::now();
     let unanswered = tokio::time::timeout(Duration::from_millis(100), get(&client, "/version")).await;
     assert!(unanswered.is_err(), "{unanswered:?}");
     proxy.serve_new_connections();
-    connections.forget();
+    connections.forget_silent_since(sent);
     assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0", "long before the ping fails");
     assert_eq!(proxy.accepted(), 2);
     assert!(watched.frame().now_or_never().is_none(), "the watch goes on");
+}
+
+#[tokio::test]
+async fn a_slow_server_that_answers_pings_keeps_its_connection() {
+    let server = Server::start(&["h2"]).await;
+    let keep_alive = KeepAlive { interval: Duration::from_millis(20), timeout: LONG };
+    let ConnectedClient { client, connections } = connected_client(server.config(), keep_alive).unwrap();
+    let watched = watch(&client).await;
+    for _ in 0..3 {
+        let sent = Instant::now();
+        let unanswered = tokio::time::timeout(Duration::from_millis(500), get(&client, "/never")).await;
+        assert!(unanswered.is_err(), "{unanswered:?}");
+        connections.forget_silent_since(sent);
+    }
+    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+    assert_eq!(server.connections(), 1);
+    drop(watched);
 }
 
 #[tokio::test]
@@ -114,6 +130,7 @@ async fn a_connection_that_is_given_up_while_it_is_opened_is_not_waited_for() {
     let ConnectedClient { client, connections } =
         connected_client(server.config_at(proxy.address()), KeepAlive::default()).unwrap();
     proxy.freeze();
+    let sent = Instant::now();
     let first = tokio::spawn({
         let client = client.clone();
         async move { client.request_text(Request::get("/version").body(Vec::new()).unwrap()).await }
@@ -125,7 +142,7 @@ async fn a_connection_that_is_given_up_while_it_is_opened_is_not_waited_for() {
     };
     tokio::time::timeout(LONG, connecting).await.expect("it connects");
     proxy.serve_new_connections();
-    connections.forget();
+    connections.forget_silent_since(sent);
     let asked = std::time::Instant::now();
     assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
     assert!(asked.elapsed() < Duration::from_secs(20), "the first may take 30 s to fail: {:?}", asked.elapsed());

@@ -162,6 +162,7 @@ fn answer(request: &Request<Incoming>, shared: Arc<Shared>) -> Response<BoxBody<
                 frame(piece.clone())
             })))
         }
+        "/never" => BodyExt::boxed(StreamBody::new(stream::pending())),
         "/list" => BodyExt::boxed(Full::new(Bytes::from(vec![b'y'; LIST]))),
         _ => BodyExt::boxed(Full::new(Bytes::from(format!("{:?}", request.version())))),
     };

@@ -20,7 +20,7 @@ pub use fs_group::{GroupAccess, set_group};
 pub use host_path::check as check_host_path;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 pub use mounts::mounts;
-pub use usage::{Usage, used_bytes};
+pub use usage::{Incomplete, Usage, used_bytes};
 
 use super::{objects::ObjectKey, outcome::Failure, quantity};
 

@@ -11,7 +11,7 @@ use crate::{
     deadline::AnswerError,
     freezing_proxy::FreezingProxy,
     register::{
-        heartbeat::{over_live_connection, run_every, tests::node},
+        heartbeat::{Asking, run_every, tests::node},
         live_client::KEEP_ALIVE,
     },
 };
@@ -70,7 +70,7 @@ async fn after_a_write_that_nobody_answers_all_that_is_asked_goes_over_a_new_con
     assert_eq!(ask().await.unwrap(), "welcome");
     proxy.freeze();
     proxy.serve_new_connections();
-    let late = over_live_connection(&api, Duration::from_millis(200), ask()).await;
+    let late = Asking { api: &api, limit: Duration::from_millis(200) }.answer(ask()).await;
     assert!(matches!(late, Err(AnswerError::Late(_))), "{late:?}");
     assert_eq!(timeout(KEEP_ALIVE.interval, ask()).await.expect("at once").unwrap(), "welcome");
     assert_eq!(proxy.accepted(), 2);
