@@ -103,8 +103,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of one address, and of all, that have not shown a certificate that is trusted. Every pod may open them.
 const MOST_OF_ONE_STRANGER: usize = 32;
 const MOST_STRANGERS: usize = 512;
-/// Bytes of a request's header over HTTP/1, where a buffer holds it.
-const MAX_HEADER_BYTES: usize = 64 << 10;
 /// How long a stranger may stay. What they can ask for is answered at once.
 const STRANGERS_STAY: Duration = Duration::from_secs(60);
 /// How long the answer that is under way may take, once a stranger has to go.
@@ -136,8 +134,7 @@ async fn connection(
         Some(_) => (routes.open.fallback(|| async { (http::StatusCode::FORBIDDEN, ONLY_FOR) }), Some(stranger)),
         None => (routes.open.fallback(|| async { (http::StatusCode::UNAUTHORIZED, ONLY_FOR) }), Some(stranger)),
     };
-    let mut builder = http_connection::http(Pings::default());
-    builder.http1().max_buf_size(MAX_HEADER_BYTES);
+    let builder = http_connection::http(Pings::default());
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(router));
     let mut serving = std::pin::pin!(serving);
     let must_go = async {

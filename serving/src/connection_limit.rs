@@ -94,17 +94,6 @@ impl ConnectionLimit {
         Counted { id, cut, requests, limit: self.clone() }
     }
 
-    /// Cuts the oldest until there are no more than `most`.
-    pub fn cut_down_to(&self, most: usize) {
-        let mut all = self.all.lock();
-        while all.open.len() > most
-            && let Some((_, open)) = all.open.pop_first()
-        {
-            all.cut = all.cut.saturating_add(1);
-            open.cut.cancel();
-        }
-    }
-
     /// How many there may be together.
     pub fn most(&self) -> usize {
         self.of_all
@@ -248,19 +237,6 @@ mod tests {
         assert_eq!((limit.open(), limit.cut()), (3, 2));
         drop((held, next, last));
         assert_eq!(limit.open(), 0);
-    }
-
-    #[test]
-    fn the_oldest_go_where_there_is_less_room() {
-        let limit = ConnectionLimit::new(8, 8);
-        let held: Vec<_> = (0..5).map(|_| limit.admit(address(1))).collect();
-        limit.cut_down_to(5);
-        assert_eq!((limit.open(), limit.cut()), (5, 0));
-        limit.cut_down_to(3);
-        let cut: Vec<_> = held.iter().map(|held| held.cut.is_cancelled()).collect();
-        assert_eq!(cut, [true, true, false, false, false]);
-        drop(held);
-        assert_eq!((limit.open(), limit.cut()), (0, 2));
     }
 
     #[test]

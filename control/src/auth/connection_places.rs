@@ -4,9 +4,10 @@
 //! certificate of its handshake, or with the first request that has a good token. So whoever shows nothing takes no
 //! place from those who do; strangers make room for strangers. Each class is divided: a node holds some connections and
 //! always finds a place for its first, users share theirs as they share seats ([`Shares`]). A connection beyond its
-//! user's share borrows a place that nodes leave free, such as those of a DaemonSet that runs on each of many nodes: it
-//! has to make room once nodes come. Where nodes leave none, it stays among the strangers: it is served, and is one of
-//! those that make room. Where a credential is not good any more, the connection becomes a stranger's again.
+//! user's share borrows a place that nodes leave free ([`BorrowedPlaces`]), such as those of a DaemonSet that runs on
+//! each of many nodes: it has to make room once nodes come. Where its user may borrow no more, it stays among the
+//! strangers, with their limit for each address: it is served, and is one of those that make room. Where a credential
+//! is not good any more, the connection becomes a stranger's again.
 //!
 //! Whoever shows nothing at all has little time, too: what strangers ask for is answered at once, so that an answer
 //! which is not taken is one that nobody wants ([`ConnectionPlace::overstays`]).
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Identity,
+    borrowed_places::{BorrowedPlace, BorrowedPlaces},
     shares::{Share, Shares},
 };
 use crate::{
@@ -63,7 +65,7 @@ pub struct ConnectionPlaces {
     beyond_share: Arc<AtomicUsize>,
     nodes: Arc<Shares>,
     /// Places of nodes that others have.
-    borrowed: ConnectionLimit,
+    borrowed: Arc<BorrowedPlaces>,
     system: Arc<Shares>,
     users: Arc<Shares>,
 }
@@ -91,7 +93,7 @@ enum Held {
     },
     /// Its user is known and holds as many as they may, and nodes leave places free.
     Borrowed {
-        _counted: Counted,
+        _place: BorrowedPlace,
     },
     Known {
         _share: Share,
@@ -162,12 +164,13 @@ const MOST_OF_ONE_NODE: usize = 64;
 impl ConnectionPlaces {
     /// Nobody is connected.
     pub fn new(limits: PlaceLimits) -> Self {
+        let nodes = Shares::new(limits.nodes, limits.of_one_node);
         Self {
             limits,
             strangers: ConnectionLimit::new(limits.of_one_address, limits.strangers),
             beyond_share: Arc::default(),
-            borrowed: ConnectionLimit::new(limits.nodes, limits.nodes),
-            nodes: Shares::new(limits.nodes, limits.of_one_node),
+            borrowed: BorrowedPlaces::new(nodes.clone(), limits.nodes),
+            nodes,
             system: Shares::new(limits.system, usize::MAX),
             users: Shares::new(limits.users, usize::MAX),
         }
@@ -194,7 +197,7 @@ impl ConnectionPlaces {
             Class::Stranger => None,
             Class::Node => {
                 let share = self.nodes.take_or_first(name, 1);
-                self.borrowed.cut_down_to(self.free_of_nodes());
+                self.borrowed.make_room();
                 share
             }
             Class::System => self.system.take_or_first(name, 1),
@@ -205,15 +208,11 @@ impl ConnectionPlaces {
 
     /// A place that nodes leave free, for a connection that is to be cut by this token. A node that holds too many gets
     /// none.
-    fn borrow(&self, class: Class, from: IpAddr, cut: &CancellationToken) -> Option<Counted> {
-        let may_borrow = matches!(class, Class::System | Class::User);
-        (may_borrow && self.borrowed.open() < self.free_of_nodes())
-            .then(|| self.borrowed.admit_again(from, cut.clone()))
-    }
-
-    /// Those that are borrowed count as free.
-    fn free_of_nodes(&self) -> usize {
-        self.limits.nodes.saturating_sub(self.nodes.taken())
+    fn borrow(&self, class: Class, user: &str, cut: &CancellationToken) -> Option<BorrowedPlace> {
+        match class {
+            Class::System | Class::User => self.borrowed.borrow(user, cut),
+            Class::Stranger | Class::Node => None,
+        }
     }
 
     /// Tells of each class how many connections it has, and may have.
@@ -231,18 +230,26 @@ impl ConnectionPlaces {
             [(&[("class", "beyond_share")], beyond_share), (&[("class", "borrowed")], self.borrowed.open())];
         let held = classes.map(|(labels, held, _)| (labels, held));
         let held = held.into_iter().chain(without_limit).map(|(labels, held)| (labels, held as f64));
-        scrape.gauges("fairlead_connections", "Connections by who holds them.", held)?;
+        scrape.gauges(
+            "fairlead_connections",
+            "Connections by who holds them; those beyond_share and of strangers are in the same places.",
+            held,
+        )?;
         let limits = classes.map(|(labels, _, limit)| (labels, limit as f64));
-        scrape.gauges("fairlead_connections_limit", "How many connections a class may hold.", limits)?;
+        scrape.gauges(
+            "fairlead_connections_limit",
+            "How many connections a class may hold; that of strangers counts those beyond_share, too.",
+            limits,
+        )?;
         scrape.counters(
             "fairlead_connections_cut",
-            "Connections of strangers that made room for others.",
+            "Connections in places of strangers that made room for others.",
             [(&[][..], self.strangers.cut())],
         )?;
         scrape.counters(
             "fairlead_connections_returned",
             "Connections of users beyond their share that gave places of nodes back.",
-            [(&[][..], self.borrowed.cut())],
+            [(&[][..], self.borrowed.returned())],
         )
     }
 }
@@ -285,8 +292,8 @@ impl ConnectionPlace {
             let class = Class::of(identity);
             if class == Class::Stranger {
                 *beyond_share = None;
-            } else if let Some(counted) = places.borrow(class, self.0.from, &self.0.cut) {
-                *held = Held::Borrowed { _counted: counted };
+            } else if let Some(place) = places.borrow(class, &identity.name, &self.0.cut) {
+                *held = Held::Borrowed { _place: place };
             } else {
                 beyond_share.get_or_insert_with(|| BeyondShare::new(&places.beyond_share));
             }

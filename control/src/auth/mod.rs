@@ -13,6 +13,7 @@ pub mod attributes;
 pub mod authorize;
 pub mod authorizer;
 pub mod bootstrap_token;
+mod borrowed_places;
 pub mod client_certificate;
 pub mod connection_places;
 mod ending_body;

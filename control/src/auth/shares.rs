@@ -62,8 +62,15 @@ impl Shares {
         self.allows(&taken, user, amount).then(|| self.give(&mut taken, user, amount))
     }
 
-    /// The same, but a user who holds nothing always gets what they ask for: what is larger than all that there is
-    /// would never be let through otherwise.
+    /// The same, where others have so many of these permits that are counted elsewhere.
+    pub fn take_beside(self: &Arc<Self>, user: &str, amount: usize, elsewhere: usize) -> Option<Share> {
+        let mut taken = self.taken.lock();
+        let free = self.total.saturating_sub(taken.all).saturating_sub(elsewhere);
+        self.allows_of(free, &taken, user, amount).then(|| self.give(&mut taken, user, amount))
+    }
+
+    /// The same as [`Shares::take`], but a user who holds nothing always gets what they ask for: what is larger than all
+    /// that there is would never be let through otherwise.
     pub fn take_or_first(self: &Arc<Self>, user: &str, amount: usize) -> Option<Share> {
         let mut taken = self.taken.lock();
         let is_first = !taken.by_user.contains_key(user);
@@ -86,13 +93,21 @@ impl Shares {
         self.give(&mut self.taken.lock(), user, amount)
     }
 
+    /// How many nobody holds.
+    pub fn free(&self) -> usize {
+        self.total.saturating_sub(self.taken())
+    }
+
     /// How many are held.
     pub fn taken(&self) -> usize {
         self.taken.lock().all
     }
 
     fn allows(&self, taken: &Taken, user: &str, amount: usize) -> bool {
-        let free = self.total.saturating_sub(taken.all);
+        self.allows_of(self.total.saturating_sub(taken.all), taken, user, amount)
+    }
+
+    fn allows_of(&self, free: usize, taken: &Taken, user: &str, amount: usize) -> bool {
         let held = taken.by_user.get(user).copied().unwrap_or_default().saturating_add(amount);
         let limit = self.limit(free);
         let of_all = match namespace_of(user) {

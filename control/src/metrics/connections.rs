@@ -16,7 +16,7 @@ pub struct ConnectionMetrics {
     failures: [AtomicU64; HandshakeFailure::ALL.len()],
 }
 
-/// Why there was no TLS.
+/// Why there was no TLS. A client's certificate that is not trusted is no reason: its requests are answered 401.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeFailure {
     /// The client took too long.
@@ -25,8 +25,6 @@ pub enum HandshakeFailure {
     Closed,
     /// The client does not trust this server's certificate: it has another CA, or asks for a name that is not in it.
     ServerCertificate,
-    /// The client's certificate is refused.
-    ClientCertificate,
     /// No version, cipher or protocol that both know.
     Incompatible,
     /// It was no TLS: plain HTTP, most likely.
@@ -35,15 +33,8 @@ pub enum HandshakeFailure {
 }
 
 impl HandshakeFailure {
-    const ALL: [Self; 7] = [
-        Self::TimedOut,
-        Self::Closed,
-        Self::ServerCertificate,
-        Self::ClientCertificate,
-        Self::Incompatible,
-        Self::Malformed,
-        Self::Other,
-    ];
+    const ALL: [Self; 6] =
+        [Self::TimedOut, Self::Closed, Self::ServerCertificate, Self::Incompatible, Self::Malformed, Self::Other];
 
     /// By what TLS, or the connection under it, said.
     pub fn of(error: &io::Error) -> Self {
@@ -78,7 +69,6 @@ impl HandshakeFailure {
             rustls::Error::AlertReceived(AlertDescription::CloseNotify | AlertDescription::UserCanceled) => {
                 Self::Closed
             }
-            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => Self::ClientCertificate,
             rustls::Error::InvalidMessage(_)
             | rustls::Error::InappropriateMessage { .. }
             | rustls::Error::InappropriateHandshakeMessage { .. }
@@ -94,7 +84,6 @@ impl HandshakeFailure {
             Self::TimedOut => "timeout",
             Self::Closed => "closed",
             Self::ServerCertificate => "server_certificate",
-            Self::ClientCertificate => "client_certificate",
             Self::Incompatible => "incompatible",
             Self::Malformed => "malformed",
             Self::Other => "other",
@@ -139,7 +128,6 @@ mod tests {
         let of_tls = |error: rustls::Error| HandshakeFailure::of(&io::Error::new(io::ErrorKind::InvalidData, error));
         for (error, expected) in [
             (of_tls(rustls::Error::AlertReceived(AlertDescription::UnknownCA)), HandshakeFailure::ServerCertificate),
-            (of_tls(rustls::CertificateError::Expired.into()), HandshakeFailure::ClientCertificate),
             (of_tls(rustls::Error::NoApplicationProtocol), HandshakeFailure::Incompatible),
             (of_tls(rustls::InvalidMessage::InvalidContentType.into()), HandshakeFailure::Malformed),
             (of_tls(rustls::Error::General("?".into())), HandshakeFailure::Other),

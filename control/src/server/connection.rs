@@ -171,7 +171,7 @@ impl Connections {
     }
 }
 
-const CUT: &str = "cut: it has not shown who it is, and others wait";
+const CUT: &str = "cut: others wait for its place";
 
 fn log_end(peer: SocketAddr, ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(e) = ended {

@@ -1,6 +1,6 @@
 //! Which nodes get a pod of a DaemonSet, and which pods go, apart from rollouts. Pure.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -34,7 +34,12 @@ impl DaemonPlan {
     /// As much of it as one pass does; what is left is decided on anew, once the view shows what this pass did.
     pub fn within_burst(mut self) -> Self {
         self.create.truncate(BURST);
-        self.delete.truncate(BURST);
+        if self.delete.len() > BURST {
+            self.delete.truncate(BURST);
+            let going: HashSet<*const Pod> = self.delete.iter().map(Arc::as_ptr).collect();
+            self.failed.retain(|(_, pod)| going.contains(&Arc::as_ptr(pod)));
+            self.succeeded.retain(|pod| going.contains(&Arc::as_ptr(pod)));
+        }
         self
     }
 }
@@ -156,6 +161,22 @@ mod tests {
         assert_eq!(waits.retry, Some(Duration::from_secs(4)));
         let gone = with(failed, json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
         assert_eq!(decide(json!({}), &[gone]).create, ["n1", "n2"], "nothing is left to do about it");
+    }
+
+    #[test]
+    fn of_ended_pods_beyond_the_burst_nothing_is_said_yet() {
+        let ended = |phase: &str, number: usize| {
+            with(pod(&format!("{phase}-{number}"), "n1", "False"), json!({"status": {"phase": phase}}))
+        };
+        let pods: Vec<_> =
+            (0..BURST).flat_map(|number| [ended("Failed", number), ended("Succeeded", number)]).collect();
+        let all = decide(json!({}), &pods);
+        assert_eq!((all.delete.len(), all.failed.len(), all.succeeded.len()), (2 * BURST, BURST, BURST));
+        let first = all.within_burst();
+        let said: HashSet<_> =
+            first.failed.iter().map(|(_, pod)| pod).chain(&first.succeeded).map(|pod| &pod.metadata.name).collect();
+        let deleted: HashSet<_> = first.delete.iter().map(|pod| &pod.metadata.name).collect();
+        assert_eq!((deleted.len(), said == deleted), (BURST, true));
     }
 
     #[test]

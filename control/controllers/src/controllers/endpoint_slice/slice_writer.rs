@@ -102,21 +102,25 @@ impl SliceWriter {
         seen
     }
 
-    /// Notes what happened to a slice, and enqueues its Service if it is, or was, one of this controller's.
+    /// Notes what happened to a slice, and enqueues its Service if it is, or was, one of this controller's. One that was
+    /// given to another Service, or taken from any, is missing from the Service that had it. Source:
+    /// `onEndpointSliceUpdate`.
     pub fn changed(&self, change: &ObjectChange<EndpointSlice>, queue: &WorkQueue<Key>) {
-        let slice = change.latest();
-        if !self.is_own(slice) && !change.old.as_deref().is_some_and(|old| self.is_own(old)) {
+        let is_own = |slice: &Option<Arc<EndpointSlice>>| slice.as_deref().is_some_and(|slice| self.is_own(slice));
+        if !is_own(&change.old) && !is_own(&change.new) {
             return;
         }
-        let Some(name) = label(slice, SERVICE_NAME) else { return };
-        let service = Key::new(slice.metadata.namespace.clone().unwrap_or_default(), name);
-        if change.new.is_none() {
-            self.gone(&service, &change.key);
+        let (old, new) = (change.old.as_deref().and_then(service_of), change.new.as_deref().and_then(service_of));
+        if let Some(old) = old.filter(|old| new.as_ref() != Some(old)) {
+            self.gone(&old, &change.key);
+            queue.add(old);
         }
-        queue.add(service);
+        if let Some(new) = new {
+            queue.add(new);
+        }
     }
 
-    /// A slice was deleted: nothing more is expected of it.
+    /// A slice was deleted, or is another Service's: nothing more is expected of it.
     fn gone(&self, service: &Key, slice: &Key) {
         if let Some(written) = self.unseen.lock().get_mut(service) {
             written.remove(slice);
@@ -169,6 +173,11 @@ impl SliceWriter {
     }
 }
 
+/// The Service that a slice says it belongs to.
+fn service_of(slice: &EndpointSlice) -> Option<Key> {
+    Some(Key::new(slice.metadata.namespace.clone().unwrap_or_default(), label(slice, SERVICE_NAME)?))
+}
+
 fn label<'s>(slice: &'s EndpointSlice, name: &str) -> Option<&'s str> {
     slice.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
@@ -219,5 +228,39 @@ mod tests {
         gone("a", "one");
         assert!(matches!(queue.take(Instant::now()), Taken::Key(key) if key == service));
         assert!(names().is_some(), "nothing more is expected");
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_slice_is_given_to_another_gets_a_new_one() {
+        let writer = SliceWriter::new("one", api(|_| 200), Informers::new().endpoint_slices);
+        let of = |service: Option<&str>| {
+            let mut slice = slice("a", "one");
+            let labels = slice.metadata.labels.get_or_insert_default();
+            match service {
+                Some(service) => labels.insert(SERVICE_NAME.into(), service.into()),
+                None => labels.remove(SERVICE_NAME),
+            };
+            Some(Arc::new(slice))
+        };
+        let enqueued = |old: Option<Arc<EndpointSlice>>, new: Option<Arc<EndpointSlice>>| {
+            let queue = WorkQueue::new("test");
+            writer.changed(&ObjectChange { key: Key::new("shop", "a"), old, new }, &queue);
+            let take = || match queue.take(Instant::now()) {
+                Taken::Key(key) => Some(key.name),
+                _ => None,
+            };
+            std::iter::from_fn(take).collect::<Vec<_>>()
+        };
+        assert_eq!(enqueued(of(Some("web")), of(Some("api"))), ["web", "api"]);
+        assert_eq!(enqueued(of(Some("web")), of(None)), ["web"]);
+        assert_eq!(enqueued(of(None), of(Some("web"))), ["web"]);
+        assert_eq!(enqueued(of(Some("web")), of(Some("web"))), ["web"]);
+        assert_eq!(enqueued(None, of(Some("web"))), ["web"]);
+        // Nothing is expected any more of one that was written and then taken away.
+        let service = Key::new("shop", "web");
+        writer.wrote_slice(&service, of(Some("web")).as_deref().expect("a slice"));
+        assert!(writer.standing(&service).is_none());
+        enqueued(of(Some("web")), of(None));
+        assert!(writer.standing(&service).is_some());
     }
 }
