@@ -69,8 +69,8 @@ impl Shares {
         self.allows_of(free, &taken, user, amount).then(|| self.give(&mut taken, user, amount))
     }
 
-    /// The same as [`Shares::take`], but a user who holds nothing always gets what they ask for: what is larger than all
-    /// that there is would never be let through otherwise.
+    /// The same as [`Shares::take`], but a user who holds nothing always gets what they ask for: what is larger than
+    /// all that there is would never be let through otherwise.
     pub fn take_or_first(self: &Arc<Self>, user: &str, amount: usize) -> Option<Share> {
         let mut taken = self.taken.lock();
         let is_first = !taken.by_user.contains_key(user);

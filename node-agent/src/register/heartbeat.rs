@@ -144,8 +144,8 @@ pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Netw
 /// with `stop`.
 ///
 /// A failed write is tried again at the next heartbeat: nothing stops because the control service is away. After one
-/// that nobody answered in time, requests go over a new connection where the old one is silent. `stop` ends a write that
-/// is under way.
+/// that nobody answered in time, requests go over a new connection where the old one is silent. `stop` ends a write
+/// that is under way.
 ///
 /// `registered` says whether [`register`] has succeeded; where the API was away it is done here.
 pub async fn run(api: LiveClient, node: watch::Receiver<NodeDescription>, registered: bool, stop: CancellationToken) {

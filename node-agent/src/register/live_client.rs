@@ -59,9 +59,9 @@ impl LiveClient {
         self.current.store(Arc::new(next));
     }
 
-    /// After a request, sent then, that was not answered: none is sent any more on connections on which nothing was read
-    /// since. The kubelet closes all of its connections when its heartbeats fail; here watches stay on theirs until a
-    /// ping is not answered, and a server that is only slow keeps its connections.
+    /// After a request, sent then, that was not answered: none is sent any more on connections on which nothing was
+    /// read since. The kubelet closes all of its connections when its heartbeats fail; here watches stay on theirs
+    /// until a ping is not answered, and a server that is only slow keeps its connections.
     pub fn forget_silent_since(&self, sent: Instant) {
         self.current.load().connections.forget_silent_since(sent);
     }

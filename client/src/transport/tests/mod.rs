@@ -108,19 +108,22 @@ async fn a_connection_that_is_given_up_takes_no_more_requests_and_its_watches_go
 
 #[tokio::test]
 async fn a_slow_server_that_answers_pings_keeps_its_connection() {
-    let server = Server::start(&["h2"]).await;
-    let keep_alive = KeepAlive { interval: Duration::from_millis(20), timeout: LONG };
-    let ConnectedClient { client, connections } = connected_client(server.config(), keep_alive).unwrap();
-    let watched = watch(&client).await;
-    for _ in 0..3 {
-        let sent = Instant::now();
-        let unanswered = tokio::time::timeout(Duration::from_millis(500), get(&client, "/never")).await;
-        assert!(unanswered.is_err(), "{unanswered:?}");
-        connections.forget_silent_since(sent);
+    for (interval, opened) in [(Duration::from_millis(20), 1), (LONG, 4)] {
+        let server = Server::start(&["h2"]).await;
+        let keep_alive = KeepAlive { interval, timeout: LONG };
+        let ConnectedClient { client, connections } = connected_client(server.config(), keep_alive).unwrap();
+        let watched = watch(&client).await;
+        for _ in 0..3 {
+            assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+            let sent = Instant::now();
+            let unanswered = tokio::time::timeout(Duration::from_millis(500), get(&client, "/never")).await;
+            assert!(unanswered.is_err(), "{unanswered:?}");
+            connections.forget_silent_since(sent);
+        }
+        assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
+        assert_eq!(server.connections(), opened, "pings every {interval:?}");
+        drop(watched);
     }
-    assert_eq!(get(&client, "/version").await.unwrap(), "HTTP/2.0");
-    assert_eq!(server.connections(), 1);
-    drop(watched);
 }
 
 #[tokio::test]

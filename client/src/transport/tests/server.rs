@@ -130,8 +130,14 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     let closing = shared.closing.clone();
     let is_old = !closing.is_cancelled();
     let service = service_fn(move |request| {
-        let answer = answer(&request, shared.clone());
-        async move { Ok::<_, Infallible>(answer) }
+        let (answer, is_never) = (answer(&request, shared.clone()), request.uri().path() == "/never");
+        async move {
+            if is_never {
+                // Not even the head of an answer.
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
@@ -162,7 +168,6 @@ fn answer(request: &Request<Incoming>, shared: Arc<Shared>) -> Response<BoxBody<
                 frame(piece.clone())
             })))
         }
-        "/never" => BodyExt::boxed(StreamBody::new(stream::pending())),
         "/list" => BodyExt::boxed(Full::new(Bytes::from(vec![b'y'; LIST]))),
         _ => BodyExt::boxed(Full::new(Bytes::from(format!("{:?}", request.version())))),
     };

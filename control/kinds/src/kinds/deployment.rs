@@ -185,6 +185,11 @@ mod tests {
         labelled["metadata"]["labels"] = json!({"a": "b"});
         prepare_deployment(&mut labelled, Some(&stored));
         assert_eq!(labelled["metadata"]["generation"], 3, "what an earlier version stored is no change");
+        assert_eq!(labelled["spec"], stored["spec"]);
+        let mut changed = stored.clone();
+        changed["spec"]["template"]["spec"]["hostname"] = "i".into();
+        prepare_deployment(&mut changed, Some(&stored));
+        assert_eq!(changed["spec"]["template"]["spec"], json!({"hostname": "i"}), "as its ReplicaSets have it");
     }
 
     #[test]

@@ -48,19 +48,15 @@ pub fn spec_of(object: &mut Value) -> Option<&mut Value> {
     object.get_mut("spec").filter(|spec| spec.is_object())
 }
 
-/// Drops the fields of features that are off from the template of pods at this JSON pointer. A template that is stored
-/// with such a field keeps it, as in Kubernetes: nothing but a change of the template may begin a rollout.
+/// Drops the fields of features that are off from the template of pods at this JSON pointer, unless the template stays
+/// as it is stored: an earlier version may have stored such fields, and nothing but a change may begin a rollout.
+///
+/// Kubernetes lets a changed template keep them, too. Here what is made from it, whose templates and pods are new,
+/// would never be like it.
 pub fn drop_unknown(new: &mut Value, old: Option<&Value>, template: &str) {
-    let is_used = |template: &Value| {
-        let mut without = template.clone();
-        pod::drop_unknown(&mut without);
-        without != *template
-    };
-    if old.and_then(|old| old.pointer(template)).is_some_and(is_used) {
-        return;
-    }
-    if let Some(template) = new.pointer_mut(template) {
-        pod::drop_unknown(template);
+    let Some(now) = new.pointer_mut(template) else { return };
+    if old.and_then(|old| old.pointer(template)).is_none_or(|stored| !same(stored, now)) {
+        pod::drop_unknown(now);
     }
 }
 

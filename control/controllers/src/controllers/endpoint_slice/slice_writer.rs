@@ -102,8 +102,8 @@ impl SliceWriter {
         seen
     }
 
-    /// Notes what happened to a slice, and enqueues its Service if it is, or was, one of this controller's. One that was
-    /// given to another Service, or taken from any, is missing from the Service that had it. Source:
+    /// Notes what happened to a slice, and enqueues its Service if it is, or was, one of this controller's. One that
+    /// was given to another Service, or taken from any, is missing from the Service that had it. Source:
     /// `onEndpointSliceUpdate`.
     pub fn changed(&self, change: &ObjectChange<EndpointSlice>, queue: &WorkQueue<Key>) {
         let is_own = |slice: &Option<Arc<EndpointSlice>>| slice.as_deref().is_some_and(|slice| self.is_own(slice));
