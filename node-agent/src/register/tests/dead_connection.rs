@@ -11,8 +11,9 @@ use crate::{
     deadline::AnswerError,
     freezing_proxy::FreezingProxy,
     register::{
-        heartbeat::{Asking, run_every, tests::node},
+        heartbeat::{run_every, tests::node},
         live_client::KEEP_ALIVE,
+        node_requests::Asking,
     },
 };
 
