@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn containers_and_volumes_of_images_pull_always() {
-        let mut spec = json!({"containers": [{"name": "c", "imagePullPolicy": "Never"}], "initContainers": [{"name": "i"}],
+        let mut spec = json!({"containers": [{"name": "c", "imagePullPolicy": "Never"}],
+            "initContainers": [{"name": "i"}],
             "volumes": [{"name": "v", "image": {"reference": "r"}}, {"name": "e", "emptyDir": {}}]});
         let told: Vec<String> = violations(&spec).iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
         assert_eq!(

@@ -141,7 +141,8 @@ fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
     match toleration::are_allowed(&tolerations, known(&of_namespace(context)?.allowed)?) {
         true => Ok(()),
         false => Err(Status::plain_error(
-            "pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist",
+            "pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace \
+             whitelist",
         )),
     }
 }

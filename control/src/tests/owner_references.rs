@@ -1,4 +1,4 @@
-//! OwnerReferencesPermissionEnforcement in a running service, over TLS, for a user whose roles let through what they do.
+//! OwnerReferencesPermissionEnforcement in a running service, over TLS, for a user whom roles let through.
 
 use kube::{
     Client,
@@ -59,7 +59,8 @@ async fn a_user_needs_rights_to_name_owners() {
     let mut rules = vec![json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]})];
     post(&admin, &format!("{ROLES}/roles"), role(&json!(rules))).await.expect("a role");
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": "jane"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "jane"},
+        "metadata": {"name": "jane"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "jane"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]});
     post(&admin, &format!("{ROLES}/rolebindings"), binding).await.expect("a binding");
 
@@ -76,8 +77,8 @@ async fn a_user_needs_rights_to_name_owners() {
     put(&jane, &free, labelled).await.expect("she may update");
     let why = |name: &str| {
         format!(
-            "configmaps \"{name}\" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource \
-             you can't set finalizers on: , <nil>"
+            "configmaps \"{name}\" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a \
+             resource you can't set finalizers on: , <nil>"
         )
     };
     assert_eq!(post(&jane, MAPS, map("held", &[&blocking])).await, Err((403, why("held"))));

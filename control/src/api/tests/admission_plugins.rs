@@ -301,8 +301,9 @@ async fn pods_are_made_without_the_plugins_that_fill_them_in() {
 #[tokio::test]
 async fn policies_webhooks_and_quotas_are_not_asked_where_their_plugins_are_off() {
     let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "a"}, "spec": {"validations": [{"expression": "false"}], "matchConstraints": {"resourceRules":
-            [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}]}}});
+        "metadata": {"name": "a"},
+        "spec": {"validations": [{"expression": "false"}], "matchConstraints": {"resourceRules": [
+            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}]}}});
     let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": "a"}, "spec": {"policyName": "a", "validationActions": ["Deny"]}});
     // Nobody listens there, and what cannot be asked is denied.
