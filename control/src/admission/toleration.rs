@@ -133,15 +133,20 @@ mod tests {
 
     #[test]
     fn merging_keeps_what_tolerates_most() {
-        let (every, a, b) =
-            (of("", "Exists", "", "", None), Toleration::of_no_schedule("a"), Toleration::of_no_schedule("b"));
-        assert_eq!(merge(vec![a.clone()], vec![b.clone(), a.clone()]), [a.clone(), b.clone()]);
-        assert_eq!(merge(vec![a.clone(), b.clone()], vec![every.clone()]), [every.clone()]);
-        assert_eq!(merge(vec![every.clone()], vec![a.clone()]), [every.clone()]);
-        assert!(
-            are_allowed(&[a.clone()], &[]) && are_allowed(&[], &[b.clone()]) && are_allowed(&[a.clone()], &[every])
-        );
-        assert!(!are_allowed(&[a.clone(), b.clone()], &[b]));
+        let of_key = |key: &str| match key {
+            "*" => of("", "Exists", "", "", None),
+            key => Toleration::of_no_schedule(key),
+        };
+        let list = |keys: &str| keys.chars().map(|key| of_key(&key.to_string())).collect::<Vec<_>>();
+        for (first, second, merged) in [("a", "ba", "ab"), ("ab", "*", "*"), ("*", "a", "*"), ("", "a", "a")] {
+            assert_eq!(merge(list(first), list(second)), list(merged), "{first} and {second}");
+        }
+        for (has, allowed, is_allowed) in
+            [("a", "", true), ("", "b", true), ("a", "*", true), ("ab", "b", false), ("ab", "ba", true)]
+        {
+            assert_eq!(are_allowed(&list(has), &list(allowed)), is_allowed, "{has} of {allowed}");
+        }
+        let a = of_key("a");
         assert_eq!(a.to_json(), json!({"key": "a", "operator": "Exists", "effect": "NoSchedule"}));
         let all = json!({"key": "a", "operator": "Equal", "value": "v", "effect": "NoExecute", "tolerationSeconds": 5});
         assert_eq!(Toleration::read(&all).to_json(), all);
