@@ -183,7 +183,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
     let kinds_changed = kinds.subscribe();
     let server_address = server_address.to_string();
-    let api = KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone());
+    config.admission_plugins.warn_of_deprecated();
+    let plugins = &config.admission_plugins;
+    let api =
+        KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone(), plugins);
     if config.features.evaluates_mutating_policies() {
         api.evaluate_mutating_policies();
     }

@@ -163,6 +163,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let request = crate::request::WriteRequest {
         operation,
         kind,
+        group: &place.group,
         namespace,
         name,
         subresource: segment,
@@ -256,7 +257,9 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
         _ => Vec::new(),
     };
     let mut require = Vec::new();
-    if let (Verb::Create, Some(namespace)) = (operation, namespace) {
+    if let (Verb::Create, Some(namespace)) = (operation, namespace)
+        && admission.requires_namespaces()
+    {
         require.push(Requirement { key: namespace::key(namespace), condition: Condition::Alive });
     }
     if let (Verb::Create, Some(custom)) = (operation, &kind.custom) {
