@@ -9,7 +9,8 @@ use super::{
     CALL_LIMIT, Program,
     access::{constant, index_of, index_optional, optional, select},
     ast::{Expr, Kind},
-    convert, library,
+    convert::{self, ConversionError},
+    library::{self, network::AddressError, quantity::QuantityError},
     message::Message,
     operators::{self, Failure, equal_counted, order},
     pattern::{self, Pattern},
@@ -26,7 +27,22 @@ pub enum EvalError {
     /// It has spent what it may cost.
     #[error("operation cancelled: actual cost limit exceeded")]
     CostLimit,
-    /// In the words of cel-go: `no such key: a`, `division by zero`.
+    /// A map or an object does not have it.
+    #[error("no such key: {0}")]
+    NoSuchKey(String),
+    /// A list is shorter.
+    #[error("index out of bounds: {0}")]
+    OutOfBounds(i64),
+    /// A value cannot be one of another type.
+    #[error(transparent)]
+    Conversion(#[from] ConversionError),
+    /// A text is no address, or no network.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A text is no quantity.
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    /// Anything else, in the words of cel-go: `division by zero`.
     #[error("{0}")]
     Message(String),
 }
@@ -436,7 +452,7 @@ impl<'a, 'v> Run<'a, 'v> {
                         1
                     })?;
                     if let Some(converted) = convert::convert(name, value) {
-                        return converted.map_err(EvalError::Message);
+                        return converted.map_err(EvalError::from);
                     }
                     return Err(EvalError::NoOverload);
                 }
