@@ -166,9 +166,7 @@ impl Share {
         self.amount = self.amount.saturating_add(std::mem::take(&mut more.amount));
         true
     }
-}
 
-impl Share {
     /// Gives back what is more than this.
     pub fn shrink_to(&mut self, amount: usize) {
         let more = self.amount.saturating_sub(amount);

@@ -1,6 +1,8 @@
 //! From a body to a JSON value that has the shape of its kind: media types, strict decoding, unknown and duplicate
 //! fields.
 
+use std::str::Utf8Error;
+
 use serde_json::Value;
 use serde_yaml::options::DuplicateKeyPolicy;
 
@@ -38,6 +40,31 @@ pub enum UnreadableBody {
     /// Unknown fields, which the client wants refused.
     #[error("strict decoding error: {0}")]
     Strict(String),
+}
+
+/// Why a body is no YAML.
+#[derive(Debug, thiserror::Error)]
+pub enum YamlError {
+    /// It is no text.
+    #[error("the body is not UTF-8: {0}")]
+    Utf8(Utf8Error),
+    /// A name stands twice. The words are those of Kubernetes' reader.
+    #[error("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map")]
+    DuplicateKey { key: String, line: u64 },
+    /// Everything else, in the words of our reader, without the text around the place.
+    #[error("{}", .0.without_snippet())]
+    Syntax(serde_yaml::Error),
+}
+
+impl From<serde_yaml::Error> for YamlError {
+    fn from(error: serde_yaml::Error) -> Self {
+        match error.without_snippet() {
+            serde_yaml::Error::DuplicateMappingKey { key: Some(key), location } => {
+                Self::DuplicateKey { key: key.clone(), line: location.line() }
+            }
+            _ => Self::Syntax(error),
+        }
+    }
 }
 
 /// What a body is read as: an object of a kind, or a form that stands for a part of one.
@@ -189,8 +216,8 @@ pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
 }
 
 /// Reads YAML, whose aliases can make much of little: what they stand for counts as if it were written out.
-pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, String> {
-    let text = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8: {e}"))?;
+pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, YamlError> {
+    let text = std::str::from_utf8(body).map_err(YamlError::Utf8)?;
     let options = serde_yaml::options! {
         duplicate_keys: duplicate_keys,
         // `0644` is 420, as in YAML 1.1, which Kubernetes reads.
@@ -202,19 +229,9 @@ pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, St
             max_documents: 1,
         },
     };
-    let mut value: Value = serde_yaml::from_str_with_options(text, options).map_err(|error| yaml_error(&error))?;
+    let mut value: Value = serde_yaml::from_str_with_options(text, options)?;
     make_whole(&mut value);
     Ok(value)
-}
-
-/// A name that stands twice in the words of Kubernetes' reader, everything else in those of ours.
-fn yaml_error(error: &serde_yaml::Error) -> String {
-    match error.without_snippet() {
-        serde_yaml::Error::DuplicateMappingKey { key: Some(key), location } => {
-            format!("yaml: unmarshal errors:\n  line {}: key {key:?} already set in map", location.line())
-        }
-        other => other.to_string(),
-    }
 }
 
 /// `1e3` and `1.0` are whole numbers once Kubernetes has made JSON of them.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
 
 use super::{
+    last_changes::LAST_CHANGES,
     packed_row,
     quarantine::Moves,
     row::{RowChange, RowText},
     stored_base::{self, BASES, RowWriter, StoredBases},
     stored_history::{self, HistorySize},
-    tables::{LAST_CHANGES, META, OBJECTS},
+    tables::{META, OBJECTS},
     unpacked_rows::PackingBatch,
 };
 use crate::{Decode, EventType};
