@@ -8,7 +8,7 @@ use serde_yaml::options::DuplicateKeyPolicy;
 
 use crate::{
     api::{Status, protobuf, subresource::SubresourceKind},
-    kinds::Kind,
+    kinds::{Kind, Storage},
     request::{content_type::ContentType, query::FieldValidation},
     schema::{self, DecodeError, Schema},
     warnings,
@@ -73,12 +73,25 @@ struct Expected<'a> {
     version: &'a str,
     kind: &'a str,
     schema: Schema,
+    /// Whether it is a built-in kind that is stored, of which it is looked at what was sent empty.
+    is_stored: bool,
+}
+
+impl Expected<'_> {
+    fn decode(&self, body: &[u8]) -> Result<schema::Decoded, DecodeError> {
+        if self.is_stored { self.schema.decode_sent(body) } else { self.schema.decode(body) }
+    }
+
+    fn decode_value(&self, value: Value) -> Result<schema::Decoded, DecodeError> {
+        if self.is_stored { self.schema.decode_sent_value(value) } else { self.schema.decode_value(value) }
+    }
 }
 
 impl<'a> From<&'a Kind> for Expected<'a> {
     fn from(kind: &'a Kind) -> Self {
         let (api_version, schema) = (kind.api_version(), kind.schema.clone());
-        Self { api_version, version: &kind.version, kind: &kind.kind, schema }
+        let is_stored = kind.custom.is_none() && matches!(kind.storage, Storage::Stored | Storage::As(_));
+        Self { api_version, version: &kind.version, kind: &kind.kind, schema, is_stored }
     }
 }
 
@@ -87,7 +100,7 @@ impl From<&SubresourceKind> for Expected<'static> {
         let SubresourceKind { group, version, kind, schema } = *form;
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         let schema = Schema::builtin(schema).unwrap_or_else(Schema::unstructured);
-        Self { api_version, version, kind, schema }
+        Self { api_version, version, kind, schema, is_stored: false }
     }
 }
 
@@ -123,14 +136,14 @@ pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, 
     }
     let schema = Schema::builtin("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
     let schema = schema.unwrap_or_else(Schema::unstructured);
-    let expected = Expected { api_version: "v1".to_owned(), version: "v1", kind: KIND, schema };
-    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error.into()))?;
+    let expected = Expected { api_version: "v1".to_owned(), version: "v1", kind: KIND, schema, is_stored: false };
+    let decoded = expected.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error.into()))?;
     Ok(decoded.value)
 }
 
 /// Checks a value by the kind's schema: one that was made from a stored object.
 pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, UnreadableBody> {
-    told(kind.schema.decode_value(value)?, validation)
+    told(Expected::from(kind).decode_value(value)?, validation)
 }
 
 /// Checks a value as a form of a subresource, in the same way.
@@ -140,7 +153,7 @@ pub fn recheck_form(
     validation: FieldValidation,
 ) -> Result<Decoded, UnreadableBody> {
     let expected = Expected::from(form);
-    told(expected.schema.decode_value(value)?, validation)
+    told(expected.decode_value(value)?, validation)
 }
 
 /// Refuses a value that is no object of `kind`.
@@ -162,7 +175,7 @@ fn read(
         fill_type(expected, &mut value)?;
         return check(expected, value, validation);
     }
-    match expected.schema.decode(body) {
+    match expected.decode(body) {
         Ok(mut decoded) => {
             fill_type(expected, &mut decoded.value)?;
             checked(expected, decoded, validation)
@@ -195,7 +208,7 @@ fn unrecognized(expected: &Expected<'_>, body: &[u8], status: Status) -> Status 
 }
 
 fn check(expected: &Expected<'_>, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
-    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(expected, &error.into()))?;
+    let decoded = expected.decode_value(value).map_err(|error| cannot_be_handled(expected, &error.into()))?;
     checked(expected, decoded, validation)
 }
 

@@ -7,6 +7,7 @@ mod custom_kinds;
 pub mod custom_resources;
 mod field_management;
 mod fuzz;
+mod go_memory;
 mod kinds;
 mod metrics;
 mod negotiation;
