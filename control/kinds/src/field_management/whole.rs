@@ -195,6 +195,10 @@ mod tests {
         let same = |old: Value, new: Value| of("io.k8s.api.core.v1.Event", "involvedObject", old, new);
         assert!(same(json!({"kind": "Pod", "uid": ""}), json!({"kind": "Pod"})), "omitempty");
         assert!(!same(json!({"kind": "Pod"}), json!({"kind": "Pod", "uid": null})));
+        assert!(
+            !same(json!({"kind": "Pod"}), json!({"kind": "Pod", "uid": ""})),
+            "said, though omitempty leaves it out"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{FieldError, reading::is_empty};
+use super::{FieldError, pod::containers::EPHEMERAL, reading::is_empty};
 use crate::schema::SentEmpties;
 
 /// What of it shows in a kind.
@@ -40,6 +40,8 @@ impl GoMemory {
     pub fn refused(&self, empties: &SentEmpties, old: Option<&Value>) -> Vec<FieldError> {
         let sent = self.unset_lists.iter().filter(|path| empties.at(path).is_some());
         let mut errors: Vec<FieldError> = sent.map(|path| FieldError::forbidden(*path, "cannot be set")).collect();
+        errors.extend(empties.paths().filter_map(unset_in_pods));
+        errors.dedup();
         if let Some(old) = old {
             let begins = |map: &&FixedMap| empties.at(map.field).is_some() && old[map.field].is_null();
             let fixed = self.fixed_maps.iter().filter(begins).filter(|map| (map.is_fixed)(old));
@@ -59,6 +61,26 @@ impl GoMemory {
     /// Whether a new object, before and after it was defaulted, has one map of labels with its template.
     pub fn begins_sharing(&self, had_labels: bool, defaulted: &Value) -> bool {
         self.shares_labels && !had_labels && has_same_labels(defaulted)
+    }
+}
+
+/// A reason against a list or map that may not be set in a pod spec, wherever that is.
+fn unset_in_pods(path: &str) -> Option<FieldError> {
+    const CLAIM: &str = ".ephemeral.volumeClaimTemplate.metadata";
+    let (parent, field) = path.rsplit_once('.')?;
+    if parent.ends_with(CLAIM) && matches!(field, "ownerReferences" | "finalizers") {
+        return Some(FieldError::forbidden(path, "cannot be set"));
+    }
+    let is_ephemeral =
+        |path: &str| path.rsplit_once('[').is_some_and(|(list, _)| list.ends_with("spec.ephemeralContainers"));
+    match (parent.strip_suffix(".resources"), field) {
+        (None, "ports" | "resizePolicy" | "restartPolicyRules") if is_ephemeral(parent) => {
+            Some(FieldError::forbidden(path, EPHEMERAL))
+        }
+        (Some(container), "limits" | "requests" | "claims") if is_ephemeral(container) => {
+            Some(FieldError::forbidden(parent, EPHEMERAL))
+        }
+        _ => None,
     }
 }
 
@@ -98,6 +120,24 @@ mod tests {
         assert_eq!(paths, ["spec.metadata.ownerReferences", "spec.metadata.finalizers"]);
         assert_eq!(refused[0].message, "Forbidden: cannot be set");
         assert_eq!(left["spec"]["metadata"], json!({}));
+    }
+
+    #[test]
+    fn an_empty_list_is_set_where_a_pod_may_not_have_one() {
+        let claim = json!({"ephemeral": {"volumeClaimTemplate": {"metadata": {"finalizers": [], "labels": {}}}}});
+        let debug = json!({"ports": [], "args": [], "resources": {"limits": {}, "requests": {}}});
+        let spec = json!({"volumes": [claim], "containers": [{"ports": []}], "ephemeralContainers": [{}, debug]});
+        let (memory, empties, _) = taken("", "podtemplates", json!({"template": {"spec": spec}}));
+        let refused = memory.refused(&empties, None);
+        let paths: Vec<&str> = refused.iter().filter_map(|error| error.path.strip_prefix("template.spec.")).collect();
+        assert_eq!(
+            paths,
+            [
+                "volumes[0].ephemeral.volumeClaimTemplate.metadata.finalizers",
+                "ephemeralContainers[1].ports",
+                "ephemeralContainers[1].resources"
+            ]
+        );
     }
 
     #[test]

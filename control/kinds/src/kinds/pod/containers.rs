@@ -22,7 +22,8 @@ pub struct Pod<'a> {
     pub volumes: Volumes<'a>,
 }
 
-const EPHEMERAL: &str = "cannot be set for an Ephemeral Container";
+/// What is said of a field that ephemeral containers do not have.
+pub const EPHEMERAL: &str = "cannot be set for an Ephemeral Container";
 const MAX_RESTART_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
 
