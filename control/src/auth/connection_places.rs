@@ -5,9 +5,9 @@
 //! place from those who do; strangers make room for strangers. Each class is divided: a node holds some connections and
 //! always finds a place for its first, users share theirs as they share seats ([`Shares`]). A connection beyond its
 //! user's share borrows a place that nodes leave free ([`BorrowedPlaces`]), such as those of a DaemonSet that runs on
-//! each of many nodes: it has to make room once nodes come, or others who have borrowed less. Where its user may borrow
-//! no more, it stays among the strangers, with their limit for each address: it is served, and is one of those that
-//! make room. Where a credential is not good any more, the connection becomes a stranger's again.
+//! each of many nodes: it has to make room once nodes come. Where its user may borrow no more, it stays among the
+//! strangers, with their limit for each address: it is served, and is one of those that make room. Where a credential
+//! is not good any more, the connection becomes a stranger's again.
 //!
 //! Whoever shows nothing at all has little time, too: what strangers ask for is answered at once, so that an answer
 //! which is not taken is one that nobody wants ([`ConnectionPlace::overstays`]).

@@ -38,9 +38,10 @@ pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Netw
     loop {
         match nodes.try_next().await {
             Ok(Some(Event::InitApply(node) | Event::Apply(node))) => {
-                let cidr = node.spec.and_then(|spec| spec.pod_cidr).and_then(|cidr| cidr.parse().ok());
-                if let Some(cidr) = cidr {
-                    return Ok(cidr);
+                let Some(cidr) = node.spec.and_then(|spec| spec.pod_cidr) else { continue };
+                match cidr.parse() {
+                    Ok(cidr) => return Ok(cidr),
+                    Err(error) => tracing::warn!(cidr, %error, "the Node's podCIDR is not of the form 10.244.0.0/24"),
                 }
             }
             Ok(Some(_)) => {}

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     live_client::{KEEP_ALIVE, LiveClient},
     node_object::NodeDescription,
-    node_requests::{Asking, log_no_renewal},
+    node_requests::{NodeRequests, log_failed_renewal},
 };
 use crate::deadline::{AnswerError, instant_after};
 
@@ -22,7 +22,7 @@ const _: () = assert!(KEEP_ALIVE.interval.as_secs() < RENEW_EVERY.as_secs());
 
 /// Makes the Node object where it is missing and writes its labels and status.
 pub async fn register(api: &LiveClient, node: &NodeDescription) -> Result<(), AnswerError> {
-    Asking { api, limit: RENEW_EVERY }.register(node).await
+    NodeRequests { api, limit: RENEW_EVERY }.register(node).await
 }
 
 /// Renews the Lease and repeats the status until `stop`; a change of `node` is written at once, also one that comes
@@ -45,38 +45,38 @@ pub(super) async fn run_every(
     registered: bool,
     stop: CancellationToken,
 ) {
-    let (asking, beats_were_missed) = (Asking { api: &api, limit: renew_every }, Notify::new());
+    let (requests, beats_were_missed) = (NodeRequests { api: &api, limit: renew_every }, Notify::new());
     let name = node.borrow().name.clone();
     // Side by side: a status takes several requests, over which the Lease must not expire.
     tokio::select! {
         biased;
-        never = renew_leases(&asking, &name, &beats_were_missed) => match never {},
-        () = keep_status(&asking, node, registered, &beats_were_missed, stop) => {}
+        never = renew_leases(&requests, &name, &beats_were_missed) => match never {},
+        () = keep_status(&requests, node, registered, &beats_were_missed, stop) => {}
     }
 }
 
-async fn renew_leases(asking: &Asking<'_>, name: &str, beats_were_missed: &Notify) -> Infallible {
-    let mut beat = tokio::time::interval(asking.limit);
+async fn renew_leases(requests: &NodeRequests<'_>, name: &str, beats_were_missed: &Notify) -> Infallible {
+    let mut beat = tokio::time::interval(requests.limit);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut renewed = Instant::now();
     loop {
         beat.tick().await;
-        match asking.renew_lease(name).await {
+        match requests.renew_lease(name).await {
             Ok(()) => {
                 // One that was late is not repeated at once.
                 beat.reset();
-                if renewed.elapsed() > 2 * asking.limit {
+                if renewed.elapsed() > 2 * requests.limit {
                     beats_were_missed.notify_one();
                 }
                 renewed = Instant::now();
             }
-            Err(error) => log_no_renewal(&error),
+            Err(error) => log_failed_renewal(&error),
         }
     }
 }
 
 async fn keep_status(
-    asking: &Asking<'_>,
+    requests: &NodeRequests<'_>,
     mut node: watch::Receiver<NodeDescription>,
     registered: bool,
     beats_were_missed: &Notify,
@@ -93,7 +93,7 @@ async fn keep_status(
             () = stop.cancelled() => {
                 if node.has_changed().unwrap_or(false) {
                     let last = node.borrow_and_update().clone();
-                    write_final_status(asking.api, &last).await;
+                    write_final_status(requests.api, &last).await;
                 }
                 return;
             }
@@ -109,8 +109,8 @@ async fn keep_status(
         let description = node.borrow_and_update().clone();
         let write = async {
             match is_registered {
-                true => asking.write_status(&description).await,
-                false => asking.register(&description).await,
+                true => requests.write_status(&description).await,
+                false => requests.register(&description).await,
             }
         };
         let Some(written) = stop.run_until_cancelled(write).await else {
@@ -130,7 +130,7 @@ async fn keep_status(
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's status");
-                instant_after(Instant::now(), asking.limit)
+                instant_after(Instant::now(), requests.limit)
             }
         };
     }
@@ -139,8 +139,8 @@ async fn keep_status(
 /// A write that does not succeed in time is only logged: the agent ends in any case.
 async fn write_final_status(api: &LiveClient, node: &NodeDescription) {
     const FINAL_STATUS_TIMEOUT: Duration = Duration::from_secs(5);
-    let asking = Asking { api, limit: FINAL_STATUS_TIMEOUT };
-    match tokio::time::timeout(FINAL_STATUS_TIMEOUT, asking.write_status(node)).await {
+    let requests = NodeRequests { api, limit: FINAL_STATUS_TIMEOUT };
+    match tokio::time::timeout(FINAL_STATUS_TIMEOUT, requests.write_status(node)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the node's last status");
@@ -235,7 +235,7 @@ pub(super) mod tests {
         const LIMIT: Duration = Duration::from_secs(2);
         let (asked, mut heard) = mpsc::unbounded_channel();
         let begun = Instant::now();
-        Asking { api: &slow(LIMIT * 3 / 10, asked), limit: LIMIT }.register(&node()).await.unwrap();
+        NodeRequests { api: &slow(LIMIT * 3 / 10, asked), limit: LIMIT }.register(&node()).await.unwrap();
         assert!(begun.elapsed() > LIMIT);
         assert_eq!(std::iter::from_fn(|| heard.try_recv().ok()).count(), 4);
     }

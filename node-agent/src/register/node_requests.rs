@@ -15,13 +15,13 @@ use crate::deadline::{AnswerError, answered};
 const LEASE_SECONDS: i32 = 40;
 
 /// Sends requests one after the other, each of which must be answered within `limit`.
-pub struct Asking<'a> {
+pub struct NodeRequests<'a> {
     pub api: &'a LiveClient,
     /// Of one request.
     pub limit: Duration,
 }
 
-impl Asking<'_> {
+impl NodeRequests<'_> {
     /// The answer to one request. After none in time the connections that were silent since are given up: one that
     /// leads nowhere says so only when a ping is not answered, and until then all that is asked over it is lost, too.
     pub async fn answer<T>(&self, answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, AnswerError> {
@@ -63,13 +63,12 @@ impl Asking<'_> {
         Ok(())
     }
 
-    /// Renews the Lease; once more, at once, after no answer in time: before anything else is written, and over a new
-    /// connection where the old one is silent. The control service takes a node for lost four beats after its last
-    /// renewal.
+    /// Renews the Lease; once more, at once, after no answer in time: over a new connection where the old one is silent.
+    /// The control service takes a node for lost four beats after its last renewal.
     pub async fn renew_lease(&self, name: &str) -> Result<(), AnswerError> {
         match self.write_lease(name).await {
             Err(late @ AnswerError::Late(_)) => {
-                log_no_renewal(&late);
+                log_failed_renewal(&late);
                 self.write_lease(name).await
             }
             answer => answer,
@@ -94,7 +93,7 @@ impl Asking<'_> {
 }
 
 /// Without an answer nobody knows whether the Lease was renewed.
-pub fn log_no_renewal(error: &AnswerError) {
+pub fn log_failed_renewal(error: &AnswerError) {
     match error {
         AnswerError::Late(limit) => {
             tracing::warn!("no answer to the Lease's renewal within {} s", limit.as_secs_f32());

@@ -38,47 +38,54 @@ pub(super) fn kill(root: i32, container: &str, within: Duration) -> io::Result<(
     stopped.and(killed)
 }
 
-/// Stops the processes in `tree` and adds their descendants, so that none starts another while the rest is looked for.
+/// Stops the processes in `tree` and adds their descendants, until all are seen to be stopped and no child is missing.
+///
+/// Children are looked for once their parent is seen to be stopped: it starts none any more, and none of them can end
+/// for good, so that its number cannot become that of another process.
 fn stop_all(tree: &mut BTreeSet<i32>, is_late: impl Fn() -> bool) -> io::Result<()> {
-    let mut found = tree.clone();
-    while !found.is_empty() {
-        found.iter().try_for_each(|pid| send(*pid, Signal::SIGSTOP))?;
+    tree.iter().try_for_each(|pid| send(*pid, Signal::SIGSTOP))?;
+    let mut stopped = BTreeSet::new();
+    loop {
+        let table = process_table()?;
+        let children = children_of(&stopped, &table);
+        let is_complete = children.is_subset(tree) && tree.iter().all(|pid| stopped.contains(pid));
+        if is_complete {
+            return Ok(());
+        }
         if is_late() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it starts processes faster than they are found"));
         }
-        found = descendants(tree, &children_by_parent()?);
-        tree.extend(&found);
+        children.difference(tree).try_for_each(|pid| send(*pid, Signal::SIGSTOP))?;
+        stopped = tree.iter().filter(|pid| table.get(pid).is_none_or(|process| process.is_stopped)).copied().collect();
+        tree.extend(children);
     }
-    Ok(())
 }
 
-type ChildrenByParent = BTreeMap<i32, Vec<i32>>;
+/// What is known of a process.
+struct Known {
+    parent: i32,
+    /// Or has ended.
+    is_stopped: bool,
+}
 
-fn children_by_parent() -> io::Result<ChildrenByParent> {
-    let mut children = ChildrenByParent::new();
+fn process_table() -> io::Result<BTreeMap<i32, Known>> {
+    let mut table = BTreeMap::new();
     for process in all_processes().map_err(io::Error::other)? {
         match process.and_then(|process| process.stat()) {
-            Ok(stat) => children.entry(stat.ppid).or_default().push(stat.pid),
+            Ok(stat) => {
+                let is_stopped = matches!(stat.state, 'T' | 't' | 'Z' | 'X');
+                table.insert(stat.pid, Known { parent: stat.ppid, is_stopped });
+            }
             // A process may end while it is looked at.
             Err(ProcError::NotFound(_)) => {}
             Err(error) => return Err(io::Error::other(error)),
         }
     }
-    Ok(children)
+    Ok(table)
 }
 
-/// Children of the processes in `tree`, and theirs, that are not in it.
-fn descendants(tree: &BTreeSet<i32>, children: &ChildrenByParent) -> BTreeSet<i32> {
-    let mut found = BTreeSet::new();
-    let mut parents: Vec<i32> = tree.iter().copied().collect();
-    while let Some(parent) = parents.pop() {
-        for child in children.get(&parent).into_iter().flatten() {
-            if !tree.contains(child) && found.insert(*child) {
-                parents.push(*child);
-            }
-        }
-    }
-    found
+fn children_of(parents: &BTreeSet<i32>, table: &BTreeMap<i32, Known>) -> BTreeSet<i32> {
+    table.iter().filter(|(_, process)| parents.contains(&process.parent)).map(|(pid, _)| *pid).collect()
 }
 
 fn send(pid: i32, signal: Signal) -> io::Result<()> {
@@ -101,16 +108,6 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn all_generations_are_found_at_once() {
-        let children = ChildrenByParent::from([(1, vec![2, 3]), (2, vec![4]), (4, vec![5, 6]), (7, vec![8])]);
-        assert_eq!(descendants(&BTreeSet::from([2]), &children), BTreeSet::from([4, 5, 6]));
-        assert_eq!(descendants(&BTreeSet::from([1, 4]), &children), BTreeSet::from([2, 3, 5, 6]));
-        // Numbers are used again while the table is read: a circle in it is followed once.
-        let circle = ChildrenByParent::from([(1, vec![2]), (2, vec![3]), (3, vec![2, 1])]);
-        assert_eq!(descendants(&BTreeSet::from([1]), &circle), BTreeSet::from([2, 3]));
-    }
-
-    #[test]
     fn what_was_stopped_is_killed_though_the_rest_was_not_looked_for_in_time() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
         let error = kill(i32::try_from(child.id()).unwrap(), "", Duration::ZERO).unwrap_err();
@@ -130,7 +127,7 @@ mod tests {
             std::thread::yield_now();
         }
         let parent = i32::try_from(std::process::id()).unwrap();
-        let children = descendants(&BTreeSet::from([parent]), &children_by_parent().unwrap());
+        let children = children_of(&BTreeSet::from([parent]), &process_table().unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(children.contains(&pid), "{pid} is not among {children:?}");
@@ -147,12 +144,25 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_of_processes_that_each_start_another_is_killed() {
+        use std::io::Read;
+        // Each waits for the next; the pipe is open as long as any of them lives.
+        let script = "f() { if [ $1 -gt 0 ]; then (f $(($1 - 1))); else sleep 1000; fi; true; }; f 200";
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        kill(i32::try_from(child.id()).unwrap(), "", LONG).unwrap();
+        child.wait().unwrap();
+        let mut output = Vec::new();
+        child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
+    }
+
+    #[test]
     fn a_process_goes_with_its_descendants() {
         use std::io::Read;
         let mut child =
             Command::new("sh").args(["-c", "sh -c 'sleep 1000; true' & wait"]).stdout(Stdio::piped()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        while descendants(&BTreeSet::from([pid]), &children_by_parent().unwrap()).len() < 2 {
+        let grandchildren = |table| children_of(&children_of(&BTreeSet::from([pid]), &table), &table);
+        while grandchildren(process_table().unwrap()).is_empty() {
             std::thread::yield_now();
         }
         // Every cgroup path holds the empty name.
