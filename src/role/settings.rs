@@ -84,10 +84,16 @@ pub struct ControlArgs {
     /// Features that are off unless they are asked for, such as MutatingAdmissionPolicy=true
     #[arg(long, value_name = "GATE=BOOL", value_delimiter = ',', action = clap::ArgAction::Append)]
     pub feature_gates: Vec<GateSetting>,
-    /// Start although the store has lost texts that many objects share: those objects are kept aside, and controllers
-    /// may delete what belongs to them
+    /// Start although the store has lost texts that many objects share, or keys that decrypt objects: those objects are
+    /// kept aside, and controllers may delete what belongs to them
     #[arg(long)]
     pub quarantine_damaged_objects: bool,
+    /// EncryptionConfiguration (apiserver.config.k8s.io/v1) that says which objects are encrypted at rest
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Watch the file of --encryption-provider-config, and use it as it changes
+    #[arg(long, requires = "encryption_provider_config")]
+    pub encryption_provider_config_automatic_reload: bool,
 }
 
 /// Settings of a control service that runs without a node.
@@ -206,6 +212,8 @@ pub fn control(
         set.max_mutating_requests_inflight.unwrap_or(config.max_mutating_requests_inflight);
     config.features = Features::of(&set.runtime_config, &set.feature_gates)?;
     config.quarantine_damaged_objects = set.quarantine_damaged_objects;
+    config.encryption_provider_config = set.encryption_provider_config;
+    config.encryption_provider_config_automatic_reload = set.encryption_provider_config_automatic_reload;
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;
