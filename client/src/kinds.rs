@@ -17,14 +17,18 @@ use k8s_openapi::api::{
 };
 use serde::de::Error;
 
-use crate::Json;
+use crate::{Json, null_times};
 
 macro_rules! json {
     ($($kind:ty),* $(,)?) => {$(
         impl Json for $kind {
             #[inline(never)]
             fn decode(json: &[u8]) -> serde_json::Result<Self> {
-                serde_json::from_str(text(json)?)
+                let text = text(json)?;
+                serde_json::from_str(text).or_else(|error| match null_times::zeroed(text) {
+                    Some(zeroed) => serde_json::from_str(&zeroed),
+                    None => Err(error),
+                })
             }
 
             #[inline(never)]

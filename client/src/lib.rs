@@ -19,6 +19,7 @@ mod events;
 #[path = "../../tests/freezing_proxy.rs"]
 mod freezing_proxy;
 mod kinds;
+mod null_times;
 mod object;
 pub mod placement;
 mod raw;

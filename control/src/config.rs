@@ -4,7 +4,7 @@ use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use ipnetwork::Ipv4Network;
 
-use crate::features::Features;
+use crate::{admission_plugins::AdmissionPlugins, features::Features};
 
 /// Configuration of one control service. The names are the same in flags, in `--config` files and here.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub max_mutating_requests_inflight: usize,
     /// What is served and evaluated only where it is asked for.
     pub features: Features,
+    /// Which admission plugins are on.
+    pub admission_plugins: AdmissionPlugins,
     /// Objects that cannot be read since texts that they share are damaged are kept aside. Otherwise such a store is
     /// refused.
     pub quarantine_damaged_objects: bool,
@@ -70,6 +72,7 @@ impl Config {
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             features: Features::default(),
+            admission_plugins: AdmissionPlugins::default(),
             quarantine_damaged_objects: false,
             encryption_provider_config: None,
             encryption_provider_config_automatic_reload: false,

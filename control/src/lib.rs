@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
 mod admission;
+pub mod admission_plugins;
 mod aggregation;
 mod allocation;
 pub mod api;

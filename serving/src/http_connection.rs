@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 /// connection that is just going.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Streams of one HTTP/2 connection, as Go's servers allow; clients that need more open another.
-pub const MAX_STREAMS: u32 = 250;
+const MAX_STREAMS: u32 = 250;
 /// Bytes of a request's header over HTTP/1, with its first line. Go's servers take 1 MiB. Over HTTP/2, where one
 /// connection has many streams, it is hyper's 16 KiB.
 const MAX_HEADER_BYTES: usize = 64 << 10;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::ensure;
-use fairlead_control::features::{Features, GateSetting, VersionSetting};
+use fairlead_control::{
+    admission_plugins::{AdmissionPlugins, PluginNames},
+    features::{Features, GateSetting, VersionSetting},
+};
 use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds, ImageGcPolicy};
 use ipnetwork::Ipv4Network;
 
@@ -84,6 +87,13 @@ pub struct ControlArgs {
     /// Features that are off unless they are asked for, such as MutatingAdmissionPolicy=true
     #[arg(long, value_name = "GATE=BOOL", value_delimiter = ',', action = clap::ArgAction::Append)]
     pub feature_gates: Vec<GateSetting>,
+    /// Admission plugins that are on beside those that are on by default, such as AlwaysPullImages; may be given more
+    /// than once
+    #[arg(long, value_name = "PLUGIN,...", action = clap::ArgAction::Append)]
+    pub enable_admission_plugins: Vec<PluginNames>,
+    /// Admission plugins that are off although they are on by default; may be given more than once
+    #[arg(long, value_name = "PLUGIN,...", action = clap::ArgAction::Append)]
+    pub disable_admission_plugins: Vec<PluginNames>,
     /// Start although the store has lost texts that many objects share, or keys that decrypt objects: those objects are
     /// kept aside, and controllers may delete what belongs to them
     #[arg(long)]
@@ -211,6 +221,7 @@ pub fn control(
     config.max_mutating_requests_inflight =
         set.max_mutating_requests_inflight.unwrap_or(config.max_mutating_requests_inflight);
     config.features = Features::of(&set.runtime_config, &set.feature_gates)?;
+    config.admission_plugins = AdmissionPlugins::of(&set.enable_admission_plugins, &set.disable_admission_plugins)?;
     config.quarantine_damaged_objects = set.quarantine_damaged_objects;
     config.encryption_provider_config = set.encryption_provider_config;
     config.encryption_provider_config_automatic_reload = set.encryption_provider_config_automatic_reload;
@@ -319,7 +330,32 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_control::admission_plugins::PluginName;
+
     use super::*;
+
+    #[test]
+    fn admission_plugins_are_lists_that_may_be_given_more_than_once() {
+        #[derive(clap::Parser)]
+        struct Flags {
+            #[command(flatten)]
+            control: ControlArgs,
+        }
+        let plugins = |words: &[&str]| -> anyhow::Result<AdmissionPlugins> {
+            let flags = <Flags as clap::Parser>::try_parse_from([&["fairlead"][..], words].concat())?.control;
+            Ok(AdmissionPlugins::of(&flags.enable_admission_plugins, &flags.disable_admission_plugins)?)
+        };
+        let told = |words: &[&str]| plugins(words).map_err(|error| error.to_string());
+        let more = "--enable-admission-plugins=AlwaysPullImages,NamespaceExists";
+        let given = told(&[more, "--disable-admission-plugins", "Priority", "--enable-admission-plugins="]).unwrap();
+        let on =
+            [PluginName::AlwaysPullImages, PluginName::NamespaceExists, PluginName::Priority].map(|p| given.has(p));
+        assert_eq!(on, [true, true, false]);
+        assert_eq!(told(&[]), Ok(AdmissionPlugins::default()));
+        assert!(told(&["--enable-admission-plugins=A"]).unwrap_err().contains("admission plugin \"A\" is unknown"));
+        let both = told(&[more, "--disable-admission-plugins=NamespaceExists"]).unwrap_err();
+        assert!(both.starts_with("[NamespaceExists] in enable-admission-plugins and"), "{both}");
+    }
 
     #[test]
     fn durations_are_read_as_kubernetes_writes_them() {

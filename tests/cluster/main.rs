@@ -17,6 +17,7 @@ mod node_alone;
 mod running_pods;
 mod security;
 mod seeds;
+mod service_names;
 #[path = "../skipped.rs"]
 mod skipped;
 mod streams;

@@ -10,6 +10,7 @@ use crate::{
         cluster::{Cluster, NodePlacement, PATIENCE},
         images, wait,
     },
+    service_names,
     suite::NamedTest,
 };
 
@@ -43,7 +44,7 @@ pub fn start(datapath: &str) -> Result<Cluster> {
 /// Every test of this file by name.
 pub const TESTS: &[NamedTest] = &[
     ("every_pod_answers_through_the_cluster_ip_from_every_node", every_pod_answers_through_the_cluster_ip),
-    ("a_service_answers_by_its_dns_name_from_every_node", a_service_answers_by_its_dns_name),
+    ("a_service_answers_by_its_dns_name_from_every_node", service_names::a_service_answers_by_its_dns_name),
     ("pods_reach_pods_on_every_node_with_their_true_address", pods_reach_pods_with_their_true_address),
     ("a_node_port_answers_on_every_node_from_outside_and_from_the_node", a_node_port_answers_everywhere),
     ("a_host_port_answers_on_its_node_from_outside_and_from_the_node", a_host_port_answers_on_its_node),
@@ -53,8 +54,8 @@ pub const TESTS: &[NamedTest] = &[
     ("client_ip_affinity_keeps_one_backend", client_ip_affinity_keeps_one_backend),
     ("pods_reach_the_outside_behind_their_nodes_address", pods_reach_the_outside),
     ("nodes_reach_pods_and_services", nodes_reach_pods_and_services),
-    ("headless_and_external_names_resolve", headless_and_external_names_resolve),
-    ("service_and_pod_records_have_srv_and_ptr", service_records_have_srv_and_ptr),
+    ("headless_and_external_names_resolve", service_names::headless_and_external_names_resolve),
+    ("service_and_pod_records_have_srv_and_ptr", service_names::service_records_have_srv_and_ptr),
     ("inspect_shows_what_each_kernel_holds", inspect_shows_what_each_kernel_holds),
     ("logs_come_from_every_node", logs_come_from_every_node),
     ("a_rolling_update_loses_no_request", a_rolling_update_loses_no_request),
@@ -101,7 +102,8 @@ spec:
     )
 }
 
-fn cluster_ip(cluster: &Cluster, service: &str) -> Result<String> {
+/// The address of a Service.
+pub fn cluster_ip(cluster: &Cluster, service: &str) -> Result<String> {
     let object = cluster.get(&["service", service])?;
     Ok(object["spec"]["clusterIP"].as_str().ok_or("no clusterIP")?.to_owned())
 }
@@ -112,7 +114,7 @@ fn node_port(cluster: &Cluster, service: &str) -> Result<u64> {
 }
 
 /// Asks `url` from the pod `times` times; how often each answer came. A failed request is an error.
-fn ask(cluster: &Cluster, pod: &str, url: &str, times: usize) -> Result<BTreeMap<String, usize>> {
+pub fn ask(cluster: &Cluster, pod: &str, url: &str, times: usize) -> Result<BTreeMap<String, usize>> {
     let line = format!("for i in $(seq {times}); do timeout 5 wget -q -O - {url} || echo FAILED; done");
     count(&cluster.in_pod(pod, &line)?)
 }
@@ -156,15 +158,6 @@ fn every_pod_answers_through_the_cluster_ip(cluster: &Cluster) -> Result {
     let url = format!("http://{}/", cluster_ip(cluster, "web")?);
     for client in 1..=3 {
         expect_all_pods(cluster, "app=web", || ask(cluster, &format!("client-{client}"), &url, 40))?;
-    }
-    Ok(())
-}
-
-fn a_service_answers_by_its_dns_name(cluster: &Cluster) -> Result {
-    for client in 1..=3 {
-        for name in ["web", "web.default", "web.default.svc.cluster.local"] {
-            ask(cluster, &format!("client-{client}"), &format!("http://{name}/"), 3)?;
-        }
     }
     Ok(())
 }
@@ -328,40 +321,6 @@ fn nodes_reach_pods_and_services(cluster: &Cluster) -> Result {
         node.host.sh(&format!("timeout 5 busybox wget -q -O - http://{address}/"))?;
     }
     Ok(())
-}
-
-fn headless_and_external_names_resolve(cluster: &Cluster) -> Result {
-    cluster.apply(
-        "apiVersion: v1\nkind: Service\nmetadata: {name: each}\n\
-         spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080}]}\n\
-         ---\napiVersion: v1\nkind: Service\nmetadata: {name: alias}\n\
-         spec: {type: ExternalName, externalName: web.default.svc.cluster.local}\n",
-    )?;
-    let mut addresses = Vec::new();
-    for pod in cluster.get(&["pods", "-l", "app=web"])?["items"].as_array().into_iter().flatten() {
-        addresses.push(pod["status"]["podIP"].as_str().unwrap_or_default().to_owned());
-    }
-    wait::until("all pods in the headless name", PATIENCE, || {
-        let answer = cluster.in_pod("client-3", "nslookup -type=a each.default.svc.cluster.local")?;
-        match addresses.iter().find(|address| !answer.contains(address.as_str())) {
-            None => Ok(()),
-            Some(missing) => Err(format!("{missing} is missing in {answer}").into()),
-        }
-    })?;
-    wait::until("the alias", PATIENCE, || {
-        let answer = cluster.in_pod("client-3", "nslookup -type=cname alias.default.svc.cluster.local")?;
-        if answer.contains("web.default.svc.cluster.local") { Ok(()) } else { Err(answer.into()) }
-    })
-}
-
-fn service_records_have_srv_and_ptr(cluster: &Cluster) -> Result {
-    let srv = cluster.in_pod("client-1", "nslookup -type=srv _http._tcp.web.default.svc.cluster.local")?;
-    if !srv.contains("80 web.default.svc.cluster.local") {
-        return Err(srv.into());
-    }
-    let address = cluster_ip(cluster, "web")?;
-    let ptr = cluster.in_pod("client-1", &format!("nslookup {address}"))?;
-    if ptr.contains("web.default.svc.cluster.local") { Ok(()) } else { Err(ptr.into()) }
 }
 
 fn inspect_shows_what_each_kernel_holds(cluster: &Cluster) -> Result {

@@ -66,9 +66,11 @@ impl Cause {
         self.field.starts_with("metadata.")
     }
 
-    /// The map that the field is a key of: `spec.hard` of `spec.hard[cpu]`.
+    /// The map that the field is a key of: `spec.hard` of `spec.hard[cpu]`. What is asked for is told of limits, too.
     fn map(&self) -> String {
-        self.field.split('[').next().unwrap_or_default().to_owned()
+        let map = self.field.split('[').next().unwrap_or_default();
+        let resources = [".limits", ".requests"].iter().find_map(|list| map.strip_suffix(list));
+        resources.unwrap_or(map).to_owned()
     }
 }
 

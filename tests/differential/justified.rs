@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{causes, comparison::Difference, exchange::Answer, ownership, request::Request};
+use crate::{causes, comparison::Difference, exchange::Answer, request::Request};
 
 /// Two answers to one request.
 pub struct Answers<'a> {
@@ -199,14 +199,6 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "a resize owns what it can change; kube-apiserver notes fields for it that the resize left as they were",
-        matches: |a, d| {
-            a.request.path.contains("/pods")
-                && d.place.ends_with("metadata.managedFields")
-                && ownership::differ_in_idle_resizes(&d.ours, &d.theirs)
-        },
-    },
-    Justified {
         because: "Go reads maps in random order, and so tells with whom an apply conflicts",
         matches: |a, d| {
             let causes = |answer: &Answer| {
@@ -227,27 +219,6 @@ const TABLE: &[Justified] = &[
             let base = body["metadata"]["generateName"].as_str().unwrap_or_default();
             let base = base.get(..ROOM).unwrap_or(base);
             !base.is_empty() && without_suffix(&d.ours, base) == without_suffix(&d.theirs, base)
-        },
-    },
-    Justified {
-        because: "an empty list of owners in the metadata of a claim's template sets nothing; kube-apiserver refuses \
-                  it although it takes a template without it",
-        matches: |a, d| {
-            const OWNERS: &str = "spec.metadata.ownerReferences";
-            let crate::request::Body::Json(body) = &a.request.body else { return false };
-            let is_empty = body["spec"]["metadata"]["ownerReferences"].as_array().is_some_and(Vec::is_empty);
-            let others = |answer: &Answer| {
-                let causes = answer.body["details"]["causes"].as_array().cloned().unwrap_or_default();
-                causes.into_iter().filter(|cause| cause["field"] != OWNERS).collect::<Vec<_>>()
-            };
-            let alike = match a.ours.code {
-                422 => is_text(d) || d.place == "details.causes",
-                _ => d.place == "code" && a.theirs.code == 422,
-            };
-            a.request.path.contains("/resourceclaimtemplates")
-                && is_empty
-                && alike
-                && others(a.ours) == others(a.theirs)
         },
     },
     Justified {

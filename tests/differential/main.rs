@@ -36,7 +36,6 @@ mod exchange;
 mod justified;
 mod mutation;
 mod normalise;
-mod ownership;
 mod patches;
 mod plausible;
 mod reads;

@@ -22,7 +22,7 @@ impl Build {
 
 /// Builds `target/release/fairlead`. Cargo shows its own progress.
 pub fn release() -> anyhow::Result<()> {
-    command::run(workspace::cargo().args(["build", "--release", "--locked"]))
+    command::run(workspace::cargo().args(["build", "--release", "--locked", "--bin", "fairlead"]))
 }
 
 /// Builds `target/dist/fairlead`, the binary that is shipped.

@@ -60,8 +60,6 @@ struct State {
     open: Vec<Arc<Connection>>,
     /// The connection that is being opened: those who wait for one wait for the same.
     opening: Option<Opening>,
-    /// How often silent ones were given up: what was begun before is not taken in.
-    forgotten: u64,
     speaks_http1_since: Option<Instant>,
 }
 
@@ -112,7 +110,7 @@ impl Connections {
                 match &state.opening {
                     Some(opening) if opening.peek().is_none() => opening.clone(),
                     _ => {
-                        let opening = self.begin_opening(state.forgotten);
+                        let opening = self.begin_opening();
                         state.opening.insert(opening).clone()
                     }
                 }
@@ -121,23 +119,18 @@ impl Connections {
         }
     }
 
-    fn begin_opening(self: &Arc<Self>, forgotten: u64) -> Opening {
+    fn begin_opening(self: &Arc<Self>) -> Opening {
         let connections = self.clone();
-        let task = tokio::spawn(async move { connections.open(forgotten).await });
+        let task = tokio::spawn(async move { connections.open().await });
         async move { task.await.unwrap_or(Err(ConnectError::Interrupted)) }.boxed().shared()
     }
 
     /// Ends with nothing being opened: where nobody waited for the outcome, the next request must not get this one.
-    ///
-    /// Whoever waits for one that was given up meanwhile asks for another.
-    async fn open(&self, forgotten: u64) -> Result<(), ConnectError> {
+    async fn open(&self) -> Result<(), ConnectError> {
         let Connector { server, within, .. } = &self.connector;
         let late = |_| ConnectError::Late { server: server.clone(), within: *within };
         let opened = tokio::time::timeout(*within, self.connect()).await.map_err(late).flatten();
         let mut state = self.state.lock();
-        if state.forgotten != forgotten {
-            return Ok(());
-        }
         state.opening = None;
         let opened = opened?;
         state.speaks_http1_since = opened.is_none().then(Instant::now);
@@ -185,10 +178,7 @@ impl Connections {
     /// Sends no more requests on connections on which nothing was read since then. Streams that are on them go on until
     /// they end, or until a ping is not answered.
     pub fn forget_silent_since(&self, instant: Instant) {
-        let mut state = self.state.lock();
-        state.open.retain(|connection| connection.last_read.is_since(instant));
-        state.opening = None;
-        state.forgotten = state.forgotten.wrapping_add(1);
+        self.state.lock().open.retain(|connection| connection.last_read.is_since(instant));
     }
 
     /// How many connections there are that requests are sent on.

@@ -80,7 +80,7 @@ pub struct OpenConnections(Option<Arc<Connections>>);
 impl OpenConnections {
     /// Sends no more requests on connections on which nothing was read since then, when a request was sent that is
     /// still not answered. On one whose server is only slow the answers to pings are read, where pings are sent more
-    /// often than this is called. A connection that is being opened is given up, too.
+    /// often than this is called. One that is being opened has its own time for that.
     ///
     /// What was sent before goes on, and fails once a ping is not answered. Over HTTP/1.1 there is nothing to do: a
     /// request that is given up closes its connection.

@@ -93,6 +93,12 @@ impl Status {
         }
     }
 
+    /// 500 without a reason: what Kubernetes answers where a plugin or a handler fails with an error that is none of
+    /// the API. The message is for the client.
+    pub fn plain_error(message: impl Into<String>) -> Self {
+        Self { code: 500, reason: "", message: message.into(), details: None }
+    }
+
     /// A path under which nothing is served.
     pub fn unknown_path() -> Self {
         let message = "the server could not find the requested resource".into();

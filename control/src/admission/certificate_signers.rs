@@ -99,6 +99,7 @@ mod tests {
             let request = WriteRequest {
                 operation: Verb::Update,
                 kind: &kind,
+                group: GROUP,
                 namespace: None,
                 name: "a",
                 subresource,

@@ -37,16 +37,26 @@ fn violation(request: &Value) -> Option<String> {
     }
 }
 
+/// Why the subject of a request cannot be told.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum SubjectError {
+    /// The words are those of Kubernetes.
+    #[error("PEM block type must be CERTIFICATE REQUEST")]
+    NoPem,
+    #[error("malformed request")]
+    Malformed,
+    /// Whoever reads the certificate later may know encodings that are not known here.
+    #[error("an organization of the subject is in an encoding that is not supported")]
+    Encoding,
+}
+
 /// The organizations in the subject of a PEM request that is encoded in Base64.
-fn organizations(encoded: &str) -> Result<Vec<String>, &'static str> {
-    const NO_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
+fn organizations(encoded: &str) -> Result<Vec<String>, SubjectError> {
     let pem = BASE64_STANDARD.decode(encoded).ok().and_then(|text| pem::parse(text).ok());
-    let pem = pem.filter(|pem| pem.tag() == "CERTIFICATE REQUEST").ok_or(NO_PEM)?;
-    let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|_| "malformed request")?;
+    let pem = pem.filter(|pem| pem.tag() == "CERTIFICATE REQUEST").ok_or(SubjectError::NoPem)?;
+    let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|_| SubjectError::Malformed)?;
     let subject = &request.certification_request_info.subject;
-    // Whoever reads the certificate later may know encodings that are not known here.
-    let unreadable = |_| "an organization of the subject is in an encoding that is not supported";
-    subject.iter_organization().map(|o| o.as_str().map(str::to_owned).map_err(unreadable)).collect()
+    subject.iter_organization().map(|o| o.as_str().map(str::to_owned).map_err(|_| SubjectError::Encoding)).collect()
 }
 
 #[cfg(test)]

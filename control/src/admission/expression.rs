@@ -1,10 +1,12 @@
 //! CEL expressions of webhooks and policies: compiled once, evaluated against a request at a bounded cost.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::{
     cel::{Activation, EvalError, Program, Scope, Type, Value as Cel},
-    kinds::admissionregistration::scope::compile,
+    kinds::admissionregistration::scope::{ExpressionCompileError, compile},
 };
 
 /// A compiled expression, or why it is none.
@@ -13,7 +15,51 @@ pub struct Expression {
     /// As it was written.
     pub text: String,
     /// What is evaluated.
-    pub program: Result<Program, String>,
+    pub program: Result<Program, ExpressionCompileError>,
+}
+
+/// Why an expression has no value. The words are those of Kubernetes.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExpressionError {
+    /// It is none.
+    #[error("compilation error: {0}")]
+    Compilation(ExpressionCompileError),
+    /// All that its expressions may cost is spent.
+    #[error("validation failed due to running out of cost budget, no further validation rules will be run")]
+    OutOfBudget,
+    /// It came to an error.
+    #[error("expression '{expression}' resulted in error: {error}")]
+    Evaluation {
+        /// As it was written.
+        expression: String,
+        /// What it came to.
+        error: EvalError,
+    },
+    /// It needs a variable that has no value.
+    #[error("expression '{expression}' resulted in error: composited variable {name:?} fails to evaluate: {why}")]
+    Variable {
+        /// As it was written.
+        expression: String,
+        /// Of the variable.
+        name: String,
+        /// Why the variable has none, as text: variables that name one another may be more than a stack is deep.
+        why: String,
+    },
+}
+
+/// Why conditions cannot be told to hold: one reason at least.
+#[derive(Clone, Debug)]
+pub struct ConditionsError(Vec<ExpressionError>);
+
+/// What kind of error kept something from being evaluated, as metrics tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorType {
+    /// `compile_error`
+    Compile,
+    /// `out_of_budget`
+    OutOfBudget,
+    /// `invalid_error`: everything else.
+    Invalid,
 }
 
 /// Conditions that a request must meet: `matchConditions`.
@@ -41,8 +87,49 @@ pub struct Input<'v> {
 
 /// What all conditions may cost. Source: `RuntimeCELCostBudgetMatchConditions`.
 const CONDITIONS_BUDGET: u64 = 2_500_000;
-const OUT_OF_BUDGET: &str =
-    "validation failed due to running out of cost budget, no further validation rules will be run";
+
+impl ErrorType {
+    /// Its name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Compile => "compile_error",
+            Self::OutOfBudget => "out_of_budget",
+            Self::Invalid => "invalid_error",
+        }
+    }
+}
+
+impl ExpressionError {
+    /// As metrics tell it.
+    pub fn error_type(&self) -> ErrorType {
+        match self {
+            Self::Compilation(_) => ErrorType::Compile,
+            Self::OutOfBudget => ErrorType::OutOfBudget,
+            Self::Evaluation { .. } | Self::Variable { .. } => ErrorType::Invalid,
+        }
+    }
+}
+
+impl ConditionsError {
+    /// As metrics tell it. Several errors are of no type that Kubernetes knows.
+    pub fn error_type(&self) -> ErrorType {
+        match self.0.as_slice() {
+            [only] => only.error_type(),
+            _ => ErrorType::Invalid,
+        }
+    }
+}
+
+impl fmt::Display for ConditionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [only] => only.fmt(f),
+            all => write!(f, "[{}]", all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for ConditionsError {}
 
 impl Expression {
     /// Compiles a text whose value must be of the type `expected`.
@@ -57,26 +144,29 @@ impl Expression {
         activation: &Activation<'v>,
         budget: &mut u64,
         failed: &[(String, String)],
-    ) -> Result<Cel<'v>, String> {
-        let program = self.program.as_ref().map_err(|why| format!("compilation error: {why}"))?;
+    ) -> Result<Cel<'v>, ExpressionError> {
+        let program = self.program.as_ref().map_err(|error| ExpressionError::Compilation(error.clone()))?;
         if *budget == 0 {
-            return Err(OUT_OF_BUDGET.to_owned());
+            return Err(ExpressionError::OutOfBudget);
         }
         let evaluated = program.evaluate(activation);
         match budget.checked_sub(evaluated.cost) {
             Some(left) => *budget = left,
             None => {
                 *budget = 0;
-                return Err(OUT_OF_BUDGET.to_owned());
+                return Err(ExpressionError::OutOfBudget);
             }
         }
         evaluated.value.map_err(|error| {
-            let missing = |(name, _): &&(String, String)| error == EvalError::Message(format!("no such key: {name}"));
-            let why = match failed.iter().find(missing) {
-                Some((name, why)) => format!("composited variable {name:?} fails to evaluate: {why}"),
-                None => error.to_string(),
+            let expression = self.text.clone();
+            let missing = match &error {
+                EvalError::NoSuchKey(key) => failed.iter().find(|(name, _)| name == key),
+                _ => None,
             };
-            format!("expression '{}' resulted in error: {why}", self.text)
+            match missing {
+                Some((name, why)) => ExpressionError::Variable { expression, name: name.clone(), why: why.clone() },
+                None => ExpressionError::Evaluation { expression, error },
+            }
         })
     }
 }
@@ -96,23 +186,18 @@ impl Conditions {
         self.all.is_empty()
     }
 
-    /// Whether the request meets them all; else why that cannot be told. One that is false decides, whatever fails
-    /// beside it.
-    pub fn hold(&self, activation: &Activation<'_>) -> Result<bool, String> {
+    /// Whether the request meets them all. One that is false decides, whatever fails beside it.
+    pub fn hold(&self, activation: &Activation<'_>) -> Result<bool, ConditionsError> {
         let mut budget = CONDITIONS_BUDGET;
         let mut failures = Vec::new();
         for condition in &self.all {
             match condition.evaluate(activation, &mut budget, &[]) {
                 Ok(Cel::Bool(false)) => return Ok(false),
                 Ok(_) => {}
-                Err(why) => failures.push(why),
+                Err(error) => failures.push(error),
             }
         }
-        match failures.len() {
-            0 => Ok(true),
-            1 => Err(failures.remove(0)),
-            _ => Err(format!("[{}]", failures.join(", "))),
-        }
+        if failures.is_empty() { Ok(true) } else { Err(ConditionsError(failures)) }
     }
 }
 
@@ -127,5 +212,53 @@ impl<'v> Input<'v> {
             .with("namespaceObject", of(self.namespace))
             .with("params", of(self.params))
             .with("authorizer", self.authorizer.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_error_has_the_type_that_metrics_know_and_the_words_of_kubernetes() {
+        let scope = Scope::default().with("variables", Type::Dyn);
+        let none = json!({});
+        let activation = Activation::default().with("variables", Cel::of(&none, None));
+        let failed = [("a".to_owned(), "why".to_owned())];
+        let told = |text: &str, mut budget: u64| {
+            let expression = Expression::compile(text, &Type::Dyn, &scope);
+            let error = expression.evaluate(&activation, &mut budget, &failed).unwrap_err();
+            (error.error_type().as_str(), error.to_string())
+        };
+        let (kind, words) = told("nothing", 10);
+        assert!(kind == "compile_error" && words.starts_with("compilation error: compilation failed: "), "{words}");
+        let spent = "validation failed due to running out of cost budget, no further validation rules will be run";
+        for (text, budget) in [("1 / 0", 0), ("[1] == [1]", 1)] {
+            assert_eq!(told(text, budget), ("out_of_budget", spent.to_owned()));
+        }
+        let invalid = |words: &str| ("invalid_error", words.to_owned());
+        assert_eq!(told("1 / 0", 10), invalid("expression '1 / 0' resulted in error: division by zero"));
+        assert_eq!(told("variables.b", 10), invalid("expression 'variables.b' resulted in error: no such key: b"));
+        assert_eq!(
+            told("variables.a", 10),
+            invalid("expression 'variables.a' resulted in error: composited variable \"a\" fails to evaluate: why")
+        );
+    }
+
+    #[test]
+    fn conditions_that_fail_together_are_told_together() {
+        let failing = |conditions: Value| {
+            let all = Conditions::compile(&conditions, &Scope::default());
+            let error = all.hold(&Activation::default()).unwrap_err();
+            (error.error_type().as_str(), error.to_string())
+        };
+        let (broken, zero) = (json!({"expression": "nothing"}), json!({"expression": "1 / 0 == 1"}));
+        let of_zero = "expression '1 / 0 == 1' resulted in error: division by zero";
+        assert_eq!(failing(json!([zero])), ("invalid_error", of_zero.to_owned()));
+        assert_eq!(failing(json!([broken])).0, "compile_error");
+        assert_eq!(failing(json!([zero, zero])), ("invalid_error", format!("[{of_zero}, {of_zero}]")));
+        assert_eq!(failing(json!([broken, broken])).0, "invalid_error");
     }
 }

@@ -14,12 +14,20 @@
 //! |---|---|
 //! | `plugins` | in which order Kubernetes' built-in plugins see a write; each has one of the next files |
 //! | `namespace` | whether a namespace takes new objects, and may be deleted |
+//! | `namespace_exists` | that every write has its namespace |
 //! | `limit_ranger`, `pod_resources` | what containers get, and between which amounts they stay |
 //! | `service_account` | the account of a pod, its pull secrets and its token |
 //! | `pod_security` | which pods the level of their namespace forbids |
 //! | `priority`, `default_tolerations`, `runtime_class`, `topology_labels` | what else a pod gets |
 //! | `node_restriction` | what the agent of a node may write |
 //! | `node_taint` | that a new node takes no pods yet |
+//! | `always_pull_images`, `anti_affinity_topology` | how pods pull images, and by what they stay apart |
+//! | `pod_node_selector`, `pod_tolerations` | what a namespace's annotations give to its pods, and allow |
+//! | `extended_resource_tolerations` | that pods tolerate the taints of the devices that they ask for |
+//! | `toleration` | tolerations, and which of two tolerates more |
+//! | `owner_references`, `served_kinds` | who names the owners of an object; which resource an owner's kind is |
+//! | `external_ips` | that Services get no external addresses |
+//! | `always_deny` | that nothing changes |
 //! | `device_admin_access` | which claims reach devices that others have claimed |
 //! | `default_class`, `claim_resize` | the class of claims and Ingresses; whether claims grow |
 //! | `storage_protection` | the finalizers of volumes, claims and VolumeAttributesClasses |
@@ -44,13 +52,13 @@ use serde_json::Value;
 
 use self::{
     attributes::Attributes,
-    plugins::{AdmissionContext, PluginReadings},
+    plugins::{AdmissionContext, PluginChain, PluginReadings},
     reinvocation::Reinvocation,
     versions::Versioned,
 };
 use crate::{
+    admission_plugins::{AdmissionPlugins, PluginName},
     auth::authorizer::Authorizer,
-    kinds::Registry,
     metrics::{AdmissionMetrics, Scrape},
     request::{Verb, WriteRequest},
     status::Status,
@@ -59,7 +67,10 @@ use crate::{
 };
 
 mod access;
+mod always_deny;
+mod always_pull_images;
 mod amounts;
+mod anti_affinity_topology;
 pub mod attributes;
 pub mod certificate_request;
 mod certificate_signers;
@@ -70,14 +81,20 @@ mod default_class;
 mod default_tolerations;
 mod device_admin_access;
 mod expression;
+mod extended_resource_tolerations;
+mod external_ips;
 mod limit_ranger;
 pub mod namespace;
+mod namespace_exists;
 mod node_restriction;
 mod node_taint;
+mod owner_references;
 mod per_revision;
 mod plugins;
+mod pod_node_selector;
 mod pod_resources;
 mod pod_security;
+mod pod_tolerations;
 pub mod policy;
 mod priority;
 pub mod quota;
@@ -86,36 +103,72 @@ pub mod reinvocation;
 mod rules;
 mod runtime_class;
 mod selectors;
+mod served_kinds;
 mod service_account;
 mod storage_protection;
+mod toleration;
 mod topology_labels;
 pub mod versions;
 pub mod webhooks;
 mod write_warnings;
+
+pub use self::served_kinds::ServedKinds;
 
 /// Admits writes. One per control service; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Admission {
     inner: Arc<Configured>,
     readings: Arc<PluginReadings>,
-    /// The kinds that quotas count.
-    kinds: Option<Registry>,
+    /// The kinds that objects and their owners may have.
+    kinds: Option<ServedKinds>,
     store: Option<Arc<dyn Store>>,
 }
 
-/// What the cluster's objects configure, compiled.
-#[derive(Debug, Default)]
+/// Which plugins are on, and what the cluster's objects configure, compiled.
+#[derive(Debug)]
 struct Configured {
+    chain: PluginChain,
     policies: policy::Policies,
     webhooks: webhooks::Webhooks,
     metrics: AdmissionMetrics,
+    /// NamespaceLifecycle.
+    requires_namespaces: bool,
+    /// ResourceQuota.
+    charges_quotas: bool,
+    /// AlwaysDeny.
+    denies_all: bool,
+}
+
+impl Configured {
+    fn new(plugins: &AdmissionPlugins, webhooks: webhooks::Webhooks) -> Self {
+        Self {
+            chain: PluginChain::of(plugins),
+            policies: policy::Policies::of(plugins),
+            webhooks: webhooks.asked_by(plugins),
+            metrics: AdmissionMetrics::default(),
+            requires_namespaces: plugins.has(PluginName::NamespaceLifecycle),
+            charges_quotas: plugins.has(PluginName::ResourceQuota),
+            denies_all: plugins.has(PluginName::AlwaysDeny),
+        }
+    }
+}
+
+impl Default for Configured {
+    fn default() -> Self {
+        Self::new(&AdmissionPlugins::default(), webhooks::Webhooks::default())
+    }
 }
 
 impl Admission {
-    /// With the kinds that are served. In `store`, plugins wait for what is about to be made; over `network`, webhooks
-    /// are called.
-    pub fn serving(kinds: Registry, store: Arc<dyn Store>, network: Arc<dyn Dial>) -> Self {
-        let inner = Arc::new(Configured { webhooks: webhooks::Webhooks::over(network), ..Configured::default() });
+    /// With the kinds that are served, and the plugins that are on. In `store`, plugins wait for what is about to be
+    /// made; over `network`, webhooks are called.
+    pub fn serving(
+        kinds: ServedKinds,
+        store: Arc<dyn Store>,
+        network: Arc<dyn Dial>,
+        plugins: &AdmissionPlugins,
+    ) -> Self {
+        let inner = Arc::new(Configured::new(plugins, webhooks::Webhooks::over(network)));
         Self { inner, kinds: Some(kinds), store: Some(store), ..Self::default() }
     }
 
@@ -132,7 +185,7 @@ impl Admission {
         authorizer: &Authorizer,
         object: &mut Value,
     ) -> Result<(), Status> {
-        plugins::mutate(&self.context(request, authorizer), object).await
+        self.inner.chain.mutate(&self.context(request, authorizer), object).await
     }
 
     /// Refuses what may not be stored, being created or updated.
@@ -144,22 +197,30 @@ impl Admission {
     ) -> Result<(), Status> {
         device_admin_access::refuse(request, object)?;
         write_warnings::tell(request, object);
-        plugins::validate(&self.context(request, authorizer), object).await
+        self.inner.chain.validate(&self.context(request, authorizer), object).await
     }
 
     /// Refuses the deletion of what may not be deleted.
     pub fn delete(&self, request: &WriteRequest<'_>, authorizer: &Authorizer, stored: &Value) -> Result<(), Status> {
-        plugins::delete(&self.context(request, authorizer), stored)
+        self.inner.chain.delete(&self.context(request, authorizer), stored)
+    }
+
+    /// Whether a new object is stored only where its namespace takes it: NamespaceLifecycle looked at the namespace,
+    /// and it must still be so when the object is stored.
+    pub fn requires_namespaces(&self) -> bool {
+        self.inner.requires_namespaces
     }
 
     /// Whether anything is configured that might have a say about a request.
     pub fn asks(&self, snapshot: &Snapshot) -> bool {
-        !self.inner.webhooks.is_empty(snapshot) || !self.inner.policies.is_empty(snapshot)
+        let Configured { webhooks, policies, denies_all, .. } = &*self.inner;
+        *denies_all || !webhooks.is_empty(snapshot) || !policies.is_empty(snapshot)
     }
 
     /// Whether any of it is about requests like this one, whatever the objects are.
     pub fn concerns(&self, attributes: &Attributes<'_>) -> bool {
-        !attributes.is_exempt() && (self.inner.webhooks.concern(attributes) || self.inner.policies.concern(attributes))
+        let Configured { webhooks, policies, denies_all, .. } = &*self.inner;
+        *denies_all || !attributes.is_exempt() && (webhooks.concern(attributes) || policies.concern(attributes))
     }
 
     /// Has the policies and webhooks of the cluster change the object.
@@ -169,12 +230,15 @@ impl Admission {
         objects: &mut Versioned<'_>,
         state: &mut Reinvocation,
     ) -> Result<(), Status> {
-        if attributes.is_exempt() {
-            return Ok(());
+        let Configured { policies, webhooks, metrics, denies_all, .. } = &*self.inner;
+        if !attributes.is_exempt() {
+            policies.mutate(attributes, objects, state, metrics).await?;
+            webhooks.mutate(attributes, objects, state, metrics).await?;
         }
-        let Configured { policies, webhooks, metrics } = &*self.inner;
-        policies.mutate(attributes, objects, state, metrics).await?;
-        webhooks.mutate(attributes, objects, state, metrics).await
+        match denies_all {
+            true => Err(always_deny::refusal(attributes, objects.object())),
+            false => Ok(()),
+        }
     }
 
     /// Has mutating policies evaluated from now on.
@@ -191,7 +255,7 @@ impl Admission {
         if attributes.is_exempt() {
             return Ok(());
         }
-        let Configured { policies, webhooks, metrics } = &*self.inner;
+        let Configured { policies, webhooks, metrics, .. } = &*self.inner;
         policies.validate(attributes, objects, metrics).await?;
         webhooks.validate(attributes, objects, metrics).await
     }
@@ -201,7 +265,7 @@ impl Admission {
     /// The writes that charge a write to the quotas of its namespace: they belong into its transaction. Refuses what
     /// the quotas do not allow. After all else has admitted it.
     pub fn charge(&self, request: &WriteRequest<'_>, object: &Value) -> Result<Vec<Write>, Status> {
-        if !quota::concerns(request) {
+        if !self.inner.charges_quotas || !quota::concerns(request) {
             return Ok(Vec::new());
         }
         let begun = Instant::now();

@@ -1,47 +1,56 @@
-//! Kubernetes' built-in admission plugins that are on by default, with NodeRestriction, which every cluster switches
-//! on, and the order in which they see a write. Each plugin's file says which writes it is about, and decides.
+//! Kubernetes' built-in admission plugins, and the order in which they see a write. Each plugin's file says which
+//! writes it is about, and decides. Which of them are on is said at the start: see [`crate::admission_plugins`].
 //!
-//! After them come mutating policies and webhooks, validating policies and webhooks, and ResourceQuota at last:
-//! [`super::Admission`] asks those itself, since they see a request in the version that the client sent.
+//! After them come mutating policies and webhooks, validating policies and webhooks, ResourceQuota, and AlwaysDeny at
+//! last: [`super::Admission`] asks those itself, since they see a request in the version that the client sent.
 //!
 //! Source: `AllOrderedPlugins` in `pkg/kubeapiserver/options/plugins.go`.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::{
-    certificate_signers, certificate_subject, claim_resize, default_class, default_tolerations, limit_ranger,
-    namespace, node_restriction, node_taint, pod_security, priority, readings::Readings, runtime_class,
-    service_account, storage_protection, topology_labels,
+    ServedKinds, always_pull_images, anti_affinity_topology, certificate_signers, certificate_subject, claim_resize,
+    default_class, default_tolerations, extended_resource_tolerations, external_ips, limit_ranger, namespace,
+    namespace_exists, node_restriction, node_taint, owner_references, pod_node_selector, pod_security, pod_tolerations,
+    priority, readings::Readings, runtime_class, service_account, storage_protection, topology_labels,
 };
 use crate::{
+    admission_plugins::AdmissionPlugins,
     auth::authorizer::Authorizer,
-    kinds::Registry,
     request::{Verb, WriteRequest},
     status::Status,
     store::Store,
 };
 
 /// The plugins, in Kubernetes' order.
-pub static ORDER: [&Plugin; 17] = [
+static ORDER: [&Plugin; 25] = [
     &namespace::PLUGIN,
+    &namespace_exists::PLUGIN,
+    &anti_affinity_topology::PLUGIN,
     &limit_ranger::PLUGIN,
     &service_account::PLUGIN,
     &node_restriction::PLUGIN,
     &node_taint::PLUGIN,
+    &always_pull_images::PLUGIN,
     &pod_security::PLUGIN,
+    &pod_node_selector::PLUGIN,
     &priority::PLUGIN,
     &default_tolerations::PLUGIN,
+    &pod_tolerations::PLUGIN,
+    &extended_resource_tolerations::PLUGIN,
     &default_class::STORAGE_PLUGIN,
     &storage_protection::PLUGIN,
+    &owner_references::PLUGIN,
     &claim_resize::PLUGIN,
     &runtime_class::PLUGIN,
     &certificate_signers::APPROVAL_PLUGIN,
     &certificate_signers::SIGNING_PLUGIN,
     &certificate_subject::PLUGIN,
     &default_class::INGRESS_PLUGIN,
+    &external_ips::PLUGIN,
     &topology_labels::PLUGIN,
 ];
 
@@ -98,7 +107,7 @@ pub struct AdmissionContext<'a> {
     /// Where a plugin waits for an object that is about to be made.
     pub store: Option<&'a Arc<dyn Store>>,
     /// The kinds that are served.
-    pub kinds: Option<&'a Registry>,
+    pub kinds: Option<&'a ServedKinds>,
 }
 
 impl AdmissionContext<'_> {
@@ -117,39 +126,59 @@ impl AdmissionContext<'_> {
     }
 }
 
-/// Has each plugin fill in what the cluster gives to a new or changed object.
-pub async fn mutate(context: &AdmissionContext<'_>, object: &mut Value) -> Result<(), Status> {
-    for plugin in ORDER {
-        let outcome = match &plugin.mutate {
-            None => continue,
-            Some(Mutate::Now(mutate)) => mutate(context, object),
-            Some(Mutate::Waiting(mutate)) => mutate(context, object).await,
-        };
-        plugin.told(outcome)?;
-    }
-    Ok(())
+/// The plugins that are on, in their order. Made once, at the start.
+#[derive(Clone)]
+pub struct PluginChain {
+    plugins: Arc<[&'static Plugin]>,
 }
 
-/// Has each plugin look at the object that is to be stored.
-pub async fn validate(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
-    for plugin in ORDER {
-        let outcome = match &plugin.validate {
-            None => continue,
-            Some(Validate::Now(validate)) => validate(context, object),
-            Some(Validate::Waiting(validate)) => validate(context, object).await,
-        };
-        plugin.told(outcome)?;
+impl PluginChain {
+    /// Of those of [`ORDER`] that are on.
+    pub fn of(on: &AdmissionPlugins) -> Self {
+        let is_on = |plugin: &&Plugin| on.names().any(|name| name == plugin.name);
+        Self { plugins: ORDER.into_iter().filter(is_on).collect() }
     }
-    Ok(())
+
+    /// Has each plugin fill in what the cluster gives to a new or changed object.
+    pub async fn mutate(&self, context: &AdmissionContext<'_>, object: &mut Value) -> Result<(), Status> {
+        for plugin in &*self.plugins {
+            let outcome = match &plugin.mutate {
+                None => continue,
+                Some(Mutate::Now(mutate)) => mutate(context, object),
+                Some(Mutate::Waiting(mutate)) => mutate(context, object).await,
+            };
+            plugin.told(outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Has each plugin look at the object that is to be stored.
+    pub async fn validate(&self, context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
+        for plugin in &*self.plugins {
+            let outcome = match &plugin.validate {
+                None => continue,
+                Some(Validate::Now(validate)) => validate(context, object),
+                Some(Validate::Waiting(validate)) => validate(context, object).await,
+            };
+            plugin.told(outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Has each plugin look at an object that is to be deleted.
+    pub fn delete(&self, context: &AdmissionContext<'_>, stored: &Value) -> Result<(), Status> {
+        for plugin in &*self.plugins {
+            let Some(delete) = plugin.delete else { continue };
+            plugin.told(delete(context, stored))?;
+        }
+        Ok(())
+    }
 }
 
-/// Has each plugin look at an object that is to be deleted.
-pub fn delete(context: &AdmissionContext<'_>, stored: &Value) -> Result<(), Status> {
-    for plugin in ORDER {
-        let Some(delete) = plugin.delete else { continue };
-        plugin.told(delete(context, stored))?;
+impl fmt::Debug for PluginChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.plugins.iter().map(|plugin| plugin.name)).finish()
     }
-    Ok(())
 }
 
 /// What plugins have read of stored objects, parsed once for each of their revisions.
@@ -161,6 +190,8 @@ pub struct PluginReadings {
     pub(super) runtimes: Readings<runtime_class::RuntimeClass>,
     pub(super) storage_classes: Readings<default_class::DefaultClass>,
     pub(super) ingress_classes: Readings<default_class::DefaultClass>,
+    pub(super) node_selectors: Readings<pod_node_selector::NamespaceSelector>,
+    pub(super) tolerations: Readings<pod_tolerations::NamespaceTolerations>,
 }
 
 impl Default for PluginReadings {
@@ -172,6 +203,8 @@ impl Default for PluginReadings {
             runtimes: Readings::new(runtime_class::RESOURCE, runtime_class::read),
             storage_classes: Readings::new(default_class::STORAGE_CLASSES, default_class::read_storage),
             ingress_classes: Readings::new(default_class::INGRESS_CLASSES, default_class::read_ingress),
+            node_selectors: Readings::new(namespace::RESOURCE, pod_node_selector::read),
+            tolerations: Readings::new(namespace::RESOURCE, pod_tolerations::read),
         }
     }
 }
@@ -181,57 +214,78 @@ mod tests {
     use super::*;
 
     /// Whether a plugin of Kubernetes is in [`ORDER`], or why not.
-    #[derive(PartialEq, Eq)]
+    #[derive(Clone, Copy, PartialEq, Eq)]
     enum Standing {
-        Here,
+        /// On by default.
+        On,
         /// Off by default.
         Off,
-        /// ClusterTrustBundles are in beta, and not served by default.
-        Unserved,
-        /// It does nothing without its feature gate, which is off by default.
-        Gated,
+        /// [`super::super::Admission`] asks it itself, or there is nothing to ask.
+        Asked,
+        /// It cannot be on.
+        Unsupported,
     }
-    use Standing::{Gated, Here, Off, Unserved};
+    use Standing::{Asked, Off, On, Unsupported};
 
-    /// `AllOrderedPlugins` of Kubernetes 1.35 up to the mutating policies.
-    const KUBERNETES: [(&str, Standing); 31] = [
-        ("AlwaysAdmit", Off),
-        ("NamespaceAutoProvision", Off),
-        ("NamespaceLifecycle", Here),
+    /// `AllOrderedPlugins` of Kubernetes 1.35.
+    const KUBERNETES: [(&str, Standing); 37] = [
+        ("AlwaysAdmit", Asked),
+        ("NamespaceAutoProvision", Unsupported),
+        ("NamespaceLifecycle", On),
         ("NamespaceExists", Off),
         ("LimitPodHardAntiAffinityTopology", Off),
-        ("LimitRanger", Here),
-        ("ServiceAccount", Here),
-        ("NodeRestriction", Here),
-        ("TaintNodesByCondition", Here),
+        ("LimitRanger", On),
+        ("ServiceAccount", On),
+        ("NodeRestriction", On),
+        ("TaintNodesByCondition", On),
         ("AlwaysPullImages", Off),
-        ("ImagePolicyWebhook", Off),
-        ("PodSecurity", Here),
+        ("ImagePolicyWebhook", Unsupported),
+        ("PodSecurity", On),
         ("PodNodeSelector", Off),
-        ("Priority", Here),
-        ("DefaultTolerationSeconds", Here),
+        ("Priority", On),
+        ("DefaultTolerationSeconds", On),
         ("PodTolerationRestriction", Off),
-        ("EventRateLimit", Off),
+        ("EventRateLimit", Unsupported),
         ("ExtendedResourceToleration", Off),
-        ("DefaultStorageClass", Here),
-        ("StorageObjectInUseProtection", Here),
+        ("DefaultStorageClass", On),
+        ("StorageObjectInUseProtection", On),
         ("OwnerReferencesPermissionEnforcement", Off),
-        ("PersistentVolumeClaimResize", Here),
-        ("RuntimeClass", Here),
-        ("CertificateApproval", Here),
-        ("CertificateSigning", Here),
-        ("ClusterTrustBundleAttest", Unserved),
-        ("CertificateSubjectRestriction", Here),
-        ("DefaultIngressClass", Here),
+        ("PersistentVolumeClaimResize", On),
+        ("RuntimeClass", On),
+        ("CertificateApproval", On),
+        ("CertificateSigning", On),
+        ("ClusterTrustBundleAttest", Unsupported),
+        ("CertificateSubjectRestriction", On),
+        ("DefaultIngressClass", On),
         ("DenyServiceExternalIPs", Off),
-        ("PodTopologyLabels", Here),
-        ("NodeDeclaredFeatureValidator", Gated),
+        ("PodTopologyLabels", On),
+        ("NodeDeclaredFeatureValidator", Unsupported),
+        ("MutatingAdmissionPolicy", Asked),
+        ("MutatingAdmissionWebhook", Asked),
+        ("ValidatingAdmissionPolicy", Asked),
+        ("ValidatingAdmissionWebhook", Asked),
+        ("ResourceQuota", Asked),
+        ("AlwaysDeny", Asked),
     ];
+
+    fn names(wanted: &[Standing]) -> Vec<&'static str> {
+        KUBERNETES.iter().filter(|(_, standing)| wanted.contains(standing)).map(|(name, _)| *name).collect()
+    }
+
+    fn on(enable: &str, disable: &str) -> Vec<&'static str> {
+        let plugins = AdmissionPlugins::of(&[enable.parse().unwrap()], &[disable.parse().unwrap()]).unwrap();
+        PluginChain::of(&plugins).plugins.iter().map(|plugin| plugin.name).collect()
+    }
 
     #[test]
     fn the_plugins_that_are_on_see_a_write_in_kubernetes_order() {
-        let expected = KUBERNETES.iter().filter(|(_, standing)| *standing == Here).map(|(name, _)| *name);
-        assert_eq!(ORDER.map(|plugin| plugin.name).to_vec(), expected.collect::<Vec<_>>());
+        assert_eq!(ORDER.map(|plugin| plugin.name).to_vec(), names(&[On, Off]));
+        assert_eq!(on("", ""), names(&[On]));
+        assert_eq!(on(&names(&[Asked, Off]).join(","), ""), names(&[On, Off]));
+        assert_eq!(on("", &names(&[On, Asked, Unsupported]).join(",")), [""; 0]);
+        for name in names(&[Unsupported]) {
+            assert!(AdmissionPlugins::of(&[name.parse().unwrap()], &[]).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status>
     let (snapshot, classes) = (context.request.snapshot, &context.readings.priorities);
     if context.is(Verb::Create, ("", "Pod"), None) {
         let named = |name: &str| classes.get(snapshot, name);
-        return set(&mut pod["spec"], named, || classes.list(snapshot, "")).map_err(|why| context.forbidden(&why));
+        return set(&mut pod["spec"], named, || classes.list(snapshot, ""))
+            .map_err(|error| context.forbidden(&error.to_string()));
     }
     if context.is(Verb::Update, ("", "Pod"), None) {
         keep(&mut pod["spec"], &context.request.old.unwrap_or(&Value::Null)["spec"]);
@@ -66,13 +67,33 @@ fn default_class(classes: &[(Arc<str>, Arc<PriorityClass>)]) -> Option<(&str, &P
     defaults.min_by_key(|(_, class)| class.value).map(|(name, class)| (&**name, &**class))
 }
 
-/// Gives a new pod the priority of its class, or says why it cannot have it. `classes` are all there are; `named` is
-/// the one that the pod names, if it does.
+/// Why a pod cannot have the priority of its class.
+#[derive(Debug, thiserror::Error)]
+enum PriorityError {
+    /// There is no such class.
+    #[error("no PriorityClass with name {0} was found")]
+    NoClass(String),
+    /// The pod says another priority than its class.
+    #[error(
+        "the integer value of priority ({said}) must not be provided in pod spec; priority admission controller \
+         computed {computed} from the given PriorityClass name"
+    )]
+    OtherPriority { said: i64, computed: i64 },
+    /// The pod says another policy than its class.
+    #[error(
+        "the string value of PreemptionPolicy ({said}) must not be provided in pod spec; priority admission \
+         controller computed {computed} from the given PriorityClass name"
+    )]
+    OtherPreemptionPolicy { said: String, computed: String },
+}
+
+/// Gives a new pod the priority of its class. `classes` are all there are; `named` is the one that the pod names, if it
+/// does.
 fn set(
     spec: &mut Value,
     named: impl FnOnce(&str) -> Option<Arc<PriorityClass>>,
     classes: impl FnOnce() -> Vec<(Arc<str>, Arc<PriorityClass>)>,
-) -> Result<(), String> {
+) -> Result<(), PriorityError> {
     let name = text(spec, "priorityClassName").to_owned();
     let class = if name.is_empty() {
         match default_class(&classes()) {
@@ -85,23 +106,16 @@ fn set(
             }
         }
     } else {
-        let found = named(&name).ok_or_else(|| format!("no PriorityClass with name {name} was found"))?;
+        let found = named(&name).ok_or(PriorityError::NoClass(name))?;
         PriorityClass::clone(&found)
     };
     if let Some(said) = spec["priority"].as_i64().filter(|said| *said != class.value) {
-        return Err(format!(
-            "the integer value of priority ({said}) must not be provided in pod spec; priority admission controller \
-            computed {} from the given PriorityClass name",
-            class.value
-        ));
+        return Err(PriorityError::OtherPriority { said, computed: class.value });
     }
     spec["priority"] = class.value.into();
     let Some(policy) = class.preemption_policy else { return Ok(()) };
     if let Some(said) = spec["preemptionPolicy"].as_str().filter(|said| *said != policy) {
-        return Err(format!(
-            "the string value of PreemptionPolicy ({said}) must not be provided in pod spec; priority admission \
-            controller computed {policy} from the given PriorityClass name"
-        ));
+        return Err(PriorityError::OtherPreemptionPolicy { said: said.to_owned(), computed: policy });
     }
     spec["preemptionPolicy"] = policy.into();
     Ok(())
@@ -139,7 +153,7 @@ mod tests {
         ]
     }
 
-    fn set_in(spec: Value, classes: Vec<(Arc<str>, Arc<PriorityClass>)>) -> Result<Value, String> {
+    fn set_in(spec: Value, classes: Vec<(Arc<str>, Arc<PriorityClass>)>) -> Result<Value, PriorityError> {
         let mut spec = spec;
         let find = |name: &str| classes.iter().find(|(known, _)| **known == *name).map(|(_, class)| class.clone());
         set(&mut spec, find, || classes.clone()).map(|()| spec)
@@ -160,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_pod_cannot_choose_its_priority() {
-        let refused = |spec: Value| set_in(spec, classes()).unwrap_err();
+        let refused = |spec: Value| set_in(spec, classes()).unwrap_err().to_string();
         assert_eq!(refused(json!({"priorityClassName": "none"})), "no PriorityClass with name none was found");
         assert_eq!(
             refused(json!({"priorityClassName": "high", "priority": 5})),

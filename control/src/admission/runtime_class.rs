@@ -33,7 +33,7 @@ fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status>
         return Ok(());
     }
     let class = class(context, &name).ok_or_else(|| context.forbidden(&not_found(&name)))?;
-    set(&mut pod["spec"], &class).map_err(|why| context.forbidden(&why))
+    set(&mut pod["spec"], &class).map_err(|error| context.forbidden(&error.to_string()))
 }
 
 fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
@@ -81,12 +81,23 @@ fn not_found(name: &str) -> String {
 
 const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
-/// Gives a new pod the overhead and the scheduling of its class, or says why it cannot have them.
-fn set(spec: &mut Value, class: &RuntimeClass) -> Result<(), String> {
+/// Why a pod cannot have what its class has for it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum RuntimeClassError {
+    /// The pod says another overhead.
+    #[error("{OTHER_OVERHEAD}")]
+    Overhead,
+    /// The pod wants nodes with another label than its class.
+    #[error("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {wanted}; pod.spec.nodeSelector[{key}] = {said}")]
+    NodeSelector { key: String, wanted: String, said: String },
+}
+
+/// Gives a new pod the overhead and the scheduling of its class.
+fn set(spec: &mut Value, class: &RuntimeClass) -> Result<(), RuntimeClassError> {
     if !class.overhead.is_null() {
         let said = &spec["overhead"];
         if entries(said).next().is_some() && amounts::read(said) != amounts::read(&class.overhead) {
-            return Err(OTHER_OVERHEAD.to_owned());
+            return Err(RuntimeClassError::Overhead);
         }
         spec["overhead"] = class.overhead.clone();
     }
@@ -97,11 +108,8 @@ fn set(spec: &mut Value, class: &RuntimeClass) -> Result<(), String> {
         let said = &spec["nodeSelector"][key];
         if !said.is_null() && said != wanted {
             let words = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            return Err(format!(
-                "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {}; pod.spec.nodeSelector[{key}] = {}",
-                words(wanted),
-                words(said)
-            ));
+            let (wanted, said) = (words(wanted), words(said));
+            return Err(RuntimeClassError::NodeSelector { key: key.to_string(), wanted, said });
         }
     }
     for (key, wanted) in entries(&class.node_selector) {
@@ -186,13 +194,13 @@ mod tests {
         assert_eq!(violation(&spec, Some(&class)), None);
         let mut other = json!({"nodeSelector": {"runtime": "runc"}});
         assert_eq!(
-            set(&mut other, &class).unwrap_err(),
+            set(&mut other, &class).unwrap_err().to_string(),
             "conflict: runtimeClass.scheduling.nodeSelector[runtime] = kata; pod.spec.nodeSelector[runtime] = runc"
         );
         let mut same = json!({"overhead": {"cpu": "0.1"}});
         assert_eq!(set(&mut same, &class), Ok(()));
         let mut other = json!({"overhead": {"cpu": "1"}});
-        assert_eq!(set(&mut other, &class).unwrap_err(), OTHER_OVERHEAD);
+        assert_eq!(set(&mut other, &class).unwrap_err().to_string(), OTHER_OVERHEAD);
     }
 
     #[test]

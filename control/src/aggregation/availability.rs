@@ -11,7 +11,8 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use http::{Request, header};
+use http::{Request, StatusCode, header, header::InvalidHeaderValue};
+use hyper_util::client::legacy;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ use crate::{
     identity::Identity,
     proxy_headers, rfc3339,
     store::Snapshot,
-    webhook::{self, WebhookTarget},
+    webhook::{self, ResolveError, WebhookTarget},
 };
 
 /// How often a server is asked that was available.
@@ -197,7 +198,7 @@ impl Aggregator {
         };
         let attempt = || self.ask(backend, http);
         let mut attempts: FuturesUnordered<_> = std::iter::once(attempt()).collect();
-        let (mut begun, mut last) = (1, String::new());
+        let (mut begun, mut last) = (1, None);
         loop {
             let answer = tokio::time::timeout(STAGGER, attempts.next()).await;
             match answer {
@@ -205,7 +206,7 @@ impl Aggregator {
                     let message = "all checks passed".to_owned();
                     return Availability { status: "True", reason: "Passed", message };
                 }
-                Ok(Some(Err(error))) => last = error,
+                Ok(Some(Err(error))) => last = Some(error),
                 Ok(None) if begun == ATTEMPTS => break,
                 Ok(None) | Err(_) => {}
             }
@@ -214,28 +215,57 @@ impl Aggregator {
                 attempts.push(attempt());
             }
         }
-        Availability::no("FailedDiscoveryCheck", last)
+        let message = last.map(|error| error.to_string()).unwrap_or_default();
+        Availability::no("FailedDiscoveryCheck", message)
     }
 
-    /// Asks the server for what it must have. The error is the condition's message.
-    async fn ask(&self, backend: &Backend, http: &Http) -> Result<(), String> {
-        let address = backend.target.address(&self.store().snapshot()).map_err(|error| error.to_string())?;
+    /// Asks the server for what it must have.
+    async fn ask(&self, backend: &Backend, http: &Http) -> Result<(), AvailabilityError> {
+        let address = backend.target.address(&self.store().snapshot()).map_err(AvailabilityError::Resolve)?;
         let url = format!("https://{address}/{}", backend.root());
-        let failed = |why: String| format!("failing or missing response from {url}: {why}");
-        let got = |why: &str| failed(format!("Get {url:?}: {why}"));
+        let failed = |cause| AvailabilityError::Request { url: url.clone(), cause };
         let mut request = Request::get(&url).header(header::USER_AGENT, super::USER_AGENT);
         if let Some(headers) = request.headers_mut() {
-            proxy_headers::identify(headers, &aggregator()).map_err(|error| failed(error.to_string()))?;
+            proxy_headers::identify(headers, &aggregator()).map_err(|error| failed(ProbeFailure::Header(error)))?;
         }
-        let request = request.body(axum::body::Body::empty()).map_err(|error| failed(error.to_string()))?;
+        let request = request.body(axum::body::Body::empty());
+        let request = request.map_err(|error| failed(ProbeFailure::Invalid(error)))?;
         match tokio::time::timeout(LONGEST, http.request(request)).await {
-            Err(_) => Err(got("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")),
-            Ok(Err(error)) => Err(got(&webhook::cause(&error))),
+            Err(_) => Err(failed(ProbeFailure::TimedOut { url: url.clone() })),
+            Ok(Err(error)) => Err(failed(ProbeFailure::Send { url: url.clone(), error })),
             // Source: "we should always been in the 200s or 300s", which is not what it then checks.
             Ok(Ok(response)) if response.status().is_success() => Ok(()),
-            Ok(Ok(response)) => Err(failed(format!("bad status from {url}: {}", response.status().as_u16()))),
+            Ok(Ok(response)) => Err(failed(ProbeFailure::Status { url: url.clone(), code: response.status() })),
         }
     }
+}
+
+/// Why a server does not answer for its group and version: the message of its condition.
+#[derive(Debug, thiserror::Error)]
+enum AvailabilityError {
+    /// Its Service leads nowhere.
+    #[error(transparent)]
+    Resolve(ResolveError),
+    /// It was not asked, or gave no good answer.
+    #[error("failing or missing response from {url}: {cause}")]
+    Request { url: String, cause: ProbeFailure },
+}
+
+/// What became of a request to a server. The words are those of Go's client where it has some.
+#[derive(Debug, thiserror::Error)]
+enum ProbeFailure {
+    /// Who asks cannot be said in a header.
+    #[error(transparent)]
+    Header(InvalidHeaderValue),
+    /// It is no request.
+    #[error(transparent)]
+    Invalid(http::Error),
+    #[error("Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)")]
+    TimedOut { url: String },
+    #[error("Get {url:?}: {}", webhook::cause(.error))]
+    Send { url: String, error: legacy::Error },
+    #[error("bad status from {url}: {}", .code.as_u16())]
+    Status { url: String, code: StatusCode },
 }
 
 /// As whom servers are asked for their discovery.

@@ -41,7 +41,8 @@ use tokio_util::task::TaskTracker;
 use self::{node_proxy::NodeProxy, request::target::RequestTarget};
 pub use crate::status::{Status, Subject};
 use crate::{
-    admission::Admission,
+    admission::{Admission, ServedKinds},
+    admission_plugins::AdmissionPlugins,
     aggregation::{Aggregator, Published},
     allocation::Allocator,
     auth::{authorizer::Authorizer, gate::Handler},
@@ -160,20 +161,23 @@ impl Api {
     /// `server_address` is where `/api` says that the server is: `10.0.0.1:6443`. Services get their addresses and
     /// ports from `allocator`.
     pub fn new(store: Arc<dyn Store>, kinds: Registry, allocator: Allocator, server_address: &str) -> Self {
-        Self::in_network(store, kinds, allocator, server_address, Arc::new(Network))
+        let plugins = AdmissionPlugins::default();
+        Self::in_network(store, kinds, allocator, server_address, Arc::new(Network), &plugins)
     }
 
-    /// The same, with webhooks that are called over `network`.
+    /// The same, with webhooks that are called over `network`, and with these admission plugins.
     pub fn in_network(
         store: Arc<dyn Store>,
         kinds: Registry,
         allocator: Allocator,
         server_address: &str,
         network: Arc<dyn Dial>,
+        plugins: &AdmissionPlugins,
     ) -> Self {
-        let admission = Admission::serving(kinds.clone(), store.clone(), network);
         let address = server_address.to_owned();
         let published = Published::default();
+        let served = ServedKinds { here: kinds.clone(), elsewhere: published.clone() };
+        let admission = Admission::serving(served, store.clone(), network, plugins);
         let discovery = {
             let (told, of) = (published.clone(), published.clone());
             Derived::beside(

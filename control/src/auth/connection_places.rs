@@ -169,7 +169,7 @@ impl ConnectionPlaces {
             limits,
             strangers: ConnectionLimit::new(limits.of_one_address, limits.strangers),
             beyond_share: Arc::default(),
-            borrowed: BorrowedPlaces::new(nodes.clone(), limits.nodes),
+            borrowed: BorrowedPlaces::new(nodes.clone()),
             nodes,
             system: Shares::new(limits.system, usize::MAX),
             users: Shares::new(limits.users, usize::MAX),

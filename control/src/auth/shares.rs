@@ -62,13 +62,6 @@ impl Shares {
         self.allows(&taken, user, amount).then(|| self.give(&mut taken, user, amount))
     }
 
-    /// The same, where others have so many of these permits that are counted elsewhere.
-    pub fn take_beside(self: &Arc<Self>, user: &str, amount: usize, elsewhere: usize) -> Option<Share> {
-        let mut taken = self.taken.lock();
-        let free = self.total.saturating_sub(taken.all).saturating_sub(elsewhere);
-        self.allows_of(free, &taken, user, amount).then(|| self.give(&mut taken, user, amount))
-    }
-
     /// The same as [`Shares::take`], but a user who holds nothing always gets what they ask for: what is larger than
     /// all that there is would never be let through otherwise.
     pub fn take_or_first(self: &Arc<Self>, user: &str, amount: usize) -> Option<Share> {
@@ -104,10 +97,7 @@ impl Shares {
     }
 
     fn allows(&self, taken: &Taken, user: &str, amount: usize) -> bool {
-        self.allows_of(self.total.saturating_sub(taken.all), taken, user, amount)
-    }
-
-    fn allows_of(&self, free: usize, taken: &Taken, user: &str, amount: usize) -> bool {
+        let free = self.total.saturating_sub(taken.all);
         let held = taken.by_user.get(user).copied().unwrap_or_default().saturating_add(amount);
         let limit = self.limit(free);
         let of_all = match namespace_of(user) {
@@ -176,9 +166,7 @@ impl Share {
         self.amount = self.amount.saturating_add(std::mem::take(&mut more.amount));
         true
     }
-}
 
-impl Share {
     /// Gives back what is more than this.
     pub fn shrink_to(&mut self, amount: usize) {
         let more = self.amount.saturating_sub(amount);

@@ -8,14 +8,18 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{converted::Converted, ownership::Conversions};
+use super::{
+    converted::Converted,
+    converted_object::{ConvertedObjectError, accept},
+    ownership::Conversions,
+};
 use crate::{
     custom::{WebhookConversion, definition::Definition},
     deadline,
-    kinds::{Kind, Storage, error_budget, names},
+    kinds::{Kind, Storage, error_budget},
     status::Status,
     store::{Object, PackedHeader, Store},
-    webhook::{Client, ClientConfig, ConfigError, Dial},
+    webhook::{CallError, Client, ClientConfig, ConfigError, Dial},
 };
 
 /// Converts the objects of one definition.
@@ -42,6 +46,25 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const PART: usize = 4 << 20;
 /// How often a read is run again that found objects changed meanwhile.
 const TRIES: usize = 8;
+
+/// Why a webhook has converted nothing. The words are those of Kubernetes.
+#[derive(Debug, thiserror::Error)]
+enum WebhookConversionError {
+    #[error(transparent)]
+    Config(ConfigError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// It answers something else; what it says, as JSON.
+    #[error("expected response.uid={asked:?}, got {found}")]
+    Uid { asked: String, found: Value },
+    /// In its own words.
+    #[error("{0}")]
+    Refused(String),
+    #[error("webhook returned {found} objects, expected {expected}")]
+    Count { found: usize, expected: usize },
+    #[error("invalid converted object: {0}")]
+    Object(ConvertedObjectError),
+}
 
 /// What a read asks to be converted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -129,36 +152,42 @@ impl Caller {
             return Ok(same.into_iter().map(|(_, object)| object).collect());
         }
         let (places, others): (Vec<usize>, Vec<Value>) = others.into_iter().unzip();
-        let failed = |why: String| Status::internal(format!("conversion webhook for {} failed: {why}", self.kind));
+        let converted = self
+            .call(&others, version)
+            .await
+            .map_err(|error| Status::internal(format!("conversion webhook for {} failed: {error}", self.kind)))?;
+        let mut all = same;
+        all.extend(places.into_iter().zip(converted));
+        all.sort_by_key(|(place, _)| *place);
+        Ok(all.into_iter().map(|(_, object)| object).collect())
+    }
+
+    /// What the webhook makes of each of `objects`.
+    async fn call(&self, objects: &[Value], version: &str) -> Result<Vec<Value>, WebhookConversionError> {
         let uid = uuid::Uuid::new_v4().to_string();
         let review = json!({
             "kind": "ConversionReview",
             "apiVersion": format!("apiextensions.k8s.io/{}", self.review_version),
-            "request": {"uid": uid, "desiredAPIVersion": version, "objects": others},
+            "request": {"uid": uid, "desiredAPIVersion": version, "objects": objects},
         });
-        let client = self.client.as_ref().map_err(|error| failed(error.to_string()))?;
+        let client = self.client.as_ref().map_err(|error| WebhookConversionError::Config(error.clone()))?;
         let timeout = TIMEOUT.min(deadline::left());
-        let call = client.post(&self.store.snapshot(), review.to_string().into(), timeout, false).await;
-        let answer = call.map_err(|error| failed(error.to_string()))?;
+        let answer = client.post(&self.store.snapshot(), review.to_string().into(), timeout, false).await?;
         let response = &answer["response"];
         if response["uid"] != uid {
-            return Err(failed(format!("expected response.uid={uid:?}, got {}", response["uid"])));
+            return Err(WebhookConversionError::Uid { asked: uid, found: response["uid"].clone() });
         }
         if response["result"]["status"] != "Success" {
             let message = response["result"]["message"].as_str().filter(|message| !message.is_empty());
-            return Err(failed(message.unwrap_or("unknown error").to_owned()));
+            return Err(WebhookConversionError::Refused(message.unwrap_or("unknown error").to_owned()));
         }
         let converted = response["convertedObjects"].as_array().cloned().unwrap_or_default();
-        if converted.len() != others.len() {
-            let count = others.len();
-            return Err(failed(format!("webhook returned {} objects, expected {count}", converted.len())));
+        if converted.len() != objects.len() {
+            return Err(WebhookConversionError::Count { found: converted.len(), expected: objects.len() });
         }
-        let mut all = same;
-        for ((place, original), converted) in places.into_iter().zip(&others).zip(converted) {
-            all.push((place, accept(original, converted, version).map_err(failed)?));
-        }
-        all.sort_by_key(|(place, _)| *place);
-        Ok(all.into_iter().map(|(_, object)| object).collect())
+        let pairs = objects.iter().zip(converted);
+        let accepted = pairs.map(|(original, converted)| accept(original, converted, version));
+        accepted.collect::<Result<_, _>>().map_err(WebhookConversionError::Object)
     }
 }
 
@@ -177,45 +206,6 @@ fn parts(objects: Vec<Value>) -> Vec<Vec<Value>> {
         }
     }
     parts
-}
-
-/// What a webhook may not change stays: it may set labels and annotations of the metadata, and all beside it.
-fn accept(original: &Value, mut converted: Value, version: &str) -> Result<Value, String> {
-    if converted["apiVersion"] != version {
-        return Err(format!("invalid converted object: expected {version}, got {}", converted["apiVersion"]));
-    }
-    for field in ["name", "namespace", "uid"] {
-        if converted["metadata"][field] != original["metadata"][field] {
-            return Err(format!("invalid converted object: metadata.{field} was changed"));
-        }
-    }
-    if converted["kind"] != original["kind"] {
-        return Err("invalid converted object: kind was changed".to_owned());
-    }
-    let mut metadata = original["metadata"].clone();
-    for field in ["labels", "annotations"] {
-        match &converted["metadata"][field] {
-            Value::Null => drop(metadata.as_object_mut().and_then(|map| map.shift_remove(field))),
-            own => metadata[field] = texts(field, own)?.clone(),
-        }
-    }
-    converted["metadata"] = metadata;
-    Ok(converted)
-}
-
-/// Labels or annotations as a webhook made them, which everybody takes for maps of texts.
-fn texts<'a>(field: &str, map: &'a Value) -> Result<&'a Value, String> {
-    let invalid = |why: &str| format!("invalid converted object: metadata.{field}{why}");
-    let entries = map.as_object().ok_or_else(|| invalid(" is no map of texts"))?;
-    if let Some((key, _)) = entries.iter().find(|(_, value)| !value.is_string()) {
-        return Err(invalid(&format!("[{}] must be a string", error_budget::cut(key.clone()))));
-    }
-    let path = format!("metadata.{field}");
-    let errors = error_budget::within(|| match field {
-        "labels" => names::labels(&path, map),
-        _ => names::annotations(&path, map),
-    });
-    errors.first().map_or(Ok(map), |error| Err(format!("invalid converted object: {}: {}", error.path, error.message)))
 }
 
 fn key(object: &Value, version: &str) -> ReadKey {
@@ -326,26 +316,5 @@ impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Caller { kind, client, .. } = &*self.caller;
         f.debug_struct("Webhook").field("kind", kind).field("client", client).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_and_annotations_are_maps_of_texts_whatever_a_webhook_makes_of_them() {
-        let object = |field: &str, value: Value| json!({"apiVersion": "a/v1", "kind": "B", "metadata": {"name": "c", field: value}});
-        let original = object("labels", json!({"a": "b"}));
-        let accepted = |converted: Value| accept(&original, converted, "a/v1");
-        assert_eq!(accepted(object("labels", json!({"a": "c"}))).unwrap()["metadata"]["labels"], json!({"a": "c"}));
-        assert!(accepted(object("labels", Value::Null)).unwrap()["metadata"]["labels"].is_null());
-        for field in ["labels", "annotations"] {
-            for value in [json!("x"), json!(["x"]), json!({"a": 1}), json!({"a": {"b": "c"}}), json!({"no good": "x"})]
-            {
-                let refused = accepted(object(field, value.clone())).unwrap_err();
-                assert!(refused.contains(&format!("metadata.{field}")), "{value}: {refused}");
-            }
-        }
     }
 }

@@ -6,5 +6,6 @@
 pub mod controller;
 pub mod conversion;
 mod converted;
+mod converted_object;
 pub mod ownership;
 mod requests;

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{kinds::Kind, status::Status};
 
+mod leniency;
 mod merge_list;
 mod operations;
 mod strategic;

@@ -13,6 +13,8 @@ pub struct WriteRequest<'a> {
     pub operation: Verb,
     /// A stored kind.
     pub kind: &'a Kind,
+    /// API group that the request names: that of the stored kind, but for objects that are served in two groups.
+    pub group: &'a str,
     /// Of the object; `None` for cluster-scoped kinds.
     pub namespace: Option<&'a str>,
     /// Of the object.
@@ -30,6 +32,6 @@ pub struct WriteRequest<'a> {
 impl<'a> WriteRequest<'a> {
     /// What a refusal is about.
     pub fn subject(&self) -> Subject<'a> {
-        Subject { group: &self.kind.group, resource: &self.kind.plural, name: self.name }
+        Subject { group: self.group, resource: &self.kind.plural, name: self.name }
     }
 }

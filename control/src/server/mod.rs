@@ -11,7 +11,9 @@ mod descriptors;
 mod housekeeping;
 mod listener;
 mod lock;
+mod running;
 mod store_closing;
+mod tasks;
 mod tls;
 
 use std::{
@@ -20,21 +22,16 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use fairlead_client::Api;
 use fairlead_encryption::{ConfigError, Encryption};
 use futures::{FutureExt, future::BoxFuture};
-use jiff::Timestamp;
-use kube::{Client, api::PostParams};
 use rustls::crypto::ring;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
-    admission::quota,
     aggregation::{Aggregator, FrontProxyError},
     allocation::{self, Allocator},
     api::{
@@ -44,19 +41,18 @@ use crate::{
     auth::{
         Identity,
         account_token::TokenIssuer,
-        bootstrap_token::{self, BootstrapToken},
         connection_places::{ConnectionPlaces, PlaceLimits},
         gate::Gate,
         in_flight::InFlight,
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
-    controllers::{self, Controllers, RestoreService},
+    controllers::{self, RestoreService},
     definitions,
     encryption_reload::EncryptionReload,
     kinds::{AddError, Registry},
     metrics::ConnectionMetrics,
-    scheduler::{self, Scheduler},
+    scheduler,
     store::{self, DamagedBases, Store, seal::Seal},
     supervise::Supervisor,
     webhook,
@@ -65,8 +61,11 @@ use certificates::Certificates;
 use connection::Connections;
 use listener::Listener;
 use lock::{DataDirLock, LockError};
+use running::Workers;
 use store_closing::StoreClosing;
 use tls::TlsError;
+
+pub use running::Running;
 
 /// Why a control service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -124,33 +123,6 @@ pub enum StartError {
     Kubeconfig(#[source] PkiFileError),
 }
 
-/// Why a join token could not be made.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot store the join token")]
-pub struct TokenError(#[source] Box<kube::Error>);
-
-/// A running control service.
-pub struct Running {
-    client: Client,
-    address: SocketAddr,
-    ca_hash: String,
-    admin_kubeconfig: PathBuf,
-    api: KubernetesApi,
-    listener: Listener,
-    /// `None` where others run controllers and scheduler.
-    workers: Option<Workers>,
-    supervisor: Supervisor,
-    store: StoreClosing,
-    /// Released after all other parts have stopped.
-    lock: DataDirLock,
-}
-
-/// What works on the objects beside the API.
-struct Workers {
-    controllers: Arc<Controllers>,
-    scheduler: Arc<Scheduler>,
-}
-
 /// Starts a control service. When this returns, the API answers.
 ///
 /// Boxed, as are the methods of [`Running`]: an `async fn` and all that it awaits would be compiled a second time by
@@ -199,7 +171,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let server_address = advertised.map_or(address, |a| SocketAddr::new(a.address.into(), a.port));
     let kinds_changed = kinds.subscribe();
     let server_address = server_address.to_string();
-    let api = KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone());
+    config.admission_plugins.warn_of_deprecated();
+    let plugins = &config.admission_plugins;
+    let api =
+        KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone(), plugins);
     if config.features.evaluates_mutating_policies() {
         api.evaluate_mutating_policies();
     }
@@ -247,7 +222,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let ca_hash = authority.hash();
     let of_aggregator = api.client(Identity::control("kube-aggregator"));
     aggregator.start(&supervisor, &of_aggregator, api.kinds(), certificates.authorities.subscribe());
-    start_tasks(&supervisor, &api, &store, certificates, allocator, network);
+    tasks::start(&supervisor, &api, &store, certificates, allocator, network);
     if let Some(encryption) = &encryption
         && (config.encryption_provider_config_automatic_reload || encryption.has_services())
     {
@@ -285,62 +260,6 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, store, lock })
 }
 
-impl Running {
-    /// A client in process that may do everything.
-    pub fn client(&self) -> Client {
-        self.client.clone()
-    }
-
-    /// The address bound to, with the true port where the configured one was 0.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// SHA-256 of the CA's certificate in hex: the last part of a join token.
-    pub fn ca_hash(&self) -> &str {
-        &self.ca_hash
-    }
-
-    /// Path of the kubeconfig of `kubernetes-admin`, mode 0600.
-    pub fn admin_kubeconfig(&self) -> &Path {
-        &self.admin_kubeconfig
-    }
-
-    /// Makes a join token, `ID.SECRET.CAHASH`, that is good for `lifetime`.
-    pub fn new_join_token(&self, lifetime: Duration) -> BoxFuture<'_, Result<String, TokenError>> {
-        async move {
-            let token = BootstrapToken::random();
-            let secret = token.to_secret(bootstrap_token::expiration(Timestamp::now(), lifetime));
-            Api::namespaced(self.client.clone(), bootstrap_token::NAMESPACE)
-                .create(&PostParams::default(), &secret)
-                .await
-                .map_err(|e| TokenError(Box::new(e)))?;
-            Ok(token.join_text(&self.ca_hash))
-        }
-        .boxed()
-    }
-
-    /// Stops: controllers first, then watches end, requests under way get their answers, and the store is closed.
-    pub fn shutdown(self) -> BoxFuture<'static, ()> {
-        self.stop_parts().boxed()
-    }
-
-    async fn stop_parts(self) {
-        self.api.health().shut_down();
-        if let Some(workers) = &self.workers {
-            tokio::join!(workers.scheduler.shutdown(), workers.controllers.shutdown());
-        }
-        self.supervisor.shutdown_within(TASKS_END_WITHIN).await;
-        self.listener.drain().await;
-        // Writes whose clients have gone are still under way.
-        self.api.drain().await;
-        let Self { client, api, workers, supervisor, store, lock, .. } = self;
-        drop((client, api, workers, supervisor));
-        store.wait().await;
-        drop(lock);
-    }
-}
-
 fn read_encryption(path: &Path, is_watched: bool) -> Result<Arc<Encryption>, StartError> {
     let read =
         Encryption::read(path, is_watched).map_err(|source| StartError::Encryption { path: path.into(), source })?;
@@ -350,9 +269,6 @@ fn read_encryption(path: &Path, is_watched: bool) -> Result<Arc<Encryption>, Sta
     }
     Ok(Arc::new(read))
 }
-
-/// How long the service's own tasks may take to end.
-const TASKS_END_WITHIN: Duration = Duration::from_secs(10);
 
 fn controllers_config(
     config: &Config,
@@ -383,40 +299,10 @@ fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// Starts what the service does beside answering.
-fn start_tasks(
-    supervisor: &Supervisor,
-    api: &KubernetesApi,
-    store: &Arc<dyn Store>,
-    certificates: Certificates,
-    allocator: Allocator,
-    network: Arc<dyn webhook::Dial>,
-) {
-    let certificates = Arc::new(certificates);
-    supervisor.spawn("certificate-renewal", move |stop| certificates.clone().renew_repeatedly(stop).boxed());
-    let audited = store.clone();
-    supervisor.spawn("allocation-audit", move |stop| {
-        allocation::audit_repeatedly(audited.clone(), allocator.clone(), stop).boxed()
-    });
-    let (registry, client) = (api.kinds().clone(), api.client(Identity::control("apiserver")));
-    let definitions = store.clone();
-    supervisor.spawn("custom-resource-definitions", move |stop| {
-        let (store, registry, client) = (definitions.clone(), registry.clone(), client.clone());
-        definitions::controller::run(store, registry, client, network.clone(), stop).boxed()
-    });
-    let (quotas, counted_kinds) = (store.clone(), api.kinds().clone());
-    supervisor.spawn("resource-quota", move |stop| quota::run(quotas.clone(), counted_kinds.clone(), stop).boxed());
-    let trimmed = store.clone();
-    supervisor.spawn("housekeeping", move |stop| housekeeping::run(trimmed.clone(), stop).boxed());
-    let (used, secrets) = (api.authorizer().facts().used_secrets().clone(), store.clone());
-    let client = api.client(Identity::control("apiserver"));
-    supervisor.spawn("secret-token-use", move |stop| used.clone().run(secrets.clone(), client.clone(), stop).boxed());
-    let health = api.health().clone();
-    supervisor.spawn("heartbeat", move |stop| checks::beat(health.clone(), stop).boxed());
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use k8s_openapi::api::core::v1::{Namespace, Service};
     use kube::api::ListParams;
 

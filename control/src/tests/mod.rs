@@ -9,6 +9,7 @@ mod disruption;
 mod interrupted_jobs;
 mod jobs;
 mod nodes;
+mod owner_references;
 mod preemption;
 mod roles;
 mod rollouts;

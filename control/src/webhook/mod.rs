@@ -43,7 +43,7 @@ mod trust;
 
 pub use dial::{CONNECT_TIMEOUT, Connector, Dial, Network, RemoteConnectError};
 pub use stream::Stream;
-pub use target::{Address, WebhookTarget, is_own};
+pub use target::{Address, ResolveError, WebhookTarget, is_own};
 pub use trust::TrustError;
 
 /// Where a webhook is, and whom it must prove to be.

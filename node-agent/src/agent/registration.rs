@@ -9,7 +9,7 @@ use super::StartError;
 use crate::{
     deadline::AnswerError,
     register::{
-        assignment::Assignment,
+        assignment::{self, Assignment},
         heartbeat,
         live_client::LiveClient,
         node_object::{NodeDescription, NodeState},
@@ -65,7 +65,7 @@ pub async fn assignment(
         None => pod_subnet(client, node, patience.subnet).await?,
         Some(last_known) => {
             let limit = if registered { patience.api } else { Duration::ZERO };
-            match tokio::time::timeout(limit, heartbeat::pod_cidr(client, &described.name)).await {
+            match tokio::time::timeout(limit, assignment::pod_cidr(client, &described.name)).await {
                 Ok(pod_cidr) => pod_cidr.map_err(StartError::PodCidr)?,
                 Err(_) => {
                     tracing::warn!("the API gives no pod subnet in time: this node starts with what it last knew");
@@ -84,7 +84,7 @@ async fn pod_subnet(
     comes_within: Duration,
 ) -> Result<ipnetwork::Ipv4Network, StartError> {
     let name = node.borrow().name.clone();
-    let assigned = heartbeat::pod_cidr(client, &name);
+    let assigned = assignment::pod_cidr(client, &name);
     tokio::pin!(assigned);
     let mut wait = comes_within;
     let pod_cidr = loop {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::{
     resize::Shortage,
-    security::{self, SecurityRefusal},
+    security::{SecurityRefusal, sysctls},
     spec,
 };
 use crate::world::Node;
@@ -91,7 +91,7 @@ const OS: &str = "linux";
 /// What rejects the pod on each node like this one.
 pub fn check_pod(pod: &Pod) -> Result<(), Rejection> {
     let Some(spec) = &pod.spec else { return Ok(()) };
-    if let Some(refusal) = security::forbidden_sysctl(spec) {
+    if let Some(refusal) = sysctls::forbidden(spec) {
         return Err(Rejection::Sysctl(refusal));
     }
     let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));

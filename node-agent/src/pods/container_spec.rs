@@ -8,7 +8,10 @@ use super::{
     expand::{MOST_TOGETHER, expand},
     outcome::Failure,
     resize::Amounts,
-    security::{self, Host, SeccompSource, SecurityRefusal},
+    security::{
+        self, Host, SecurityRefusal,
+        profiles::{self, SeccompSource},
+    },
     spec, status,
 };
 use crate::runtime::{
@@ -176,7 +179,7 @@ fn user(
 fn filters(pod: &Pod, container: &Container, resolved: &Resolved) -> Result<(Seccomp, Option<String>), Failure> {
     let refused = |refusal: SecurityRefusal| Failure::new("CreateContainerError", refusal.to_string());
     let Some(spec) = &pod.spec else { return Ok((Seccomp::Unconfined, None)) };
-    let seccomp = match security::seccomp(spec, container).map_err(refused)? {
+    let seccomp = match profiles::seccomp(spec, container).map_err(refused)? {
         SeccompSource::Unconfined => Seccomp::Unconfined,
         SeccompSource::RuntimeDefault => Seccomp::RuntimeDefault,
         SeccompSource::Localhost(path) => {
@@ -185,7 +188,7 @@ fn filters(pod: &Pod, container: &Container, resolved: &Resolved) -> Result<(Sec
             Seccomp::Profile(resolved.seccomp_profile.clone().ok_or_else(not_loaded)?)
         }
     };
-    Ok((seccomp, security::app_armor(spec, container, resolved.host).map_err(refused)?))
+    Ok((seccomp, profiles::app_armor(spec, container, resolved.host).map_err(refused)?))
 }
 
 #[cfg(test)]

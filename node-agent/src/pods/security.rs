@@ -4,12 +4,12 @@
 //! The structs are taken apart field by field: a field that a newer Kubernetes adds does not compile here before
 //! someone decided about it.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext,
-    Sysctl,
-};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, PodSpec, SELinuxOptions, SecurityContext};
+
+pub mod profiles;
+pub mod sysctls;
 
 /// What the host's kernel offers.
 #[derive(Clone, Copy, Debug)]
@@ -26,17 +26,6 @@ impl Host {
         let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
         Self { apparmor: apparmor.starts_with('Y'), se_linux: Path::new("/sys/fs/selinux/enforce").exists() }
     }
-}
-
-/// The seccomp filter that a container asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeccompSource<'a> {
-    /// No filter.
-    Unconfined,
-    /// The filter that the runtime brings.
-    RuntimeDefault,
-    /// A file below the agent's directory of profiles.
-    Localhost(&'a Path),
 }
 
 /// A security field that this node does not honour. The texts stand in the pod's events and statuses.
@@ -148,18 +137,12 @@ fn check_pod(spec: &PodSpec, host: Host) -> Result<(), SecurityRefusal> {
     supplemental_groups.iter().flatten().try_for_each(|group| check_id("supplementalGroups", Some(*group)))?;
     one_of("fsGroupChangePolicy", fs_group_change_policy, &["Always", "OnRootMismatch"])?;
     one_of("supplementalGroupsPolicy", supplemental_groups_policy, &["Merge"])?;
-    sysctls.iter().flatten().try_for_each(|sysctl| check_sysctl(spec, sysctl))
-}
-
-/// The first sysctl of the pod that this node does not set.
-pub fn forbidden_sysctl(spec: &PodSpec) -> Option<SecurityRefusal> {
-    let sysctls = spec.security_context.iter().flat_map(|security| security.sysctls.iter().flatten());
-    sysctls.into_iter().find_map(|sysctl| check_sysctl(spec, sysctl).err())
+    sysctls.iter().flatten().try_for_each(|sysctl| sysctls::check(spec, sysctl))
 }
 
 fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<(), SecurityRefusal> {
-    app_armor(spec, container, host)?;
-    seccomp(spec, container)?;
+    profiles::app_armor(spec, container, host)?;
+    profiles::seccomp(spec, container)?;
     let privileged = container.security_context.as_ref().and_then(|security| security.privileged) == Some(true);
     for mount in container.volume_mounts.iter().flatten() {
         let propagation = &mount.mount_propagation;
@@ -192,70 +175,6 @@ fn check_container(spec: &PodSpec, container: &Container, host: Host) -> Result<
     check_id("runAsUser", *run_as_user)?;
     check_se_linux(se_linux_options.as_ref(), host)?;
     refuse_if(windows_options.is_some(), || SecurityRefusal::NotLinux { field: "windowsOptions" })
-}
-
-/// The AppArmor profile to ask the runtime for; `None` for its default one, or where the kernel has no AppArmor and
-/// none is asked for.
-pub fn app_armor(spec: &PodSpec, container: &Container, host: Host) -> Result<Option<String>, SecurityRefusal> {
-    let own = container.security_context.as_ref().and_then(|security| security.app_armor_profile.as_ref());
-    let pods = spec.security_context.as_ref().and_then(|security| security.app_armor_profile.as_ref());
-    let Some(AppArmorProfile { type_, localhost_profile }) = own.or(pods) else { return Ok(None) };
-    if type_ == "Unconfined" {
-        return Ok(host.apparmor.then(|| "unconfined".to_owned()));
-    }
-    refuse_if(!host.apparmor, || SecurityRefusal::NoAppArmor(type_.clone()))?;
-    match (type_.as_str(), localhost_profile.as_deref().unwrap_or_default()) {
-        ("RuntimeDefault", _) => Ok(None),
-        ("Localhost", "") => Err(SecurityRefusal::NoLocalhostProfile),
-        ("Localhost", profile) => Ok(Some(profile.to_owned())),
-        _ => Err(SecurityRefusal::UnknownType { field: "appArmorProfile", type_: type_.clone() }),
-    }
-}
-
-/// The seccomp filter of a container: its own, or else the pod's.
-pub fn seccomp<'a>(spec: &'a PodSpec, container: &'a Container) -> Result<SeccompSource<'a>, SecurityRefusal> {
-    let own = container.security_context.as_ref().and_then(|security| security.seccomp_profile.as_ref());
-    let pods = spec.security_context.as_ref().and_then(|security| security.seccomp_profile.as_ref());
-    let Some(SeccompProfile { type_, localhost_profile }) = own.or(pods) else { return Ok(SeccompSource::Unconfined) };
-    match type_.as_str() {
-        "Unconfined" => Ok(SeccompSource::Unconfined),
-        "RuntimeDefault" => Ok(SeccompSource::RuntimeDefault),
-        "Localhost" => {
-            let path = Path::new(localhost_profile.as_deref().unwrap_or_default());
-            let descends = path.components().all(|part| matches!(part, Component::Normal(_)));
-            let is_outside = path.as_os_str().is_empty() || !descends;
-            refuse_if(is_outside, || SecurityRefusal::ProfileOutside(path.to_owned()))?;
-            Ok(SeccompSource::Localhost(path))
-        }
-        _ => Err(SecurityRefusal::UnknownType { field: "seccompProfile", type_: type_.clone() }),
-    }
-}
-
-/// Sysctls that Kubernetes calls safe: of the pod's own namespaces, and without effect on other pods.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-];
-
-fn check_sysctl(spec: &PodSpec, sysctl: &Sysctl) -> Result<(), SecurityRefusal> {
-    let name = sysctl.name.replace('/', ".");
-    refuse_if(!SAFE_SYSCTLS.contains(&name.as_str()), || SecurityRefusal::UnsafeSysctl(name.clone()))?;
-    let with_host = |is_hosts: Option<bool>, prefix: &str, namespace: &'static str| {
-        let is_of_host = is_hosts == Some(true) && name.starts_with(prefix);
-        refuse_if(is_of_host, || SecurityRefusal::HostSysctl { name: name.clone(), namespace })
-    };
-    with_host(spec.host_network, "net.", "net")?;
-    with_host(spec.host_ipc, "kernel.", "ipc")
 }
 
 /// Where SELinux is off no label has an effect, and runtimes pass labels over.
@@ -418,16 +337,5 @@ mod tests {
         let labels = json!({ "securityContext": { "seLinuxOptions": { "level": "s0:c1" } } });
         assert_eq!(refused(labels.clone(), json!({}), bare), None);
         assert_eq!(refused(json!({}), labels, bare), None);
-    }
-
-    #[test]
-    fn a_containers_own_profile_comes_before_its_pods() {
-        let spec = json!({ "securityContext": { "seccompProfile": { "type": "RuntimeDefault" } }, "containers": [
-            { "name": "own", "securityContext": { "seccompProfile": { "type": "Localhost", "localhostProfile": "a/b.json" } } },
-            { "name": "pods" },
-        ] });
-        let spec: PodSpec = serde_json::from_value(spec).unwrap();
-        assert_eq!(seccomp(&spec, &spec.containers[0]), Ok(SeccompSource::Localhost(Path::new("a/b.json"))));
-        assert_eq!(seccomp(&spec, &spec.containers[1]), Ok(SeccompSource::RuntimeDefault));
     }
 }

@@ -2,7 +2,14 @@
 
 use std::sync::Arc;
 
+use fairlead_client::{Api, Events};
+use futures::TryStreamExt;
 use ipnetwork::Ipv4Network;
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Client,
+    runtime::watcher::{self, Event},
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +28,27 @@ pub struct Assignment {
 impl Assignment {
     /// Raise it with every change of the JSON form.
     pub const VERSION: u32 = 1;
+}
+
+/// Waits until the control service has given the node its pod subnet.
+pub async fn pod_cidr(client: &Client, name: &str) -> Result<ipnetwork::Ipv4Network, watcher::Error> {
+    let api: Api<Node> = Api::all(client.clone());
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut nodes = Events::new(&api, config);
+    loop {
+        match nodes.try_next().await {
+            Ok(Some(Event::InitApply(node) | Event::Apply(node))) => {
+                let Some(cidr) = node.spec.and_then(|spec| spec.pod_cidr) else { continue };
+                match cidr.parse() {
+                    Ok(cidr) => return Ok(cidr),
+                    Err(error) => tracing::warn!(cidr, %error, "the Node's podCIDR is not of the form 10.244.0.0/24"),
+                }
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(watcher::Error::NoResourceVersion),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the pod subnet"),
+        }
+    }
 }
 
 /// Keeps the assignment on disk until `stop`. Publishes a problem while the API gives this node another pod subnet than

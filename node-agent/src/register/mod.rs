@@ -10,6 +10,7 @@ mod joining;
 pub mod live_client;
 pub mod measurements;
 pub mod node_object;
+mod node_requests;
 pub mod pinned_ca;
 pub mod renewal;
 #[cfg(test)]

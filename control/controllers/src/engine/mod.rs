@@ -5,7 +5,7 @@
 //! polls: a key is worked on when a watch event enqueues it or when its own timer is due.
 //!
 //! - `watch`: the list-then-watch loop; [`Informer`] keeps what it shows, with handlers and indexes
-//! - `queue`: keys that wait, their timers and back-off; `work` drains it; `startup` ties informers, queue and worker
+//! - `queue`: keys that wait, their `timers` and back-off; `work` drains it; `startup` ties informers, queue and worker
 //!   together
 //! - `tasks`: supervised tasks; `deadline`: moments that cannot overflow; `histogram`: durations counted for `/metrics`
 //! - `recorder` writes Events
@@ -18,6 +18,7 @@ mod queue;
 mod recorder;
 mod startup;
 mod tasks;
+mod timers;
 pub mod watch;
 mod work;
 

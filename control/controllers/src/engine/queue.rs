@@ -1,11 +1,11 @@
 //! A queue of keys: each key waits at most once, is worked on by one task at a time, and is queued again if it was
 //! added meanwhile.
 //!
-//! It also holds each key's timer (the earliest wins) and its back-off after failures, and counts what it does for
+//! It also holds each key's timer and its back-off after failures, and counts what it does for
 //! `/metrics`. It never spawns or sleeps.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     hash::Hash,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
@@ -17,6 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     deadline::Deadline,
     histogram::{AtomicHistogram, HistogramSnapshot},
+    timers::KeyTimers,
 };
 
 /// First delay after a failure; doubles with each further one. Source: client-go's default controller rate limiter.
@@ -40,8 +41,7 @@ struct State<K> {
     waiting: HashMap<K, Instant>,
     /// Keys that are worked on, since when.
     working: HashMap<K, Instant>,
-    timers: BTreeSet<(Instant, K)>,
-    due: HashMap<K, Instant>,
+    timers: KeyTimers<K>,
     failures: HashMap<K, u32>,
 }
 
@@ -89,8 +89,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
             ready: VecDeque::new(),
             waiting: HashMap::new(),
             working: HashMap::new(),
-            timers: BTreeSet::new(),
-            due: HashMap::new(),
+            timers: KeyTimers::default(),
             failures: HashMap::new(),
         };
         Self {
@@ -116,7 +115,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
     /// Adds `key` to be worked on now, unless it waits already, be it for its back-off, or is being worked on.
     pub fn add_if_idle(&self, key: K) {
         let mut state = self.state.lock();
-        if state.due.contains_key(&key) || state.working.contains_key(&key) {
+        if state.timers.has(&key) || state.working.contains_key(&key) {
             return;
         }
         let added = state.enqueue(key, Instant::now());
@@ -130,7 +129,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
     /// Adds `key` at `at`, unless it has an earlier timer.
     pub fn add_at(&self, key: K, at: Deadline) {
         if let Some(at) = at.instant()
-            && self.state.lock().arm(key, at)
+            && self.state.lock().timers.arm(key, at)
         {
             self.changed.notify_one();
         }
@@ -153,7 +152,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
                 state.working.insert(key.clone(), now);
                 Taken::Key(key)
             }
-            None => Taken::Nothing(state.timers.first().map(|(at, _)| *at)),
+            None => Taken::Nothing(state.timers.earliest()),
         }
     }
 
@@ -182,7 +181,7 @@ impl<K: Clone + Eq + Hash + Ord> WorkQueue<K> {
         state.waiting.remove(key);
         self.release(&mut state, key, now);
         if let Some(at) = Deadline::from(now, delay).instant() {
-            state.arm(key.clone(), at);
+            state.timers.arm(key.clone(), at);
         }
         drop(state);
         self.retries.fetch_add(1, Relaxed);
@@ -251,27 +250,11 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
         true
     }
 
-    fn arm(&mut self, key: K, at: Instant) -> bool {
-        if let Some(standing) = self.due.get(&key) {
-            if *standing <= at {
-                return false;
-            }
-            let standing = *standing;
-            self.timers.remove(&(standing, key.clone()));
-        }
-        self.due.insert(key.clone(), at);
-        self.timers.insert((at, key));
-        true
-    }
-
     /// Queues the keys whose timers are due; returns how many.
     fn queue_due(&mut self, now: Instant) -> u64 {
         let mut added = 0;
-        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, key)) = self.timers.pop_first() {
-                self.due.remove(&key);
-                added += u64::from(self.enqueue(key, now));
-            }
+        while let Some(key) = self.timers.take_due(now) {
+            added += u64::from(self.enqueue(key, now));
         }
         added
     }

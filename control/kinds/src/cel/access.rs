@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     ast::Literal,
-    eval::{Answer, EvalError, failure},
+    eval::{Answer, EvalError},
     value::{Opaque, Value},
 };
 
@@ -29,7 +29,7 @@ pub fn optional(found: Option<Value<'_>>) -> Value<'_> {
 /// A field of a value.
 pub fn select<'v>(operand: Value<'v>, field: &str) -> Answer<'v> {
     match operand {
-        Value::Map(map) => map.field(field).ok_or_else(|| failure(format!("no such key: {field}"))),
+        Value::Map(map) => map.field(field).ok_or_else(|| EvalError::NoSuchKey(field.to_owned())),
         Value::Optional(None) => Ok(Value::Optional(None)),
         Value::Optional(Some(inner)) => match &*inner {
             Value::Map(map) => Ok(optional(map.field(field))),
@@ -58,11 +58,11 @@ pub fn index_of<'v>(container: &Value<'v>, index: &Value<'v>) -> Answer<'v> {
         Value::List(list) => {
             let at = position(index).ok_or(EvalError::NoOverload)?;
             let found = usize::try_from(at).ok().and_then(|at| list.get(at));
-            found.ok_or_else(|| failure(format!("index out of bounds: {at}")))
+            found.ok_or(EvalError::OutOfBounds(at))
         }
         Value::Map(map) => map.get(index).ok_or_else(|| match index {
-            Value::String(key) => failure(format!("no such key: {key}")),
-            other => failure(format!("no such key: {other:?}")),
+            Value::String(key) => EvalError::NoSuchKey(key.to_string()),
+            other => EvalError::NoSuchKey(format!("{other:?}")),
         }),
         _ => Err(EvalError::NoOverload),
     }
@@ -72,7 +72,7 @@ pub fn index_of<'v>(container: &Value<'v>, index: &Value<'v>) -> Answer<'v> {
 pub fn index_optional<'v>(container: &Value<'v>, index: &Value<'v>) -> Answer<'v> {
     match index_of(container, index) {
         Ok(found) => Ok(optional(Some(found))),
-        Err(EvalError::Message(_)) => Ok(optional(None)),
+        Err(EvalError::NoSuchKey(_) | EvalError::OutOfBounds(_)) => Ok(optional(None)),
         Err(error) => Err(error),
     }
 }

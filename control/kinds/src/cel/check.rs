@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::{
-    ast::{self, Expr, Fold, Issue, Kind, Literal, MAP_INSERT},
+    ast::{self, Expr, Fold, Issue, Kind, Literal},
     estimate, message,
-    signatures::{self, PARAMETERS},
-    typing::{Decl, Type, instance, mentions, same},
+    typing::{Decl, Type, same},
+    unification::Bindings,
 };
 
 /// The variables that an expression may name.
@@ -73,7 +73,7 @@ pub fn compile(text: &str, scope: &Scope, expected: &Type) -> Result<Program, Co
         scope,
         locals: Vec::new(),
         types: vec![Type::Dyn; count],
-        bindings: Vec::new(),
+        bindings: Bindings::default(),
         issues: Vec::new(),
         uses: Vec::new(),
     };
@@ -108,8 +108,7 @@ pub(super) struct Checker<'s> {
     locals: Vec<(String, Type)>,
     /// By the id of an expression.
     types: Vec<Type>,
-    /// What the type variables stand for.
-    bindings: Vec<Option<Type>>,
+    pub(super) bindings: Bindings,
     issues: Vec<Issue>,
     uses: Vec<String>,
 }
@@ -128,11 +127,6 @@ impl Checker<'_> {
         }
         // What follows from an error is none of its own.
         Type::Dyn
-    }
-
-    fn fresh(&mut self) -> Type {
-        self.bindings.push(None);
-        Type::Var(self.bindings.len() - 1)
     }
 
     pub(super) fn check(&mut self, expr: &Expr) -> Type {
@@ -254,7 +248,7 @@ impl Checker<'_> {
     /// The one type of all items of a literal.
     fn common(&mut self, expr: &Expr, types: Vec<Type>) -> Type {
         let mut types = types.into_iter();
-        let Some(mut common) = types.next() else { return self.fresh() };
+        let Some(mut common) = types.next() else { return self.bindings.fresh() };
         for other in types {
             if matches!(self.resolve(&common), Type::Dyn) || matches!(self.resolve(&other), Type::Dyn) {
                 common = Type::Dyn;
@@ -307,140 +301,17 @@ impl Checker<'_> {
         }
     }
 
-    fn call(&mut self, expr: &Expr, name: &str, target: Option<&Expr>, arguments: &[Expr]) -> Type {
-        // `sets.contains(…)` is a function of that name, unless `sets` is a variable.
-        let qualified = target.and_then(|target| match &target.kind {
-            Kind::Ident(prefix) if self.is_qualifier(prefix) => Some(format!("{prefix}.{name}")),
-            _ => None,
-        });
-        let mut types = Vec::with_capacity(arguments.len() + 1);
-        let (name, is_member) = match (&qualified, target) {
-            (Some(qualified), _) => (qualified.as_str(), false),
-            (None, Some(target)) => {
-                types.push(self.check(target));
-                (name, true)
-            }
-            (None, None) => (name, false),
-        };
-        for argument in arguments {
-            let found = self.check(argument);
-            types.push(found);
-        }
-        match name {
-            "_<_" | "_<=_" | "_>_" | "_>=_" => return self.ordered(expr, name, &types),
-            MAP_INSERT => return types.into_iter().next().unwrap_or(Type::Dyn),
-            _ => {}
-        }
-        let Some(signatures) = signatures::of(name) else {
-            return self.issue(expr.at, format!("undeclared reference to '{name}' (in container '')"));
-        };
-        let mut result: Option<Type> = None;
-        let mut bindings = None;
-        let before = self.bindings.clone();
-        for signature in signatures {
-            if signature.is_member != is_member || signature.arguments.len() != types.len() {
-                continue;
-            }
-            self.bindings.clone_from(&before);
-            let first = self.bindings.len();
-            self.bindings.extend([const { None }; PARAMETERS]);
-            let takes = signature.arguments.iter().zip(&types).all(|(expected, found)| {
-                let expected = instance(expected, first);
-                self.unify(&expected, found)
-            });
-            if !takes {
-                continue;
-            }
-            let found = self.resolve(&instance(&signature.result, first));
-            result = Some(match result {
-                None => {
-                    bindings = Some(self.bindings.clone());
-                    found
-                }
-                // Which one it is, is known when it is evaluated.
-                Some(other) if same(&other, &found) => other,
-                Some(_) => Type::Dyn,
-            });
-        }
-        self.bindings = bindings.unwrap_or(before);
-        match result {
-            Some(found) => found,
-            None => {
-                let words = self.applied(&types, is_member);
-                self.issue(expr.at, format!("found no matching overload for '{name}' applied to '{words}'"))
-            }
-        }
-    }
-
-    /// Two of one type that has an order, or two numbers.
-    fn ordered(&mut self, expr: &Expr, name: &str, types: &[Type]) -> Type {
-        let resolved: Vec<Type> = types.iter().map(|found| self.resolve(found)).collect();
-        let is_number = |found: &Type| matches!(found, Type::Int | Type::Uint | Type::Double | Type::Dyn);
-        let fits = match resolved.as_slice() {
-            [Type::Dyn | Type::Var(_), _] | [_, Type::Dyn | Type::Var(_)] => true,
-            [a, b] => {
-                is_number(a) && is_number(b) || signatures::ORDERED.iter().any(|one| same(one, a) && same(one, b))
-            }
-            _ => false,
-        };
-        if fits {
-            return Type::Bool;
-        }
-        let words = self.applied(types, false);
-        self.issue(expr.at, format!("found no matching overload for '{name}' applied to '{words}'"))
-    }
-
-    fn applied(&self, types: &[Type], is_member: bool) -> String {
-        let words: Vec<String> = types.iter().map(|found| self.resolve(found).to_string()).collect();
-        match (is_member, words.split_first()) {
-            (true, Some((target, rest))) => format!("{target}.({})", rest.join(", ")),
-            _ => format!("({})", words.join(", ")),
-        }
-    }
-
     pub(super) fn is_variable(&self, name: &str) -> bool {
         self.locals.iter().any(|(known, _)| known == name) || self.scope.find(name).is_some()
     }
 
     /// The type with its variables replaced by what they stand for.
     pub(super) fn resolve(&self, found: &Type) -> Type {
-        match found {
-            Type::Var(at) => match self.bindings.get(*at).and_then(Option::as_ref) {
-                Some(bound) => self.resolve(bound),
-                None => Type::Var(*at),
-            },
-            Type::List(item) => Type::list(self.resolve(item)),
-            Type::Map(key, value) => Type::map(self.resolve(key), self.resolve(value)),
-            Type::Optional(inner) => Type::Optional(Box::new(self.resolve(inner))),
-            other => other.clone(),
-        }
+        self.bindings.resolve(found)
     }
 
     /// Makes two types one, if they can be.
     pub(super) fn unify(&mut self, expected: &Type, found: &Type) -> bool {
-        let (expected, found) = (self.resolve(expected), self.resolve(found));
-        match (&expected, &found) {
-            (Type::Var(a), Type::Var(b)) if a == b => true,
-            (Type::Var(at), other) | (other, Type::Var(at)) => {
-                if mentions(other, *at) {
-                    return false;
-                }
-                self.bindings[*at] = Some(other.clone());
-                true
-            }
-            (Type::Dyn, _) | (_, Type::Dyn) => true,
-            (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.unify(a, b),
-            (Type::Map(k, v), Type::Map(l, w)) => self.unify(k, l) && self.unify(v, w),
-            // Null is a value of whatever can be absent.
-            (Type::Null, other) | (other, Type::Null) if can_be_null(other) => true,
-            (a, b) => same(a, b),
-        }
+        self.bindings.unify(expected, found)
     }
-}
-
-fn can_be_null(found: &Type) -> bool {
-    matches!(
-        found,
-        Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Message(_) | Type::Optional(_)
-    )
 }

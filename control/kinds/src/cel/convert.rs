@@ -7,8 +7,39 @@ use jiff::Timestamp;
 
 use super::value::{Opaque, Value};
 
-/// The result, or nothing where there is no such conversion, or why it failed.
-pub fn convert<'v>(to: &str, value: &Value<'v>) -> Option<Result<Value<'v>, String>> {
+/// Why a value cannot be converted. The words are those of cel-go, and of Go where it reads a text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConversionError {
+    /// It is beyond what an `int` can be.
+    #[error("integer overflow")]
+    Int,
+    /// It is beyond what a `uint` can be.
+    #[error("unsigned integer overflow")]
+    Uint,
+    /// It is beyond what a `timestamp` can be.
+    #[error("timestamp overflow")]
+    Timestamp,
+    /// The text is no boolean or number.
+    #[error("strconv.{function}: parsing {text:?}: invalid syntax")]
+    Syntax {
+        /// What reads it in Go.
+        function: &'static str,
+        /// As it is.
+        text: String,
+    },
+    /// The text is no point in time.
+    #[error("parsing time {0:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {0:?} as \"2006\"")]
+    NoTimestamp(String),
+    /// The text is no duration.
+    #[error("time: invalid duration {0:?}")]
+    NoDuration(String),
+    /// The bytes are no text.
+    #[error("invalid UTF-8 in bytes, cannot convert to string")]
+    Utf8,
+}
+
+/// The result, or nothing where there is no such conversion.
+pub fn convert<'v>(to: &str, value: &Value<'v>) -> Option<Result<Value<'v>, ConversionError>> {
     Some(match to {
         "int" => int(value)?.map(Value::Int),
         "uint" => uint(value)?.map(Value::Uint),
@@ -24,25 +55,25 @@ pub fn convert<'v>(to: &str, value: &Value<'v>) -> Option<Result<Value<'v>, Stri
             Value::String(text) => match &**text {
                 "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
                 "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
-                _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+                _ => Err(syntax("ParseBool", text)),
             },
             _ => return None,
         },
         "timestamp" => match value {
             Value::Timestamp(at) => Ok(Value::Timestamp(*at)),
             Value::Int(seconds) => {
-                Timestamp::from_second(*seconds).map(Value::Timestamp).map_err(|_| "timestamp overflow".to_owned())
+                Timestamp::from_second(*seconds).map(Value::Timestamp).map_err(|_| ConversionError::Timestamp)
             }
-            Value::String(text) => timestamp(text).map(Value::Timestamp).ok_or_else(|| {
-                format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\"")
-            }),
+            Value::String(text) => {
+                timestamp(text).map(Value::Timestamp).ok_or_else(|| ConversionError::NoTimestamp(text.to_string()))
+            }
             _ => return None,
         },
         "duration" => match value {
             Value::Duration(span) => Ok(Value::Duration(*span)),
             Value::Int(nanos) => Ok(Value::Duration(*nanos)),
             Value::String(text) => {
-                duration(text).map(Value::Duration).ok_or_else(|| format!("time: invalid duration {text:?}"))
+                duration(text).map(Value::Duration).ok_or_else(|| ConversionError::NoDuration(text.to_string()))
             }
             _ => return None,
         },
@@ -50,52 +81,52 @@ pub fn convert<'v>(to: &str, value: &Value<'v>) -> Option<Result<Value<'v>, Stri
     })
 }
 
-fn int(value: &Value<'_>) -> Option<Result<i64, String>> {
-    let overflow = || "integer overflow".to_owned();
+fn syntax(function: &'static str, text: &str) -> ConversionError {
+    ConversionError::Syntax { function, text: text.to_owned() }
+}
+
+fn int(value: &Value<'_>) -> Option<Result<i64, ConversionError>> {
     Some(match value {
         Value::Int(value) => Ok(*value),
-        Value::Uint(value) => i64::try_from(*value).map_err(|_| overflow()),
+        Value::Uint(value) => i64::try_from(*value).map_err(|_| ConversionError::Int),
         Value::Double(value) => {
             let fits = *value > -9_223_372_036_854_775_808.0 && *value < 9_223_372_036_854_775_808.0;
-            if fits { Ok(*value as i64) } else { Err(overflow()) }
+            if fits { Ok(*value as i64) } else { Err(ConversionError::Int) }
         }
-        Value::String(text) => text.parse().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax")),
+        Value::String(text) => text.parse().map_err(|_| syntax("ParseInt", text)),
         Value::Timestamp(at) => Ok(at.as_second()),
         Value::Duration(nanos) => Ok(*nanos),
         _ => return None,
     })
 }
 
-fn uint(value: &Value<'_>) -> Option<Result<u64, String>> {
-    let overflow = || "unsigned integer overflow".to_owned();
+fn uint(value: &Value<'_>) -> Option<Result<u64, ConversionError>> {
     Some(match value {
         Value::Uint(value) => Ok(*value),
-        Value::Int(value) => u64::try_from(*value).map_err(|_| overflow()),
+        Value::Int(value) => u64::try_from(*value).map_err(|_| ConversionError::Uint),
         Value::Double(value) => {
             if *value > -1.0 && *value < 18_446_744_073_709_551_616.0 {
                 Ok(*value as u64)
             } else {
-                Err(overflow())
+                Err(ConversionError::Uint)
             }
         }
-        Value::String(text) => text.parse().map_err(|_| format!("strconv.ParseUint: parsing {text:?}: invalid syntax")),
+        Value::String(text) => text.parse().map_err(|_| syntax("ParseUint", text)),
         _ => return None,
     })
 }
 
-fn double(value: &Value<'_>) -> Option<Result<f64, String>> {
+fn double(value: &Value<'_>) -> Option<Result<f64, ConversionError>> {
     Some(match value {
         Value::Double(value) => Ok(*value),
         Value::Int(value) => Ok(*value as f64),
         Value::Uint(value) => Ok(*value as f64),
-        Value::String(text) => {
-            text.parse().map_err(|_| format!("strconv.ParseFloat: parsing {text:?}: invalid syntax"))
-        }
+        Value::String(text) => text.parse().map_err(|_| syntax("ParseFloat", text)),
         _ => return None,
     })
 }
 
-fn string(value: &Value<'_>) -> Option<Result<String, String>> {
+fn string(value: &Value<'_>) -> Option<Result<String, ConversionError>> {
     Some(Ok(match value {
         Value::String(text) => text.to_string(),
         Value::Bool(value) => value.to_string(),
@@ -104,7 +135,7 @@ fn string(value: &Value<'_>) -> Option<Result<String, String>> {
         Value::Double(value) => value.to_string(),
         Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
-            Err(_) => return Some(Err("invalid UTF-8 in bytes, cannot convert to string".to_owned())),
+            Err(_) => return Some(Err(ConversionError::Utf8)),
         },
         Value::Timestamp(at) => at.to_string(),
         Value::Duration(nanos) => shown_duration(*nanos),

@@ -77,7 +77,7 @@ impl<'v> Message<'v> {
         match (&*self.name, self.get(field)) {
             (JSON_PATCH, Some(found)) => Ok(found.clone()),
             (JSON_PATCH, None) if field != "value" => Ok(Value::text("")),
-            (JSON_PATCH, None) => Err(failure(format!("no such key: {field}"))),
+            (JSON_PATCH, None) => Err(EvalError::NoSuchKey(field.to_owned())),
             _ => Err(EvalError::NoOverload),
         }
     }

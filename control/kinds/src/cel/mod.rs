@@ -21,7 +21,9 @@
 
 mod access;
 mod ast;
+mod call;
 pub mod check;
+mod check_call;
 mod check_message;
 mod convert;
 pub mod declare;
@@ -39,6 +41,7 @@ mod signatures;
 #[cfg(test)]
 mod tests;
 pub mod typing;
+mod unification;
 pub mod value;
 
 pub use check::{Program, Scope, compile};

@@ -204,6 +204,7 @@ fn kind(
         deletion: Deletion::PLAIN,
         default: default(rules),
         validate: validation(rules, None),
+        go_memory: BuiltIn::PLAIN.go_memory,
         makes_paths_on_demand: BuiltIn::PLAIN.makes_paths_on_demand,
         prepare: prepare(version.has_status),
         prepare_status: Arc::new(BuiltIn::PLAIN.prepare_status),

@@ -36,7 +36,7 @@ impl Tracker<'_> {
     /// own the fields. Without `live` the configuration is all there is.
     pub fn apply(&self, live: Option<&Value>, managers: &str, config: &Value, force: bool) -> Result<Applied, Status> {
         self.check_config(config)?;
-        let failed = |error: ItemError| plain_error(format!("failed to merge config: {error}"));
+        let failed = |error: ItemError| Status::plain_error(format!("failed to merge config: {error}"));
         let before;
         let managers = match live {
             Some(live) if Managers::stored(managers).is_ok_and(|managers| managers.is_empty()) => {
@@ -87,7 +87,7 @@ impl Tracker<'_> {
             return Ok(());
         }
         let name = |field: &str| config["metadata"][field].as_str().unwrap_or_default();
-        Err(plain_error(format!(
+        Err(Status::plain_error(format!(
             "failed to create typed patch object ({}/{}; {shown_kind}): {}",
             name("namespace"),
             name("name"),
@@ -142,9 +142,4 @@ impl Tracker<'_> {
         let managers = others.print();
         Ok(Ok(Applied { object, managers }))
     }
-}
-
-/// A refusal that Kubernetes answers with a 500 and no reason.
-fn plain_error(message: String) -> Status {
-    Status { code: 500, reason: "", message, details: None }
 }

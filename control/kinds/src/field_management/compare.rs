@@ -10,7 +10,7 @@ use super::{
     path::PathElement,
     set::{Entry, FieldSet},
     shape::{ItemError, Shape, TypeRef, list_item},
-    whole::{is_same, is_zero},
+    whole::{is_same, is_same_text, is_zero},
 };
 use crate::schema::Field;
 
@@ -136,6 +136,7 @@ fn replaced<'a>(of: TypeRef<'a>, before: &'a Value, after: &'a Value) -> Result<
 
 fn leaf<'a>(of: TypeRef<'_>, old: State<'_>, new: State<'_>) -> FieldSets<'a> {
     let differs = match (old, new) {
+        (State::Is(old), State::Is(new)) if of.is_as_written() => old != new && !is_same_text(of, old, new),
         (State::Is(old), State::Is(new)) => !is_same(of, old, new),
         (State::Zero, State::Is(value)) | (State::Is(value), State::Zero) => !is_zero(of, value),
         (State::Absent, _) | (_, State::Absent) => true,
@@ -339,6 +340,24 @@ mod tests {
         let name = r#"{"f:spec":{"f:ports":{"k:{\"port\":80,\"protocol\":\"TCP\"}":{"f:name":{}}}}}"#;
         assert_eq!(fields_v1::print(&difference.changed), name);
         assert_eq!(fields_v1::print(&difference.removed), "{}");
+    }
+
+    #[test]
+    fn a_null_in_what_is_owned_as_a_whole_is_a_value() {
+        let schema = schema("io.k8s.api.core.v1.Event");
+        let of = TypeRef::root(schema.types(), schema.root()).as_written();
+        let about = |uid: Option<Value>| {
+            let mut event = json!({"involvedObject": {"kind": "Pod", "name": "p"}});
+            event["involvedObject"].as_object_mut().unwrap().extend(uid.map(|uid| ("uid".to_owned(), uid)));
+            event
+        };
+        let (old, null, same) = (about(None), about(Some(Value::Null)), about(None));
+        let changed = |new: &Value| {
+            let difference = compare(of, State::Is(&old), State::Is(new)).unwrap();
+            fields_v1::print(&difference.changed)
+        };
+        assert_eq!(changed(&null), r#"{"f:involvedObject":{}}"#);
+        assert_eq!(changed(&same), "{}");
     }
 
     /// What a real cluster says of a Deployment that `kubectl create` made.

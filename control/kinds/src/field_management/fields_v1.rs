@@ -3,7 +3,7 @@
 //! A node that has an empty object, or `.` among its fields, is a member. What is written here is in Kubernetes' order
 //! and without spaces, so that equal sets have equal text.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, num::ParseIntError};
 
 use serde::{
     Deserializer,
@@ -109,29 +109,44 @@ impl<'de> Visitor<'de> for KeyReader {
     }
 }
 
+/// Why a name stands for no element. The words are those of structured-merge-diff.
+#[derive(Debug, thiserror::Error)]
+enum ElementError {
+    #[error("key must be 2 characters long:")]
+    TooShort,
+    #[error("missing colon: {0}")]
+    MissingColon(String),
+    #[error("{name}: {error}")]
+    Json { name: String, error: serde_json::Error },
+    #[error("{name}: {error}")]
+    Index { name: String, error: ParseIntError },
+}
+
 /// The element that a name stands for; nothing if its kind is unknown.
-fn element(name: Cow<'_, str>) -> Result<Option<PathElement<'_>>, String> {
+fn element(name: Cow<'_, str>) -> Result<Option<PathElement<'_>>, ElementError> {
     let kind = match name.as_bytes() {
         [kind, b':', ..] => *kind,
-        [] | [_] => return Err("key must be 2 characters long:".to_owned()),
-        _ => return Err(format!("missing colon: {name}")),
+        [] | [_] => return Err(ElementError::TooShort),
+        _ => return Err(ElementError::MissingColon(name.into_owned())),
     };
     let rest = &name[2..];
-    let error = |error: serde_json::Error| format!("{name}: {error}");
+    let json = |error| ElementError::Json { name: name.to_string(), error };
     Ok(Some(match kind {
         b'f' => PathElement::Field(match name {
             Cow::Borrowed(name) => Cow::Borrowed(&name[2..]),
             Cow::Owned(name) => Cow::Owned(name[2..].to_owned()),
         }),
         b'k' => {
-            let fields: serde_json::Map<String, Value> = serde_json::from_str(rest).map_err(error)?;
+            let fields: serde_json::Map<String, Value> = serde_json::from_str(rest).map_err(json)?;
             let fields = fields.into_iter().map(|(name, value)| (Cow::Owned(name), Scalar::owned(value)));
             let mut fields: Vec<(Cow<'_, str>, Scalar<'_>)> = fields.collect();
             fields.sort_by(|a, b| a.0.cmp(&b.0));
             PathElement::Key(fields)
         }
-        b'v' => PathElement::Value(Scalar::owned(serde_json::from_str(rest).map_err(error)?)),
-        b'i' => PathElement::Index(rest.parse().map_err(|error| format!("{name}: {error}"))?),
+        b'v' => PathElement::Value(Scalar::owned(serde_json::from_str(rest).map_err(json)?)),
+        b'i' => {
+            PathElement::Index(rest.parse().map_err(|error| ElementError::Index { name: name.to_string(), error })?)
+        }
         _ => return Ok(None),
     }))
 }

@@ -1,49 +1,23 @@
 //! Fields that a write cannot change, whatever its body says, and so cannot come to own: those that the strategy of the
 //! kind resets (`GetResetFields` in Kubernetes).
 
-use super::{
-    compare::Difference,
-    path::PathElement,
-    set::{FieldSet, PatternStep},
-};
+use super::{compare::Difference, path::PathElement, set::FieldSet};
 use crate::kinds::Kind;
 
 type Paths = &'static [&'static [&'static str]];
-type Patterns = &'static [&'static [PatternStep]];
 
 /// What of a set of fields a write can own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// All but these and what is below them.
     Without(Paths),
-    /// Only these and what is below them.
-    Only(Patterns),
+    /// Only this and what is below it.
+    Only(&'static [&'static str]),
 }
 
 const STATUS: Paths = &[&["status"]];
 const SPEC: Paths = &[&["spec"]];
 const SPEC_AND_METADATA: Paths = &[&["metadata"], &["spec"]];
-const RESIZE: Patterns = &[
-    &[PatternStep::Field("spec"), PatternStep::Field("containers"), PatternStep::Any, PatternStep::Field("resources")],
-    &[
-        PatternStep::Field("spec"),
-        PatternStep::Field("containers"),
-        PatternStep::Any,
-        PatternStep::Field("resizePolicy"),
-    ],
-    &[
-        PatternStep::Field("spec"),
-        PatternStep::Field("initContainers"),
-        PatternStep::Any,
-        PatternStep::Field("resources"),
-    ],
-    &[
-        PatternStep::Field("spec"),
-        PatternStep::Field("initContainers"),
-        PatternStep::Any,
-        PatternStep::Field("resizePolicy"),
-    ],
-];
 
 impl Filter {
     /// Of writes to objects of a stored kind, through a subresource or the main resource.
@@ -70,11 +44,10 @@ impl Filter {
             (Some("status"), ..) => Self::Without(SPEC),
             (Some("approval"), ..) => Self::Without(&[&["spec"], &["status", "certificate"]]),
             (Some("finalize"), ..) => Self::Without(STATUS),
-            (Some("ephemeralcontainers"), ..) => {
-                Self::Only(&[&[PatternStep::Field("spec"), PatternStep::Field("ephemeralContainers")]])
-            }
-            (Some("resize"), ..) => Self::Only(RESIZE),
-            (Some("scale"), ..) => Self::Only(&[&[PatternStep::Field("spec"), PatternStep::Field("replicas")]]),
+            // Kubernetes' storage of these two does not pass on what their strategies reset: whoever sends another field
+            // owns it, although it stays as it was.
+            (Some("ephemeralcontainers" | "resize"), ..) => Self::Without(&[]),
+            (Some("scale"), ..) => Self::Only(&["spec", "replicas"]),
             _ => Self::Without(&[]),
         }
     }
@@ -88,7 +61,7 @@ impl Filter {
                     set.subtract_with_below(&FieldSet::of_path(&path));
                 }
             }
-            Self::Only(patterns) => set.retain_matching(patterns),
+            Self::Only(path) => set.retain_path(path),
         }
     }
 
@@ -143,6 +116,15 @@ mod tests {
         let status = r#"{"f:metadata":{"f:labels":{"f:a":{}}},"f:status":{"f:x":{}}}"#;
         assert_eq!(filtered(("", "pods"), Some("status"), fields), status);
         assert_eq!(filtered(("", "configmaps"), None, fields), fields);
+    }
+
+    #[test]
+    fn a_resize_owns_whatever_it_sent() {
+        let fields =
+            r#"{"f:metadata":{"f:labels":{"f:a":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{"f:env":{}}}}}"#;
+        for subresource in ["resize", "ephemeralcontainers"] {
+            assert_eq!(filtered(("", "pods"), Some(subresource), fields), fields);
+        }
     }
 
     #[test]

@@ -213,39 +213,16 @@ impl<'a> FieldSet<'a> {
         }
     }
 
-    /// Keeps only what a pattern matches.
-    pub fn retain_matching(&mut self, patterns: &[&[PatternStep]]) {
-        if patterns.iter().any(|pattern| pattern.is_empty()) {
-            return;
-        }
+    /// Keeps only what is at a path of field names, and below it.
+    pub fn retain_path(&mut self, path: &[&str]) {
+        let Some((first, rest)) = path.split_first() else { return };
         self.entries.retain_mut(|entry| {
-            let rest: Vec<&[PatternStep]> =
-                patterns.iter().filter(|p| p[0].matches(&entry.element)).map(|pattern| &pattern[1..]).collect();
-            if rest.is_empty() {
+            if !matches!(&entry.element, PathElement::Field(name) if name == first) {
                 return false;
             }
-            entry.below.retain_matching(&rest);
+            entry.below.retain_path(rest);
             !entry.is_empty()
         });
-    }
-}
-
-/// One step of a pattern of paths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatternStep {
-    /// The field of this name.
-    Field(&'static str),
-    /// Any field or item.
-    Any,
-}
-
-impl PatternStep {
-    fn matches(self, element: &PathElement<'_>) -> bool {
-        match (self, element) {
-            (Self::Any, _) => true,
-            (Self::Field(name), PathElement::Field(field)) => name == field,
-            (Self::Field(_), _) => false,
-        }
     }
 }
 
@@ -278,19 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn patterns_keep_what_they_match_and_all_below() {
-        let mut fields = set(
-            r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:image":{},"f:resources":{"f:limits":{}}}},"f:x":{}}}"#,
-        );
-        let pattern = [
-            PatternStep::Field("spec"),
-            PatternStep::Field("containers"),
-            PatternStep::Any,
-            PatternStep::Field("resources"),
-        ];
-        fields.retain_matching(&[&pattern]);
-        let kept = r#"{"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:resources":{"f:limits":{}}}}}}"#;
-        assert_eq!(text(&fields), kept);
+    fn a_path_keeps_what_is_below_it_and_on_the_way() {
+        let mut fields =
+            set(r#"{"f:spec":{".":{},"f:replicas":{".":{},"f:a":{}},"f:x":{}},"f:status":{"f:replicas":{}}}"#);
+        fields.retain_path(&["spec", "replicas"]);
+        assert_eq!(text(&fields), r#"{"f:spec":{".":{},"f:replicas":{".":{},"f:a":{}}}}"#);
     }
 
     fn any_set() -> impl Strategy<Value = FieldSet<'static>> {

@@ -161,6 +161,21 @@ impl<'t> TypeRef<'t> {
         Self { as_written: true, ..self }
     }
 
+    /// Whether [`Self::as_written`] made it.
+    pub fn is_as_written(self) -> bool {
+        self.as_written
+    }
+
+    /// What stands in a Go struct where nobody set a field; nothing where `omitempty` leaves the field out.
+    pub fn zero_in_struct(self, field: &Field) -> Option<Value> {
+        if self.in_structs { self.types.zero_in_struct(field) } else { None }
+    }
+
+    /// Whether `omitempty` leaves the value of a field out of a Go struct.
+    pub fn is_left_out_of_struct(self, field: &Field, value: &Value) -> bool {
+        self.in_structs && self.types.is_left_out(field, value)
+    }
+
     /// Whether `omitempty` leaves the value of a field out.
     pub fn is_left_out(self, field: &Field, value: &Value) -> bool {
         !self.as_written && self.types.is_left_out(field, value)

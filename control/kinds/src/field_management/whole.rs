@@ -1,8 +1,12 @@
 //! Whether two states of a value that has one owner as a whole are the same: as Kubernetes' Go structs hold them.
 //!
+//! A configuration that is applied is no Go struct: what it names counts as it is written there ([`is_same_text`]).
+//!
 //! An empty list or map is the same as none where `omitempty` leaves it out. Not so in the items of a list: Go compares
 //! lists as they are in memory (`reflect.DeepEqual`), and tells `[]`, which a client sent, from nothing, which comes
 //! back from the storage.
+
+use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
@@ -12,6 +16,47 @@ use crate::schema::{Field, Object, Type};
 /// Whether both are the same.
 pub fn is_same(of: TypeRef<'_>, old: &Value, new: &Value) -> bool {
     same(of, Empties::LeftOut, old, new)
+}
+
+/// Whether `new`, which is text that a configuration was laid over, says of a whole value what `old`, a Go struct, says
+/// when it is written: a null that the text names is a field more, and a field that Go writes though nobody set it is
+/// missing where the text does not name it.
+pub fn is_same_text(of: TypeRef<'_>, old: &Value, new: &Value) -> bool {
+    match (of.r#type(), old, new) {
+        (Type::Object(object), Value::Object(old), Value::Object(new)) => has_same_text(of, object, old, new),
+        (Type::List(_), Value::Array(old), Value::Array(new)) => {
+            let Some(item) = of.plain_item() else { return old == new };
+            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same_text(item, old, new))
+        }
+        (Type::Map(_), Value::Object(old), Value::Object(new)) => {
+            let same = |(name, old): (&String, &Value)| match (of.plain_field(name), new.get(name)) {
+                (Some(item), Some(new)) => is_same_text(item, old, new),
+                (_, new) => Some(old) == new,
+            };
+            old.len() == new.len() && old.iter().all(same)
+        }
+        _ => same(of, Empties::There, old, new),
+    }
+}
+
+fn has_same_text(of: TypeRef<'_>, object: &Object, old: &Map<String, Value>, new: &Map<String, Value>) -> bool {
+    let one = |name: &String| {
+        let (known, inner) = (object.field(name).filter(|_| of.is_in_structs()), of.plain_field(name));
+        let was = old.get(name).map(Cow::Borrowed);
+        let was = match known {
+            Some(field) => was.filter(|was| !was.is_null() && !of.is_left_out_of_struct(field, was)),
+            None => was,
+        };
+        let was = was.or_else(|| known.and_then(|field| of.zero_in_struct(field)).map(Cow::Owned));
+        match (was, new.get(name), inner) {
+            (None, None, _) => true,
+            (Some(was), Some(is), Some(inner)) => is_same_text(inner, &was, is),
+            (was, is, _) => was.as_deref() == is,
+        }
+    };
+    let is_named = |name: &str| old.contains_key(name) || new.contains_key(name);
+    let written_alone = of.is_in_structs() && object.always_written().any(|field| !is_named(&field.name));
+    !written_alone && old.keys().all(one) && new.keys().filter(|name| !old.contains_key(*name)).all(one)
 }
 
 /// Whether a value is what Go has where nothing was set.
@@ -133,6 +178,27 @@ mod tests {
         assert!(same(limits(json!({"cpu": "1"})), limits(json!({"cpu": "1"}))));
         assert!(!same(limits(json!({"cpu": "1"})), limits(json!({"memory": "1"}))));
         assert!(same(json!({"limits": [{"type": ""}]}), json!({"limits": [{}]})));
+    }
+
+    #[test]
+    fn a_configuration_says_what_its_text_says() {
+        let of = |kind: &str, field: &str, old: Value, new: Value| {
+            let schema = Schema::builtin(kind).unwrap();
+            let of = TypeRef::root(schema.types(), schema.root()).as_written().plain_field(field).unwrap();
+            is_same_text(of, &old, &new)
+        };
+        let same = |old: Value, new: Value| of("io.k8s.api.discovery.v1.EndpointSlice", "endpoints", old, new);
+        let stored = || json!([{"addresses": ["10.0.0.1"], "conditions": {}}]);
+        assert!(same(stored(), stored()));
+        assert!(!same(stored(), json!([{"addresses": ["10.0.0.1"]}])), "Go writes a struct that nobody set");
+        assert!(!same(stored(), json!([{"addresses": ["10.0.0.1"], "conditions": {}, "nodeName": null}])));
+        let same = |old: Value, new: Value| of("io.k8s.api.core.v1.Event", "involvedObject", old, new);
+        assert!(same(json!({"kind": "Pod", "uid": ""}), json!({"kind": "Pod"})), "omitempty");
+        assert!(!same(json!({"kind": "Pod"}), json!({"kind": "Pod", "uid": null})));
+        assert!(
+            !same(json!({"kind": "Pod"}), json!({"kind": "Pod", "uid": ""})),
+            "said, though omitempty leaves it out"
+        );
     }
 
     #[test]

@@ -121,6 +121,8 @@ pub struct BuiltIn {
     pub default: fn(object: &mut Value),
     /// See [`Kind::validate`].
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+    /// See [`Kind::go_memory`].
+    pub go_memory: GoMemory,
     /// See [`Kind::makes_paths_on_demand`].
     pub makes_paths_on_demand: bool,
     /// See [`Kind::prepare`].
@@ -177,6 +179,7 @@ impl BuiltIn {
         deletion: Deletion::PLAIN,
         default: |_| {},
         validate: |_, _| Vec::new(),
+        go_memory: GoMemory::PLAIN,
         makes_paths_on_demand: false,
         prepare: |_, _| {},
         prepare_status: |_, _| {},
@@ -218,6 +221,7 @@ impl From<&'static BuiltIn> for Kind {
             deletion: declared.deletion,
             default: Arc::new(declared.default),
             validate: Arc::new(declared.validate),
+            go_memory: declared.go_memory,
             makes_paths_on_demand: declared.makes_paths_on_demand,
             prepare: Arc::new(declared.prepare),
             prepare_status: Arc::new(declared.prepare_status),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, names, reading::entries};
+use super::{BuiltIn, Cell, Column, FieldError, FixedMap, GoMemory, Storage, names, reading::entries};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -20,6 +20,10 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default: |_| {},
     validate,
+    go_memory: GoMemory {
+        fixed_maps: &[fixed_where_immutable("data"), fixed_where_immutable("binaryData")],
+        ..GoMemory::PLAIN
+    },
     prepare: |_, _| {},
     columns: &[Column::name(), Column::text("Data", "Number of keys, text and binary."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::integer(count(&o["data"]) + count(&o["binaryData"])), Cell::age(o)],
@@ -27,6 +31,15 @@ pub static KIND: BuiltIn = BuiltIn {
     schema: "io.k8s.api.core.v1.ConfigMap",
     ..BuiltIn::PLAIN
 };
+
+/// Data that does not change once the object says that it is immutable.
+pub const fn fixed_where_immutable(field: &'static str) -> FixedMap {
+    FixedMap {
+        field,
+        why: "field is immutable when `immutable` is set",
+        is_fixed: |old| matches!(old["immutable"], Value::Bool(true)),
+    }
+}
 
 fn count(map: &Value) -> i64 {
     map.as_object().map_or(0, |m| m.len() as i64)

@@ -3,7 +3,9 @@
 //! Reads what `ParseStandard` of github.com/robfig/cron/v3 reads, and refuses the rest in its words: what a cluster of
 //! Kubernetes takes is taken here. No crate agrees with it: others know seconds, `L`, `W`, `#` or Sunday as 7.
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::go_duration::{GoDurationError, NANOS_PER_SECOND, go_duration};
 
 /// When something is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +35,85 @@ pub struct Fields {
 pub const ANY: u64 = 1 << 63;
 
 /// Why a text is no schedule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScheduleError(String);
-
-impl fmt::Display for ScheduleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// There is nothing.
+    #[error("empty spec string")]
+    Empty,
+    /// Not five fields.
+    #[error("expected exactly 5 fields, found {}: [{}]", .0.len(), .0.join(" "))]
+    Fields(Vec<String>),
+    /// A time zone, and nothing behind it: robfig's parser panics there, and Kubernetes tells that.
+    #[error("invalid schedule format: runtime error: slice bounds out of range [:-1]")]
+    OnlyTimeZone,
+    /// There is no such time zone.
+    #[error("provided bad location {0}: unknown time zone {0}")]
+    UnknownTimeZone(String),
+    /// `@often`
+    #[error("unrecognized descriptor: {0}")]
+    UnknownDescriptor(String),
+    /// `@every soon`
+    #[error("failed to parse duration {descriptor}: {error}")]
+    Duration {
+        /// All of it.
+        descriptor: String,
+        /// What is wrong behind `@every`.
+        error: GoDurationError,
+    },
+    /// `1-2-3`
+    #[error("too many hyphens: {0}")]
+    TooManyHyphens(String),
+    /// `1/2/3`
+    #[error("too many slashes: {0}")]
+    TooManySlashes(String),
+    /// It begins before what the field takes.
+    #[error("beginning of range ({start}) below minimum ({min}): {range}")]
+    BelowMinimum {
+        /// Where it begins.
+        start: u64,
+        /// The least that the field takes.
+        min: u64,
+        /// As it was written.
+        range: String,
+    },
+    /// It ends behind what the field takes.
+    #[error("end of range ({end}) above maximum ({max}): {range}")]
+    AboveMaximum {
+        /// Where it ends.
+        end: u64,
+        /// The most that the field takes.
+        max: u64,
+        /// As it was written.
+        range: String,
+    },
+    /// `5-1`
+    #[error("beginning of range ({start}) beyond end of range ({end}): {range}")]
+    Backwards {
+        /// Where it begins.
+        start: u64,
+        /// Where it ends.
+        end: u64,
+        /// As it was written.
+        range: String,
+    },
+    /// `*/0`
+    #[error("step of range should be a positive number: {0}")]
+    NoStep(String),
+    /// Digits, but more than a number has.
+    #[error("failed to parse int from {0}: strconv.Atoi: parsing {0:?}: value out of range")]
+    NumberOutOfRange(String),
+    /// No digits.
+    #[error("failed to parse int from {0}: strconv.Atoi: parsing {0:?}: invalid syntax")]
+    NotANumber(String),
+    /// `-1`
+    #[error("negative number ({number}) not allowed: {text}")]
+    NegativeNumber {
+        /// What it is.
+        number: i64,
+        /// As it was written.
+        text: String,
+    },
 }
-
-impl std::error::Error for ScheduleError {}
 
 struct Bounds {
     values: RangeInclusive<u64>,
@@ -61,7 +132,7 @@ const DAYS_OF_WEEK: Bounds = Bounds { values: 0..=6, names: &["sun", "mon", "tue
 /// Reads a schedule. A time zone in it (`CRON_TZ=…`) is checked and left out.
 pub fn parse(text: &str) -> Result<Schedule, ScheduleError> {
     if text.is_empty() {
-        return Err(ScheduleError("empty spec string".to_owned()));
+        return Err(ScheduleError::Empty);
     }
     let text = without_time_zone(text)?;
     if text.starts_with('@') {
@@ -69,8 +140,7 @@ pub fn parse(text: &str) -> Result<Schedule, ScheduleError> {
     }
     let fields: Vec<&str> = text.split_whitespace().collect();
     let [minute, hour, day_of_month, month, day_of_week] = fields.as_slice() else {
-        let found = fields.join(" ");
-        return Err(ScheduleError(format!("expected exactly 5 fields, found {}: [{found}]", fields.len())));
+        return Err(ScheduleError::Fields(fields.into_iter().map(str::to_owned).collect()));
     };
     Ok(Schedule::Fields(Fields {
         minute: values(minute, &MINUTES)?,
@@ -88,12 +158,9 @@ pub fn is_time_zone(name: &str) -> bool {
 
 fn without_time_zone(text: &str) -> Result<&str, ScheduleError> {
     let Some(zoned) = text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ=")) else { return Ok(text) };
-    let Some((zone, rest)) = zoned.split_once(' ') else {
-        let why = "invalid schedule format: runtime error: slice bounds out of range [:-1]";
-        return Err(ScheduleError(why.to_owned()));
-    };
+    let Some((zone, rest)) = zoned.split_once(' ') else { return Err(ScheduleError::OnlyTimeZone) };
     if !zone.is_empty() && zone != "Local" && !is_time_zone(zone) {
-        return Err(ScheduleError(format!("provided bad location {zone}: unknown time zone {zone}")));
+        return Err(ScheduleError::UnknownTimeZone(zone.to_owned()));
     }
     Ok(rest.trim())
 }
@@ -116,10 +183,10 @@ fn descriptor(text: &str) -> Result<Schedule, ScheduleError> {
         "@hourly" => hourly,
         _ => {
             let Some(every) = text.strip_prefix("@every ") else {
-                return Err(ScheduleError(format!("unrecognized descriptor: {text}")));
+                return Err(ScheduleError::UnknownDescriptor(text.to_owned()));
             };
             let seconds = go_duration(every)
-                .map_err(|why| ScheduleError(format!("failed to parse duration {text}: {why}")))?
+                .map_err(|error| ScheduleError::Duration { descriptor: text.to_owned(), error })?
                 .max(NANOS_PER_SECOND)
                 / NANOS_PER_SECOND;
             return Ok(Schedule::Every(Duration::from_secs(u64::try_from(seconds).unwrap_or(1))));
@@ -149,7 +216,7 @@ fn range(text: &str, bounds: &Bounds) -> Result<u64, ScheduleError> {
             (one, one)
         }
         [low, high] => (number_or_name(low, bounds)?, number_or_name(high, bounds)?),
-        _ => return Err(ScheduleError(format!("too many hyphens: {text}"))),
+        _ => return Err(ScheduleError::TooManyHyphens(text.to_owned())),
     };
     let step = match (slashes.next(), slashes.next()) {
         (None, _) => 1,
@@ -163,20 +230,20 @@ fn range(text: &str, bounds: &Bounds) -> Result<u64, ScheduleError> {
             }
             step
         }
-        (Some(_), Some(_)) => return Err(ScheduleError(format!("too many slashes: {text}"))),
+        (Some(_), Some(_)) => return Err(ScheduleError::TooManySlashes(text.to_owned())),
     };
-    let wrong = if start < min {
-        format!("beginning of range ({start}) below minimum ({min}): {text}")
+    let range = || text.to_owned();
+    if start < min {
+        Err(ScheduleError::BelowMinimum { start, min, range: range() })
     } else if end > max {
-        format!("end of range ({end}) above maximum ({max}): {text}")
+        Err(ScheduleError::AboveMaximum { end, max, range: range() })
     } else if start > end {
-        format!("beginning of range ({start}) beyond end of range ({end}): {text}")
+        Err(ScheduleError::Backwards { start, end, range: range() })
     } else if step == 0 {
-        format!("step of range should be a positive number: {text}")
+        Err(ScheduleError::NoStep(range()))
     } else {
-        return Ok(bits(start, end, step) | any);
-    };
-    Err(ScheduleError(wrong))
+        Ok(bits(start, end, step) | any)
+    }
 }
 
 /// Every `step`th bit from `start` to `end`, which are below 64.
@@ -195,61 +262,11 @@ fn number_or_name(text: &str, bounds: &Bounds) -> Result<u64, ScheduleError> {
 fn number(text: &str) -> Result<u64, ScheduleError> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let number: i64 = text.parse().map_err(|_| {
-        let why = if numeric { "value out of range" } else { "invalid syntax" };
-        ScheduleError(format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: {why}"))
+    let number: i64 = text.parse().map_err(|_| match numeric {
+        true => ScheduleError::NumberOutOfRange(text.to_owned()),
+        false => ScheduleError::NotANumber(text.to_owned()),
     })?;
-    u64::try_from(number).map_err(|_| ScheduleError(format!("negative number ({number}) not allowed: {text}")))
-}
-
-const NANOS_PER_SECOND: i128 = 1_000_000_000;
-
-/// A duration as Go writes it (`1h30m`, `1.5s`), in nanoseconds; else the reason in the words of `time.ParseDuration`.
-fn go_duration(text: &str) -> Result<i128, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
-    let (negative, mut rest) = match text.as_bytes().first() {
-        Some(b'-') => (true, &text[1..]),
-        Some(b'+') => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total: i128 = 0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
-            return Err(invalid());
-        }
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(end);
-        let nanos: i128 = match unit {
-            "" => return Err(format!("time: missing unit in duration {text:?}")),
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => NANOS_PER_SECOND,
-            "m" => 60 * NANOS_PER_SECOND,
-            "h" => 3_600 * NANOS_PER_SECOND,
-            _ => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
-        };
-        let digits =
-            |digits: &str| if digits.is_empty() { Ok(0) } else { digits.parse::<i64>().map_err(|_| invalid()) };
-        // More places than these are less than a nanosecond.
-        let fraction = &fraction[..fraction.len().min(15)];
-        let scale = 10i128.pow(u32::try_from(fraction.len()).unwrap_or(0));
-        total += i128::from(digits(whole)?) * nanos + i128::from(digits(fraction)?) * nanos / scale;
-        if total > i128::from(i64::MAX) {
-            return Err(invalid());
-        }
-        rest = tail;
-    }
-    Ok(if negative { -total } else { total })
+    u64::try_from(number).map_err(|_| ScheduleError::NegativeNumber { number, text: text.to_owned() })
 }
 
 #[cfg(test)]

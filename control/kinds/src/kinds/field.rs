@@ -226,6 +226,9 @@ fn shown(value: &Value) -> String {
 /// Bytes that are shown of a value.
 const MOST_SHOWN: usize = 2 << 10;
 
+/// Fields of label selectors, which messages show most of all structs, in the order in which Go writes them.
+const STRUCTS: [&[&str]; 2] = [&["matchLabels", "matchExpressions"], &["key", "operator", "values"]];
+
 /// Writes JSON until there is more than is shown; answers whether that was all. Go writes maps in order; what has other
 /// than texts in it is a struct.
 fn write_in_order(value: &Value, out: &mut String) -> bool {
@@ -233,7 +236,9 @@ fn write_in_order(value: &Value, out: &mut String) -> bool {
         Value::Object(map) => {
             out.push('{');
             let mut fields: Vec<(&String, &Value)> = map.iter().collect();
-            if map.values().all(Value::is_string) {
+            if let Some(order) = STRUCTS.iter().find(|order| map.keys().all(|name| order.contains(&&**name))) {
+                fields.sort_by_key(|(name, _)| order.iter().position(|field| field == name));
+            } else if map.values().all(Value::is_string) {
                 fields.sort_unstable_by_key(|(name, _)| *name);
             }
             for (at, (name, value)) in fields.into_iter().enumerate() {
@@ -320,6 +325,15 @@ mod tests {
         let container = item(&child("spec", "containers"), 10);
         assert_eq!(child(&container, "name"), "spec.containers[10].name");
         assert_eq!(item("", usize::MAX), format!("[{}]", usize::MAX));
+    }
+
+    #[test]
+    fn a_label_selector_is_shown_in_the_order_of_its_struct() {
+        let expression = json!({"values": ["a"], "operator": "In", "key": "k"});
+        let selector = json!({"matchExpressions": [expression], "matchLabels": {"b": "1", "a": "2"}});
+        let shown =
+            r#"{"matchLabels":{"a":"2","b":"1"},"matchExpressions":[{"key":"k","operator":"In","values":["a"]}]}"#;
+        assert_eq!(FieldError::invalid("a", &selector, "").message, format!("Invalid value: {shown}"));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub mod error_budget;
 pub mod event;
 pub mod field;
 pub mod flowcontrol;
+mod go_duration;
+pub mod go_memory;
 pub mod group_priority;
 pub mod horizontal_pod_autoscaler;
 pub mod int_or_percent;
@@ -94,6 +96,7 @@ pub use column::Column;
 pub use deletion::Deletion;
 pub use derived::Derived;
 pub use field::{FieldError, FieldErrorReason};
+pub use go_memory::{FixedMap, GoMemory};
 pub use naming::Naming;
 pub use registry::{AddError, Registry};
 pub use snapshot::Kinds;
@@ -145,6 +148,8 @@ pub struct Kind {
     /// Whether `validate` runs without paths first (see [`paths_on_demand`]): for a kind with many objects, and with
     /// checks that cost less than their paths. Checks that compile rules, or decide by paths, are not asked twice.
     pub makes_paths_on_demand: bool,
+    /// Rules that follow from how Go holds the objects.
+    pub go_memory: GoMemory,
     /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated:
     /// drop or keep `status`, bump `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in
     /// Kubernetes).

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map, names, reading::text};
+use super::{BuiltIn, Cell, Column, FieldError, GoMemory, Storage, config_map, names, reading::text};
 
 /// Annotation of a Secret that is to hold a token of a ServiceAccount: the account's name.
 pub const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
@@ -24,6 +24,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
+    go_memory: GoMemory { fixed_maps: &[config_map::fixed_where_immutable("data")], ..GoMemory::PLAIN },
     prepare: |_, _| {},
     columns: &[
         Column::name(),

@@ -114,7 +114,7 @@ fn validate_spec(spec: &Value, is_new: bool) -> Vec<FieldError> {
     if is_new {
         for (i, claim) in items(&spec["volumeClaimTemplates"]).enumerate() {
             let path = format!("spec.volumeClaimTemplates[{i}].spec");
-            errors.extend(persistent_volume_claim::validate_spec(&path, &claim["spec"]));
+            errors.extend(persistent_volume_claim::spec::validate(&path, &claim["spec"]));
         }
     }
     errors.extend(FieldError::negative("spec.replicas", &spec["replicas"]));

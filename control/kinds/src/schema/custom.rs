@@ -96,7 +96,6 @@ impl Builder {
             numbers: copy_numbers(object.numbers()),
             names: OnceLock::new(),
             number_of: object.number_of.clone(),
-            required_times: object.required_times.clone(),
             always_written: object.always_written.clone(),
             atomic: object.atomic,
             others: object.others.map(|others| self.copy(others)),

@@ -7,8 +7,45 @@ pub const SECONDS: &str = "2006-01-02T15:04:05Z07:00";
 /// RFC 3339 with six digits of a fraction.
 pub const MICROSECONDS: &str = "2006-01-02T15:04:05.000000Z07:00";
 
-/// Why `text` is not in the form of `layout`, one of the two above. Source: `time/format.go`.
-pub fn check(text: &str, layout: &'static str) -> Result<(), String> {
+/// Why a text is no point in time, in the words of Go.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GoTimeError {
+    /// It does not have the form of the layout.
+    #[error(
+        "parsing time {} as \"{layout}\": cannot parse {} as \"{element}\"",
+        go_quoted(.text),
+        go_quoted(.rest)
+    )]
+    Form {
+        /// All of it.
+        text: String,
+        /// In which form it should be.
+        layout: &'static str,
+        /// What cannot be read.
+        rest: String,
+        /// As what it should be read: `04`.
+        element: &'static str,
+    },
+    /// There is no such month, hour, minute, second or day.
+    #[error("parsing time {}: {what} out of range", go_quoted(.text))]
+    OutOfRange {
+        /// All of it.
+        text: String,
+        /// `month`
+        what: &'static str,
+    },
+    /// More follows.
+    #[error("parsing time {}: extra text: {}", go_quoted(.text), go_quoted(.extra))]
+    ExtraText {
+        /// All of it.
+        text: String,
+        /// What follows.
+        extra: String,
+    },
+}
+
+/// Whether `text` is in the form of `layout`, one of the two above. Source: `time/format.go`.
+pub fn check(text: &str, layout: &'static str) -> Result<(), GoTimeError> {
     let has_fraction = layout == MICROSECONDS;
     let mut parser = Parser { text, layout, rest: text };
     let year = parser.element("2006", |rest| match rest.get(..4) {
@@ -45,10 +82,10 @@ pub fn check(text: &str, layout: &'static str) -> Result<(), String> {
         }
     })?;
     if !parser.rest.is_empty() {
-        return Err(parser.said(&format!("extra text: {}", go_quoted(parser.rest))));
+        return Err(GoTimeError::ExtraText { text: text.to_owned(), extra: parser.rest.to_owned() });
     }
     if day < 1 || day > days_in(month, year) {
-        return Err(parser.said("day out of range"));
+        return Err(GoTimeError::OutOfRange { text: text.to_owned(), what: "day" });
     }
     Ok(())
 }
@@ -60,22 +97,21 @@ struct Parser<'t> {
 }
 
 impl<'t> Parser<'t> {
-    fn said(&self, why: &str) -> String {
-        format!("parsing time {}: {why}", go_quoted(self.text))
+    fn cannot_read(&self, element: &'static str) -> GoTimeError {
+        GoTimeError::Form { text: self.text.to_owned(), layout: self.layout, rest: self.rest.to_owned(), element }
     }
 
-    fn cannot(&self, rest: &str, element: &str) -> String {
-        let (text, layout) = (go_quoted(self.text), self.layout);
-        format!("parsing time {text} as \"{layout}\": cannot parse {} as \"{element}\"", go_quoted(rest))
-    }
-
-    fn literal(&mut self, literal: &str) -> Result<(), String> {
-        self.rest = self.rest.strip_prefix(literal).ok_or_else(|| self.cannot(self.rest, literal))?;
+    fn literal(&mut self, literal: &'static str) -> Result<(), GoTimeError> {
+        self.rest = self.rest.strip_prefix(literal).ok_or_else(|| self.cannot_read(literal))?;
         Ok(())
     }
 
-    fn element(&mut self, element: &str, read: impl FnOnce(&'t str) -> Option<(u32, &'t str)>) -> Result<u32, String> {
-        let (value, rest) = read(self.rest).ok_or_else(|| self.cannot(self.rest, element))?;
+    fn element(
+        &mut self,
+        element: &'static str,
+        read: impl FnOnce(&'t str) -> Option<(u32, &'t str)>,
+    ) -> Result<u32, GoTimeError> {
+        let (value, rest) = read(self.rest).ok_or_else(|| self.cannot_read(element))?;
         self.rest = rest;
         Ok(value)
     }
@@ -83,16 +119,20 @@ impl<'t> Parser<'t> {
     /// Two digits, or one where the layout does not insist.
     fn number(
         &mut self,
-        element: &str,
-        what: &str,
+        element: &'static str,
+        what: &'static str,
         range: std::ops::RangeInclusive<u32>,
         fixed: bool,
-    ) -> Result<u32, String> {
+    ) -> Result<u32, GoTimeError> {
         let value = self.element(element, |rest| {
             let digits = rest.bytes().take(2).take_while(u8::is_ascii_digit).count();
             (digits == 2 || (digits == 1 && !fixed)).then(|| Some((rest[..digits].parse().ok()?, &rest[digits..])))?
         })?;
-        if range.contains(&value) { Ok(value) } else { Err(self.said(&format!("{what} out of range"))) }
+        if range.contains(&value) {
+            Ok(value)
+        } else {
+            Err(GoTimeError::OutOfRange { text: self.text.to_owned(), what })
+        }
     }
 }
 
@@ -113,12 +153,12 @@ mod tests {
     /// What kube-apiserver 1.35.4 answered with for each.
     #[test]
     fn refusals_are_those_of_go() {
-        let seconds = |text| check(text, SECONDS).err().unwrap_or_default();
+        let seconds = |text| check(text, SECONDS).unwrap_err().to_string();
         assert_eq!(seconds("2020-13-01T00:00:00Z"), "parsing time \"2020-13-01T00:00:00Z\": month out of range");
         let form = "as \"2006-01-02T15:04:05Z07:00\": cannot parse";
         assert_eq!(seconds("now"), format!("parsing time \"now\" {form} \"now\" as \"2006\""));
         let form = "as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse";
-        let micro = |text| check(text, MICROSECONDS).err().unwrap_or_default();
+        let micro = |text| check(text, MICROSECONDS).unwrap_err().to_string();
         assert_eq!(micro("2020-01-01"), format!("parsing time \"2020-01-01\" {form} \"\" as \"T\""));
         let time = "2020-01-01T00:00:00Z";
         assert_eq!(micro(time), format!("parsing time \"{time}\" {form} \"Z\" as \".000000\""));

@@ -30,6 +30,7 @@ mod go_time;
 mod name_index;
 mod quantities;
 mod scalar;
+mod sent_empties;
 mod text;
 mod written;
 
@@ -37,6 +38,7 @@ use name_index::NameIndex;
 
 pub use decode::{DecodeError, Decoded, FieldWarning};
 pub use scalar::{ZERO_MICRO_TIME, ZERO_TIME};
+pub use sent_empties::{Empty, SentEmpties};
 
 /// Text of the data files, or of a custom definition.
 pub type Text = Cow<'static, str>;
@@ -116,8 +118,6 @@ pub struct Object {
     numbers: Numbers,
     /// The way back: the number of each of `fields`.
     number_of: Vec<FieldNumber>,
-    /// Indexes of the required points in time: see [`Self::required_times`].
-    required_times: Vec<usize>,
     /// Indexes of the fields of [`Self::always_written`].
     always_written: Vec<usize>,
     /// Server-side apply replaces the whole of it.
@@ -302,12 +302,6 @@ impl Object {
     pub fn numbered(&self, name: &str) -> Option<(&Field, FieldNumber)> {
         let at = self.position(name)?;
         Some((&self.fields[at], self.number_of.get(at).copied().unwrap_or_default()))
-    }
-
-    /// The required points in time. They alone are written as zero where they are absent: typed readers (k8s-openapi)
-    /// have no other value for them and would refuse the object, and with it the list that it is in.
-    pub fn required_times(&self) -> impl Iterator<Item = &Field> {
-        self.required_times.iter().map(|at| &self.fields[*at])
     }
 
     /// The fields that Kubernetes writes although nobody set them.

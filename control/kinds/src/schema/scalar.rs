@@ -4,7 +4,7 @@
 use base64::{DecodeError, Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 
-use super::go_time;
+use super::go_time::{self, GoTimeError};
 use crate::kinds::quantity::Quantity;
 
 /// Go's zero time, which a typed client reads as "no time at all".
@@ -16,8 +16,14 @@ pub const ZERO_MICRO_TIME: &str = "0001-01-01T00:00:00.000000Z";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScalarError {
     /// Not in the form of RFC 3339, or no such day or hour.
-    #[error("{0}")]
-    Time(String),
+    #[error(transparent)]
+    Time(#[from] GoTimeError),
+    /// A point in time that is further away than can be told.
+    #[error("parsing time {text:?}: out of range")]
+    TimeOutOfRange {
+        /// As it was written.
+        text: String,
+    },
     /// No digits, or two points.
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Quantity,
@@ -47,8 +53,8 @@ pub fn micro_time(text: &str) -> Result<Option<String>, ScalarError> {
 }
 
 fn timestamp(text: &str, layout: &'static str) -> Result<Timestamp, ScalarError> {
-    go_time::check(text, layout).map_err(ScalarError::Time)?;
-    text.parse().map_err(|_| ScalarError::Time(format!("parsing time {text:?}: out of range")))
+    go_time::check(text, layout)?;
+    text.parse().map_err(|_| ScalarError::TimeOutOfRange { text: text.to_owned() })
 }
 
 /// The canonical form of a quantity: `500m` for `0.5`.

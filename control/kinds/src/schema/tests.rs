@@ -99,6 +99,28 @@ fn a_wrong_type_is_refused_in_gos_words_with_the_path() {
 }
 
 #[test]
+fn bytes_may_be_a_list_of_numbers() {
+    let service = schema("apiregistration.v1.APIService");
+    let with = |bundle: Value| json!({"spec": {"caBundle": bundle}});
+    assert_eq!(read(&service, with(json!([65, null, 255])))["spec"]["caBundle"], "QQD/");
+    assert_eq!(read(&service, with(json!([])))["spec"].get("caBundle"), None);
+    for (wrong, found) in [
+        (json!(["a"]), "string"),
+        (json!([256]), "number 256"),
+        (json!([-1]), "number -1"),
+        (json!([1.5]), "number 1.5"),
+        (json!([1, true, "a"]), "bool"),
+        (json!([[1]]), "array"),
+        (json!([{}]), "object"),
+    ] {
+        let field = "Go struct field APIServiceSpec.spec.caBundle of type uint8";
+        assert_eq!(refused(&service, with(wrong)).message, format!("json: cannot unmarshal {found} into {field}"));
+    }
+    assert_eq!(refused(&service, with(json!(["a"]))).of_patched, "unrecognized type: uint8");
+    assert!(refused(&service, with(json!({}))).message.ends_with("of type []uint8"));
+}
+
+#[test]
 fn a_wrong_type_that_a_patch_has_made_is_refused_in_the_words_of_gos_converter() {
     for (object, why) in [
         (json!({"metadata": {"labels": "invalid"}}), "cannot restore map from string"),
@@ -116,16 +138,6 @@ fn a_wrong_type_that_a_patch_has_made_is_refused_in_the_words_of_gos_converter()
     let secret = schema("core.v1.Secret");
     let error = refused(&secret, json!({"data": {"key": "?"}}));
     assert_eq!(error.of_patched, "error decoding from json: illegal base64 data at input byte 0");
-}
-
-#[test]
-fn a_condition_without_its_time_has_the_zero_time() {
-    let service = schema("core.v1.Service");
-    let condition = json!({"type": "Ready", "status": "True", "reason": "R", "message": ""});
-    let read = read(&service, json!({"status": {"conditions": [condition]}}));
-    let typed: core::Service = serde_json::from_value(read.clone()).expect("informers can read it");
-    assert_eq!(read["status"]["conditions"][0]["lastTransitionTime"], "0001-01-01T00:00:00Z");
-    assert_eq!(typed.status.unwrap().conditions.unwrap().len(), 1);
 }
 
 #[test]

@@ -162,8 +162,6 @@ impl Reader {
     }
 
     fn finish(mut self) -> Types {
-        let is_time: Vec<bool> =
-            self.types.nodes.iter().map(|node| matches!(node.r#type, Type::Time | Type::MicroTime)).collect();
         for (at, node) in self.types.nodes.iter_mut().enumerate() {
             let Type::Object(object) = &mut node.r#type else { continue };
             object.fields.sort_by(|a, b| a.name.cmp(&b.name));
@@ -174,8 +172,6 @@ impl Reader {
                 insert(&mut object.numbers, number, field);
                 object.number_of[field] = field_number(number);
             }
-            let promised = |field: &Field| field.required && is_time[field.r#type.0 as usize];
-            object.required_times = (0..object.fields.len()).filter(|at| promised(&object.fields[*at])).collect();
         }
         let types = &self.types;
         let always_written = |node: &Node| match &node.r#type {

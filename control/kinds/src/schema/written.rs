@@ -53,8 +53,7 @@ impl Types {
                     self.write_zeros(field.r#type, inner);
                     if inner.is_null() || self.is_left_out(field, inner) {
                         zeros.push(name.clone());
-                    } else if field.zero == Zero::Written && self.is_empty(field, inner) && !self.is_json(id) {
-                        // Protobuf, in which Kubernetes stores its own kinds, has no empty lists.
+                    } else if field.zero == Zero::Written && self.is_null_when_written(id, field, inner) {
                         *inner = Value::Null;
                     }
                 }
@@ -88,11 +87,18 @@ impl Types {
                 (Type::Bool, Value::Bool(is_set)) => !is_set,
                 (Type::List(_), Value::Array(list)) => list.is_empty(),
                 (Type::Map(_), Value::Object(map)) => map.is_empty(),
-                (Type::Time | Type::MicroTime, Value::String(text)) => {
-                    [ZERO_TIME, ZERO_MICRO_TIME].contains(&text.as_str())
-                }
+                (Type::Time | Type::MicroTime, value) => is_zero_time(value),
                 _ => false,
             }
+    }
+
+    /// Whether a field of `of` that is always written has a value that reads back as none: a point in time that nobody
+    /// set, or an empty list or map. Protobuf, in which Kubernetes stores its own kinds, has no empty lists.
+    fn is_null_when_written(&self, of: TypeId, field: &Field, value: &Value) -> bool {
+        match self.get(field.r#type) {
+            Type::Time | Type::MicroTime => is_zero_time(value),
+            _ => self.is_empty(field, value) && !self.is_json(of),
+        }
     }
 
     /// Whether a field is written although nobody set it: `omitempty` leaves no Go struct out.
@@ -108,6 +114,11 @@ impl Types {
                 _ => false,
             },
         }
+    }
+
+    /// What is written where nobody set a field; nothing where it is left out.
+    pub fn zero_in_struct(&self, field: &Field) -> Option<Value> {
+        self.is_always_written(field).then(|| self.written_zero(field))
     }
 
     fn written_zero(&self, field: &Field) -> Value {
@@ -132,7 +143,7 @@ impl Types {
         }
     }
 
-    fn has_fields(&self, id: TypeId) -> bool {
+    pub(super) fn has_fields(&self, id: TypeId) -> bool {
         match self.get(id) {
             Type::Object(_) => true,
             Type::List(item) | Type::Map(item) => self.has_fields(*item),
@@ -148,6 +159,11 @@ impl Types {
                 .any(|at| definition.name.starts_with(at))
         })
     }
+}
+
+/// Whether a value is Go's zero time.
+fn is_zero_time(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| [ZERO_TIME, ZERO_MICRO_TIME].contains(&text))
 }
 
 #[cfg(test)]
@@ -172,6 +188,19 @@ mod tests {
         assert_eq!(node["status"]["daemonEndpoints"], json!({"kubeletEndpoint": {"Port": 0}}));
         let node = written("io.k8s.api.storage.v1.CSINode", json!({"metadata": {}, "spec": {"drivers": []}}));
         assert_eq!(node["spec"], json!({"drivers": null}));
+    }
+
+    #[test]
+    fn a_condition_without_its_time_is_written_with_a_null() {
+        for time in [None, Some(Value::Null), Some(ZERO_TIME.into())] {
+            let mut condition = json!({"type": "Ready", "status": "True", "reason": "R", "message": ""});
+            condition.as_object_mut().unwrap().extend(time.map(|time| ("lastTransitionTime".to_owned(), time)));
+            let service = json!({"metadata": {}, "status": {"conditions": [condition]}});
+            let service = Schema::builtin("io.k8s.api.core.v1.Service").unwrap().decode_value(service).unwrap().value;
+            let written = written("io.k8s.api.core.v1.Service", service);
+            let condition = written["status"]["conditions"][0].as_object().unwrap();
+            assert_eq!(condition.get("lastTransitionTime"), Some(&Value::Null));
+        }
     }
 
     #[test]

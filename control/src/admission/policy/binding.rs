@@ -34,14 +34,40 @@ pub enum Param {
     Object(Arc<Object>),
 }
 
+/// Why a policy cannot be evaluated as a binding says. The words are those of Kubernetes.
+#[derive(Debug, thiserror::Error)]
+pub enum ParamsError {
+    /// Objects of that kind are not stored.
+    #[error("paramKind kind `{api_version}, Kind={kind}` not known")]
+    UnknownKind {
+        /// Group and version.
+        api_version: String,
+        /// Its name.
+        kind: String,
+    },
+    /// The parameters have the namespace of the request, which has none.
+    #[error("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources")]
+    NoNamespace,
+    /// There are none, and the binding does not allow that.
+    #[error("no params found for policy binding with `Deny` parameterNotFoundAction")]
+    NotFound,
+}
+
+/// A parameter that is stored, and is no JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to configure binding: the parameter {name:?} cannot be read")]
+pub struct UnreadableParam {
+    name: String,
+    source: serde_json::Error,
+}
+
 impl Param {
     /// What expressions see of it; null where there is none.
-    pub fn read(&self) -> Result<Value, String> {
+    pub fn read(&self) -> Result<Value, UnreadableParam> {
         match self {
             Self::None => Ok(Value::Null),
-            Self::Object(object) => read(&object.json()).ok_or_else(|| {
-                format!("failed to configure binding: the parameter {:?} cannot be read", object.header().name())
-            }),
+            Self::Object(object) => serde_json::from_slice(&object.json())
+                .map_err(|source| UnreadableParam { name: object.header().name().to_owned(), source }),
         }
     }
 }
@@ -90,20 +116,20 @@ impl Binding {
     }
 
     /// The parameters that the policy is evaluated with, once for each. `kind` is that of the policy's parameters.
-    pub fn params(&self, kind: Option<&(String, String)>, attributes: &Attributes<'_>) -> Result<Vec<Param>, String> {
+    pub fn params(
+        &self,
+        kind: Option<&(String, String)>,
+        attributes: &Attributes<'_>,
+    ) -> Result<Vec<Param>, ParamsError> {
         let Some((api_version, kind)) = kind.filter(|_| self.params.is_object()) else { return Ok(vec![Param::None]) };
         let known = attributes.kinds.by_api_version(api_version, kind);
-        let unknown = || format!("paramKind kind `{api_version}, Kind={kind}` not known");
+        let unknown = || ParamsError::UnknownKind { api_version: api_version.clone(), kind: kind.clone() };
         let known = known.ok_or_else(unknown)?;
         let stored = known.stored().ok_or_else(unknown)?;
         let namespace = match (known.namespaced, self.params["namespace"].as_str(), attributes.namespace()) {
             (false, ..) => String::new(),
             (true, Some(namespace), _) | (true, None, Some(namespace)) => format!("{namespace}/"),
-            (true, None, None) => {
-                return Err(
-                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".to_owned()
-                );
-            }
+            (true, None, None) => return Err(ParamsError::NoNamespace),
         };
         let (snapshot, resource) = (attributes.snapshot, stored.resource());
         let found: Vec<Param> = match self.params["name"].as_str().filter(|name| !name.is_empty()) {
@@ -121,7 +147,7 @@ impl Binding {
         match (found.is_empty(), self.params["parameterNotFoundAction"].as_str()) {
             (false, _) => Ok(found),
             (true, Some("Allow")) => Ok(Vec::new()),
-            (true, _) => Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned()),
+            (true, _) => Err(ParamsError::NotFound),
         }
     }
 }
@@ -130,10 +156,6 @@ impl Binding {
 fn labels(object: &Object) -> Value {
     let labels = object.header().labels().map(|(key, value)| (key.to_owned(), Value::from(value)));
     Value::Object(labels.collect())
-}
-
-fn read(text: &[u8]) -> Option<Value> {
-    serde_json::from_slice(text).ok()
 }
 
 /// What expressions see of the namespace of a request; null where it has none.
@@ -153,7 +175,9 @@ pub fn namespace_object(snapshot: &Snapshot, attributes: &Attributes<'_>) -> Val
         "finalizers",
     ];
     let found = attributes.namespace.and_then(|name| snapshot.get(namespace::RESOURCE, name));
-    let Some(found) = found.and_then(|found| read(&found.json())) else { return Value::Null };
+    let Some(found) = found.and_then(|found| serde_json::from_slice::<Value>(&found.json()).ok()) else {
+        return Value::Null;
+    };
     let mut seen = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {}, "spec": {}, "status": {}});
     for field in METADATA {
         if !found["metadata"][field].is_null() {

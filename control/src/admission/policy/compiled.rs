@@ -7,7 +7,7 @@ use super::{
     variables::{Declared, Variables},
 };
 use crate::{
-    admission::expression::{Conditions, Expression, Input},
+    admission::expression::{Conditions, ErrorType, Expression, ExpressionError, Input},
     cel::{self, Activation, Type, Value as Cel},
 };
 
@@ -38,11 +38,40 @@ pub struct FailedValidation {
     /// `Invalid`, `Forbidden`, …; empty where the policy does not say.
     pub reason: String,
     /// What kept it from being evaluated, if anything did: a failure policy decides.
-    pub error: Option<&'static str>,
+    pub error: Option<ErrorType>,
 }
 
 /// What is noted for audit: key, and value or why it has none.
-pub type Annotation<'p> = (&'p str, Result<String, String>);
+pub type Annotation<'p> = (&'p str, Result<String, AnnotationError>);
+
+/// Why there is no value to note. The words are those of Kubernetes.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnotationError {
+    /// The expression has none.
+    #[error(transparent)]
+    Expression(#[from] ExpressionError),
+    /// It is no text.
+    #[error(
+        "valueExpression '{expression}' resulted in unsupported return type: {found}. Return type must be either \
+         string or null."
+    )]
+    Type {
+        /// As it was written.
+        expression: String,
+        /// The type of its value.
+        found: &'static str,
+    },
+}
+
+impl AnnotationError {
+    /// As metrics tell it.
+    pub fn error_type(&self) -> ErrorType {
+        match self {
+            Self::Expression(error) => error.error_type(),
+            Self::Type { .. } => ErrorType::Invalid,
+        }
+    }
+}
 
 /// The most bytes of a message that an expression makes.
 const MAX_MESSAGE: usize = 5 * 1024;
@@ -85,7 +114,9 @@ impl Compiled {
         match self.conditions.hold(&input.activation()) {
             Ok(true) => {}
             Ok(false) => return (Vec::new(), Vec::new()),
-            Err(why) => return (vec![FailedValidation::of_error(why)], Vec::new()),
+            Err(error) => {
+                return (vec![FailedValidation::of_error(error.to_string(), error.error_type())], Vec::new());
+            }
         }
         let mut budget = cel::OBJECT_BUDGET;
         let known = self.variables.evaluate(input, &mut budget);
@@ -98,7 +129,7 @@ impl Compiled {
                     let message = validation.message(&activation, &mut budget);
                     verdicts.push(FailedValidation { message, reason: validation.reason.clone(), error: None });
                 }
-                Err(why) => verdicts.push(FailedValidation::of_error(why)),
+                Err(error) => verdicts.push(FailedValidation::of_error(error.to_string(), error.error_type())),
             }
         }
         let mut annotations = Vec::new();
@@ -111,40 +142,32 @@ impl Compiled {
 }
 
 impl FailedValidation {
-    fn of_error(message: String) -> Self {
-        let error = Some(error_type(&message));
-        Self { message, reason: String::new(), error }
+    fn of_error(message: String, error: ErrorType) -> Self {
+        Self { message, reason: String::new(), error: Some(error) }
+    }
+
+    /// What metrics tell of it: the type of its error, or that there is none and it does not hold.
+    pub fn error_type(&self) -> &'static str {
+        self.error.map_or(NO_ERROR, ErrorType::as_str)
     }
 }
 
 /// No error: an expression that does not hold.
 pub const NO_ERROR: &str = "no_error";
 
-/// The name of an error in metrics, by its text, as in Kubernetes.
-pub fn error_type(message: &str) -> &'static str {
-    if message.starts_with("compilation") {
-        "compile_error"
-    } else if message.starts_with("validation failed due to running out of cost budget") {
-        "out_of_budget"
-    } else {
-        "invalid_error"
-    }
-}
-
 /// The value of an audit annotation; nothing where there is nothing to note.
-fn noted(annotation: &Expression, value: Result<Cel<'_>, String>) -> Option<Result<String, String>> {
+fn noted(annotation: &Expression, value: Result<Cel<'_>, ExpressionError>) -> Option<Result<String, AnnotationError>> {
     match value {
         Ok(Cel::String(text)) => {
             let text = text.trim();
             (!text.is_empty()).then(|| Ok(text.to_owned()))
         }
         Ok(Cel::Null) => None,
-        Ok(other) => Some(Err(format!(
-            "valueExpression '{}' resulted in unsupported return type: {}. Return type must be either string or null.",
-            annotation.text,
-            other.type_name()
-        ))),
-        Err(why) => Some(Err(why)),
+        Ok(other) => {
+            let (expression, found) = (annotation.text.clone(), other.type_name());
+            Some(Err(AnnotationError::Type { expression, found }))
+        }
+        Err(error) => Some(Err(error.into())),
     }
 }
 

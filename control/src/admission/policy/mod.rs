@@ -38,7 +38,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::{binding::Binding, compiled::Compiled, mutation::Mutator};
 use super::{attributes::Attributes, per_revision::PerRevision, reinvocation::Reinvocation, versions::Versioned};
-use crate::{metrics::AdmissionMetrics, status::Status, store::Snapshot};
+use crate::{
+    admission_plugins::{AdmissionPlugins, PluginName},
+    metrics::AdmissionMetrics,
+    status::Status,
+    store::Snapshot,
+};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
@@ -69,6 +74,14 @@ impl Default for Policies {
 }
 
 impl Policies {
+    /// Those that these plugins evaluate.
+    pub fn of(plugins: &AdmissionPlugins) -> Self {
+        let Self { validating, bindings, mutating, mutating_bindings, mutates } = Self::default();
+        let validating = validating.only_if(plugins.has(PluginName::ValidatingAdmissionPolicy));
+        let mutating = mutating.only_if(plugins.has(PluginName::MutatingAdmissionPolicy));
+        Self { validating, bindings, mutating, mutating_bindings, mutates }
+    }
+
     /// Has mutating policies evaluated from now on.
     pub fn evaluate_mutating(&self) {
         self.mutates.store(true, Ordering::Relaxed);

@@ -3,13 +3,13 @@
 //!
 //! Source: `k8s.io/apiserver/pkg/admission/plugin/policy/mutating/dispatcher.go`.
 
-use std::time::Instant;
+use std::{fmt::Display, time::Instant};
 
 use serde_json::Value;
 
 use super::{
     binding::{Binding, namespace_object},
-    compiled::{self, NO_ERROR},
+    compiled::NO_ERROR,
     mutation::{MutationError, Mutator, PolicyError, denial},
     target::{Invocation, invocations},
 };
@@ -63,8 +63,9 @@ pub async fn dispatch(
                     Ok(param) => {
                         made |= mutate(invocation, &param, attributes, objects, state, (metrics, &mut errors))?;
                     }
-                    Err(why) if invocation.policy.target.fails => {
-                        errors.push(PolicyError::misconfigured(invocation.name, Some(&invocation.binding.name), &why));
+                    Err(error) if invocation.policy.target.fails => {
+                        let binding = Some(invocation.binding.name.as_str());
+                        errors.push(PolicyError::misconfigured(invocation.name, binding, &error));
                     }
                     Err(_) => {}
                 }
@@ -90,7 +91,7 @@ fn mutate(
 ) -> Result<bool, Status> {
     let Invocation { name, policy, binding, invoked, .. } = invocation;
     let fails = policy.target.fails;
-    let mut failed = |why: &str| errors.extend(fails.then(|| PolicyError::failed(name, &binding.name, why)));
+    let mut failed = |why: &dyn Display| errors.extend(fails.then(|| PolicyError::failed(name, &binding.name, why)));
     let (namespace, request) = (namespace_object(attributes.snapshot, attributes), attributes.request(invoked));
     let authorizer = &access::authorizer(attributes);
     let (object, old) = (&Value::Null, &Value::Null);
@@ -98,8 +99,8 @@ fn mutate(
     match policy.conditions.hold(&Input { object: objects.object(), old: objects.old(), ..without }.activation()) {
         Ok(true) => {}
         Ok(false) => return Ok(false),
-        Err(why) => {
-            failed(&why);
+        Err(error) => {
+            failed(&error);
             return Ok(false);
         }
     }
@@ -123,13 +124,12 @@ fn mutate(
                 made = true;
                 objects.replace(object);
             }
-            Err(MutationError::Failed(why)) => {
-                count(compiled::error_type(&why));
-                failed(&why);
-            }
-            Err(MutationError::Fatal(status)) => {
-                count(compiled::error_type(&status.message));
-                return Err(status);
+            Err(error) => {
+                count(error.error_type().as_str());
+                match error {
+                    MutationError::Failed(failure) => failed(&failure),
+                    MutationError::Fatal(status) => return Err(status),
+                }
             }
         }
     }

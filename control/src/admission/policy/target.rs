@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    binding::{Binding, Param},
+    binding::{Binding, Param, ParamsError},
     resources::MatchResources,
 };
 use crate::{
     admission::{attributes::Attributes, per_revision::RevisionValue, versions::Versioned},
     kinds::Kind,
+    status::Status,
 };
 
 /// See the module.
@@ -46,9 +47,23 @@ pub struct Misconfigured<'p> {
     /// Of the binding, if it is that.
     pub binding: Option<&'p str>,
     /// For the client.
-    pub why: String,
+    pub why: ConfigurationError,
     /// Whether it refuses the request.
     pub fails: bool,
+}
+
+/// Why it cannot be told whether, or with what, a policy is put to work. The words are those of Kubernetes.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// Whether the policy is about the request.
+    #[error("failed to configure policy: {0}")]
+    Policy(Box<Status>),
+    /// Whether the binding is.
+    #[error("failed to configure binding: {0}")]
+    Binding(Box<Status>),
+    /// With which parameters.
+    #[error("failed to configure binding: {0}")]
+    Params(ParamsError),
 }
 
 impl PolicyTarget {
@@ -80,12 +95,12 @@ pub fn invocations<'p, P>(
             continue;
         }
         let PolicyTarget { constraints, param_kind, fails } = target(policy);
-        let wrong = |binding, why: String| Err(Misconfigured { name, binding, why, fails: *fails });
+        let wrong = |binding, why| Err(Misconfigured { name, binding, why, fails: *fails });
         let invoked = match constraints.matching(attributes, objects.object(), objects.old()) {
             Ok(Some(invoked)) => invoked,
             Ok(None) => continue,
             Err(status) => {
-                found.push(wrong(None, format!("failed to configure policy: {}", status.message)));
+                found.push(wrong(None, ConfigurationError::Policy(status.into())));
                 continue;
             }
         };
@@ -94,13 +109,13 @@ pub fn invocations<'p, P>(
                 resources.matching(attributes, objects.object(), objects.old()).map(|kind| kind.is_some())
             });
             let params = match taken.unwrap_or(Ok(true)) {
-                Ok(true) => binding.params(param_kind.as_ref(), attributes),
+                Ok(true) => binding.params(param_kind.as_ref(), attributes).map_err(ConfigurationError::Params),
                 Ok(false) => continue,
-                Err(status) => Err(status.message),
+                Err(status) => Err(ConfigurationError::Binding(status.into())),
             };
             found.push(match params {
                 Ok(params) => Ok(Invocation { name, policy, binding, invoked: invoked.clone(), params }),
-                Err(why) => wrong(Some(binding.name.as_str()), format!("failed to configure binding: {why}")),
+                Err(why) => wrong(Some(binding.name.as_str()), why),
             });
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     binding::{Binding, ValidationAction, namespace_object},
-    compiled::{self, Compiled, FailedValidation, NO_ERROR},
+    compiled::Compiled,
     target::{Invocation, invocations},
 };
 use crate::{
@@ -43,9 +43,10 @@ pub async fn dispatch(
                     deadline::must_not_be_over()?;
                     let denial = match param.read() {
                         Ok(params) => apply(&invocation, &params, attributes, objects, metrics),
-                        Err(why) => {
+                        Err(error) => {
                             let name = Some(invocation.binding.name.as_str());
-                            invocation.policy.target.fails.then(|| denied(invocation.name, name, &why, ""))
+                            let fails = invocation.policy.target.fails;
+                            fails.then(|| denied(invocation.name, name, &error.to_string(), ""))
                         }
                     };
                     own = own.or(denial);
@@ -53,7 +54,7 @@ pub async fn dispatch(
                 }
                 own
             }
-            Err(wrong) => wrong.fails.then(|| denied(wrong.name, wrong.binding, &wrong.why, "")),
+            Err(wrong) => wrong.fails.then(|| denied(wrong.name, wrong.binding, &wrong.why.to_string(), "")),
         };
         denial = denial.or(own);
     }
@@ -86,23 +87,24 @@ fn apply(
         policy.evaluate(&Input { object, old, request: &request, namespace: &namespace, params, authorizer });
     let took = begun.elapsed();
     let count = |error, action| metrics.checked(name, &binding.name, error, action, took);
-    for FailedValidation { message, reason, error } in verdicts {
-        if !fails && error.is_some() {
-            count(error.unwrap_or(NO_ERROR), "allow");
+    for failed in verdicts {
+        if !fails && failed.error.is_some() {
+            count(failed.error_type(), "allow");
             continue;
         }
         for action in &binding.actions {
-            count(error.unwrap_or(NO_ERROR), action.as_str());
+            count(failed.error_type(), action.as_str());
         }
+        let message = &failed.message;
         for action in &binding.actions {
             match action {
-                ValidationAction::Deny => denial = denial.or_else(|| Some(denies(&message, &reason))),
+                ValidationAction::Deny => denial = denial.or_else(|| Some(denies(message, &failed.reason))),
                 ValidationAction::Warn => warnings::add(format!(
                     "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {message}",
                     binding.name
                 )),
                 ValidationAction::Audit => {
-                    note(name, binding, "validation.policy.admission.k8s.io/validation_failure", &message)
+                    note(name, binding, "validation.policy.admission.k8s.io/validation_failure", message)
                 }
             }
         }
@@ -110,9 +112,9 @@ fn apply(
     for (key, value) in annotations {
         match value {
             Ok(value) => note(name, binding, &format!("{name}/{key}"), &value),
-            Err(why) if fails => {
-                count(compiled::error_type(&why), "deny");
-                denial = denial.or_else(|| Some(denies(&why, "")));
+            Err(error) if fails => {
+                count(error.error_type().as_str(), "deny");
+                denial = denial.or_else(|| Some(denies(&error.to_string(), "")));
             }
             Err(_) => {}
         }

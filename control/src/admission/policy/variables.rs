@@ -57,7 +57,7 @@ impl Variables {
         for (name, variable) in &self.all {
             match variable.evaluate(&known.activation(input), budget, &known.failed) {
                 Ok(value) => Rc::make_mut(&mut known.values).push((Cel::text(name.as_str()), value)),
-                Err(why) => known.failed.push((name.clone(), why)),
+                Err(error) => known.failed.push((name.clone(), error.to_string())),
             }
         }
         known

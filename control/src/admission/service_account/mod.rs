@@ -49,7 +49,8 @@ async fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), S
     }
     let name = set_name(&mut pod["spec"]);
     let account = find(context, &name).await.map_err(|error| context.forbidden(&error.to_string()))?;
-    let token_volume = token_volume::serves_tokens(context.kinds).then(token_volume::volume_name);
+    let token_volume =
+        token_volume::serves_tokens(context.kinds.map(|kinds| &kinds.here)).then(token_volume::volume_name);
     complete(pod, &account, token_volume);
     Ok(())
 }

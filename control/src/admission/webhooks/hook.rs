@@ -125,7 +125,7 @@ impl Hook {
             Ok(true) => Ok(Some(invoked)),
             Ok(false) => Ok(None),
             Err(_) if self.ignores_failures => Ok(None),
-            Err(why) => Err(Status::forbidden(attributes.subject(), &why)),
+            Err(error) => Err(Status::forbidden(attributes.subject(), &error.to_string())),
         }
     }
 

@@ -32,6 +32,7 @@ use serde_json::Value;
 use self::hook::Hook;
 use super::{attributes::Attributes, per_revision::PerRevision, reinvocation::Reinvocation, versions::Versioned};
 use crate::{
+    admission_plugins::{AdmissionPlugins, PluginName},
     metrics::AdmissionMetrics,
     status::Status,
     store::Snapshot,
@@ -73,6 +74,14 @@ impl Webhooks {
             validating: PerRevision::new(VALIDATING),
             clients: Clients { network, kept: Mutex::default() },
         }
+    }
+
+    /// Those that these plugins ask.
+    pub fn asked_by(self, plugins: &AdmissionPlugins) -> Self {
+        let Self { mutating, validating, clients } = self;
+        let mutating = mutating.only_if(plugins.has(PluginName::MutatingAdmissionWebhook));
+        let validating = validating.only_if(plugins.has(PluginName::ValidatingAdmissionWebhook));
+        Self { mutating, validating, clients }
     }
 
     /// Whether there are none.

@@ -2,8 +2,35 @@
 //!
 //! Source: `k8s.io/apiserver/pkg/admission/plugin/webhook/request`.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{DecodeError, Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
+
+/// What is wrong with an answer. The words are those of Kubernetes.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReviewError {
+    #[error("webhook response was absent")]
+    NoResponse,
+    #[error("response.patch is not a string")]
+    PatchType,
+    #[error("cannot decode response.patch: {0}")]
+    Patch(DecodeError),
+    /// It answers something else.
+    #[error("expected response.uid={asked:?}, got {found:?}")]
+    Uid { asked: String, found: String },
+    /// It is something else.
+    #[error("expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {api_version}, Kind={kind}")]
+    Kind { api_version: String, kind: String },
+    #[error("validating webhook may not return response.patch")]
+    ValidatingPatch,
+    #[error("validating webhook may not return response.patchType")]
+    ValidatingPatchType,
+    #[error("webhook returned response.patch but not response.patchType")]
+    NoPatchType,
+    #[error("webhook returned response.patchType but not response.patch")]
+    NoPatch,
+    #[error("webhook returned invalid response.patchType of \"\"")]
+    EmptyPatchType,
+}
 
 /// The version of AdmissionReview that a webhook takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,18 +80,16 @@ pub fn request(version: ReviewVersion, uid: &str, mut request: Value, object: &V
     json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": request}).to_string()
 }
 
-/// Reads an answer to the review `uid`; else what is wrong with it.
-pub fn read(version: ReviewVersion, uid: &str, answer: &Value, mutating: bool) -> Result<ReviewAnswer, String> {
+/// Reads an answer to the review `uid`.
+pub fn read(version: ReviewVersion, uid: &str, answer: &Value, mutating: bool) -> Result<ReviewAnswer, ReviewError> {
     let response = &answer["response"];
     if !response.is_object() {
-        return Err("webhook response was absent".to_owned());
+        return Err(ReviewError::NoResponse);
     }
     let patch = match &response["patch"] {
         Value::Null => Vec::new(),
-        Value::String(text) => {
-            BASE64_STANDARD.decode(text).map_err(|error| format!("cannot decode response.patch: {error}"))?
-        }
-        _ => return Err("response.patch is not a string".to_owned()),
+        Value::String(text) => BASE64_STANDARD.decode(text).map_err(ReviewError::Patch)?,
+        _ => return Err(ReviewError::PatchType),
     };
     let patch_type = response["patchType"].as_str();
     match version {
@@ -91,32 +116,29 @@ pub fn read(version: ReviewVersion, uid: &str, answer: &Value, mutating: bool) -
     })
 }
 
-fn check(uid: &str, answer: &Value) -> Result<(), String> {
+fn check(uid: &str, answer: &Value) -> Result<(), ReviewError> {
     let found = answer["response"]["uid"].as_str().unwrap_or_default();
     if found != uid {
-        return Err(format!("expected response.uid={uid:?}, got {found:?}"));
+        return Err(ReviewError::Uid { asked: uid.to_owned(), found: found.to_owned() });
     }
     let text = |field: &str| answer[field].as_str().unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     if (api_version, kind) != ("admission.k8s.io/v1", "AdmissionReview") {
         let api_version = if api_version.contains('/') { api_version.to_owned() } else { format!("/{api_version}") };
-        return Err(format!(
-            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {api_version}, Kind={kind}"
-        ));
+        return Err(ReviewError::Kind { api_version, kind: kind.to_owned() });
     }
     Ok(())
 }
 
-fn check_patch(is_empty: bool, patch_type: Option<&str>, mutating: bool) -> Result<(), String> {
-    let why = match (mutating, is_empty, patch_type) {
-        (false, false, _) => "validating webhook may not return response.patch",
-        (false, true, Some(_)) => "validating webhook may not return response.patchType",
-        (true, false, None) => "webhook returned response.patch but not response.patchType",
-        (true, true, Some(_)) => "webhook returned response.patchType but not response.patch",
-        (true, false, Some("")) => "webhook returned invalid response.patchType of \"\"",
-        (false, true, None) | (true, true, None) | (true, false, Some(_)) => return Ok(()),
-    };
-    Err(why.to_owned())
+fn check_patch(is_empty: bool, patch_type: Option<&str>, mutating: bool) -> Result<(), ReviewError> {
+    match (mutating, is_empty, patch_type) {
+        (false, false, _) => Err(ReviewError::ValidatingPatch),
+        (false, true, Some(_)) => Err(ReviewError::ValidatingPatchType),
+        (true, false, None) => Err(ReviewError::NoPatchType),
+        (true, true, Some(_)) => Err(ReviewError::NoPatch),
+        (true, false, Some("")) => Err(ReviewError::EmptyPatchType),
+        (false, true, None) | (true, true, None) | (true, false, Some(_)) => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +156,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_one_to_the_question_or_none() {
-        let wrong = |answer: &Value, mutating: bool| read(ReviewVersion::V1, "u", answer, mutating).unwrap_err();
+        let wrong =
+            |answer: &Value, mutating: bool| read(ReviewVersion::V1, "u", answer, mutating).unwrap_err().to_string();
         assert_eq!(wrong(&json!({}), true), "webhook response was absent");
         assert_eq!(wrong(&answer(json!({"uid": "v"})), true), "expected response.uid=\"u\", got \"v\"");
         let mut other = answer(json!({}));

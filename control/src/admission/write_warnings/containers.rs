@@ -16,25 +16,25 @@ use crate::{
 const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
-/// Where a container stands.
+/// The path of a container: `spec.containers[0]`.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct ContainerPath<'a> {
     path: &'a str,
     list: &'static str,
     index: usize,
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for ContainerPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}spec.{}[{}]", self.path, self.list, self.index)
     }
 }
 
-/// Where a port stands: the container, and the place in its list.
+/// The path of a port: the container's, and the place in its list.
 #[derive(Clone, Copy)]
-struct PortPlace<'a>(Place<'a>, usize);
+struct PortPath<'a>(ContainerPath<'a>, usize);
 
-impl fmt::Display for PortPlace<'_> {
+impl fmt::Display for PortPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.ports[{}]", self.0, self.1)
     }
@@ -44,7 +44,7 @@ impl fmt::Display for PortPlace<'_> {
 pub fn warnings(path: &str, spec: &Value, annotations: &Value) -> Vec<String> {
     let containers = || {
         ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| {
-            let place = move |(index, container)| (Place { path, list, index }, container);
+            let place = move |(index, container)| (ContainerPath { path, list, index }, container);
             items(&spec[list]).enumerate().map(place)
         })
     };
@@ -59,9 +59,9 @@ pub fn warnings(path: &str, spec: &Value, annotations: &Value) -> Vec<String> {
         }
         all.extend(hidden_variables(place, container));
     }
-    let ports: Vec<(PortPlace<'_>, &Value)> = containers()
+    let ports: Vec<(PortPath<'_>, &Value)> = containers()
         .flat_map(|(place, container)| {
-            items(&container["ports"]).enumerate().map(move |(i, port)| (PortPlace(place, i), port))
+            items(&container["ports"]).enumerate().map(move |(i, port)| (PortPath(place, i), port))
         })
         .collect();
     all.extend(overlapping_ports(&ports));
@@ -107,7 +107,7 @@ fn app_armor(annotation: &str) -> Option<Value> {
     }
 }
 
-fn hidden_variables(place: Place<'_>, container: &Value) -> Vec<String> {
+fn hidden_variables(place: ContainerPath<'_>, container: &Value) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for (i, variable) in items(&container["env"]).enumerate() {
@@ -127,9 +127,9 @@ fn hidden_variables(place: Place<'_>, container: &Value) -> Vec<String> {
 }
 
 /// Where a port is named, and the port and the address of the host that it has.
-type HostPort<'a> = (PortPlace<'a>, i64, &'a str);
+type HostPort<'a> = (PortPath<'a>, i64, &'a str);
 
-fn overlapping_ports(ports: &[(PortPlace<'_>, &Value)]) -> Vec<String> {
+fn overlapping_ports(ports: &[(PortPath<'_>, &Value)]) -> Vec<String> {
     let mut known: BTreeMap<(i64, &str), Vec<HostPort<'_>>> = BTreeMap::new();
     let mut all = Vec::new();
     let mut left = MOST_COMPARED;
@@ -166,8 +166,8 @@ fn overlapping_ports(ports: &[(PortPlace<'_>, &Value)]) -> Vec<String> {
     all
 }
 
-fn port_names(ports: &[(PortPlace<'_>, &Value)]) -> Vec<String> {
-    let mut first: BTreeMap<&str, PortPlace<'_>> = BTreeMap::new();
+fn port_names(ports: &[(PortPath<'_>, &Value)]) -> Vec<String> {
+    let mut first: BTreeMap<&str, PortPath<'_>> = BTreeMap::new();
     let mut all = Vec::new();
     for (place, port) in ports {
         let name = text(port, "name");

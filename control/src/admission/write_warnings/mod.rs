@@ -62,7 +62,10 @@ fn of(request: &WriteRequest<'_>, object: &Value, created: bool) -> Vec<String> 
         }
         ("apps", "Deployment" | "ReplicaSet") | ("", "ReplicationController") => {
             let named = created.then(|| long_name(object, "Pod names and hostnames")).flatten();
-            named.into_iter().chain(of_template("spec.template.", &spec["template"])).collect()
+            // Kubernetes looks at the template that a controller had: its two are swapped there.
+            let old = request.old.filter(|_| &*request.kind.kind == "ReplicationController");
+            let template = &old.map_or(spec, |old| &old["spec"])["template"];
+            named.into_iter().chain(of_template("spec.template.", template)).collect()
         }
         ("apps", "DaemonSet") => of_template("spec.template.", &spec["template"]),
         ("", "PodTemplate") => of_template("template.", &object["template"]),

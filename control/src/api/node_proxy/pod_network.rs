@@ -14,6 +14,7 @@ use super::{
     with_sources,
 };
 use crate::{
+    status::Status,
     store::{Snapshot, Store},
     webhook::{Dial, Network, RemoteConnectError, Stream},
 };
@@ -65,12 +66,25 @@ impl Dial for PodNetwork {
     }
 }
 
-/// Where the agent of a node is; an error where its Node does not say so.
-fn agent_of(snapshot: &Snapshot, name: &str) -> Result<AgentAddress, String> {
-    // A node that was deleted in this moment.
-    let node = snapshot.get("nodes", name).ok_or_else(|| format!("node {name:?} not found"))?;
-    let node: Node = decoded(&node.json()).map_err(|error| format!("node {name:?}: {error}"))?;
-    agent_address(name, &node, None).map_err(|status| status.message)
+/// Why the agent of a node cannot be found.
+#[derive(Debug, thiserror::Error)]
+enum NodeError {
+    /// The node was deleted in this moment.
+    #[error("node {0:?} not found")]
+    NotFound(String),
+    /// What the store has is no Node.
+    #[error("node {name:?}: {error}")]
+    Unreadable { name: String, error: serde_json::Error },
+    /// The Node does not say where it is.
+    #[error(transparent)]
+    NoAddress(Status),
+}
+
+/// Where the agent of a node is, going by its Node.
+fn agent_of(snapshot: &Snapshot, name: &str) -> Result<AgentAddress, NodeError> {
+    let node = snapshot.get("nodes", name).ok_or_else(|| NodeError::NotFound(name.to_owned()))?;
+    let node: Node = decoded(&node.json()).map_err(|error| NodeError::Unreadable { name: name.to_owned(), error })?;
+    agent_address(name, &node, None).map_err(NodeError::NoAddress)
 }
 
 #[cfg(test)]
@@ -96,7 +110,7 @@ mod tests {
         }
         let agent = agent_of(&snapshot, "b").unwrap();
         assert_eq!((&*agent.node, agent.ip, agent.port), ("b", "192.0.2.11".parse().unwrap(), 7000));
-        assert!(agent_of(&snapshot, "c").unwrap_err().contains("InternalIP"));
-        assert_eq!(agent_of(&snapshot, "d").unwrap_err(), "node \"d\" not found");
+        assert!(agent_of(&snapshot, "c").unwrap_err().to_string().contains("InternalIP"));
+        assert_eq!(agent_of(&snapshot, "d").unwrap_err().to_string(), "node \"d\" not found");
     }
 }

@@ -1,12 +1,14 @@
 //! From a body to a JSON value that has the shape of its kind: media types, strict decoding, unknown and duplicate
 //! fields.
 
+use std::str::Utf8Error;
+
 use serde_json::Value;
 use serde_yaml::options::DuplicateKeyPolicy;
 
 use crate::{
     api::{Status, protobuf, subresource::SubresourceKind},
-    kinds::Kind,
+    kinds::{Kind, Storage},
     request::{content_type::ContentType, query::FieldValidation},
     schema::{self, DecodeError, Schema},
     warnings,
@@ -40,18 +42,56 @@ pub enum UnreadableBody {
     Strict(String),
 }
 
+/// Why a body is no YAML.
+#[derive(Debug, thiserror::Error)]
+pub enum YamlError {
+    /// It is no text.
+    #[error("the body is not UTF-8: {0}")]
+    Utf8(Utf8Error),
+    /// A name stands twice. The words are those of Kubernetes' reader.
+    #[error("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map")]
+    DuplicateKey { key: String, line: u64 },
+    /// Everything else, in the words of our reader, without the text around the place.
+    #[error("{}", .0.without_snippet())]
+    Syntax(serde_yaml::Error),
+}
+
+impl From<serde_yaml::Error> for YamlError {
+    fn from(error: serde_yaml::Error) -> Self {
+        match error.without_snippet() {
+            serde_yaml::Error::DuplicateMappingKey { key: Some(key), location } => {
+                Self::DuplicateKey { key: key.clone(), line: location.line() }
+            }
+            _ => Self::Syntax(error),
+        }
+    }
+}
+
 /// What a body is read as: an object of a kind, or a form that stands for a part of one.
 struct Expected<'a> {
     api_version: String,
     version: &'a str,
     kind: &'a str,
     schema: Schema,
+    /// Whether it is a built-in kind that is stored, of which it is looked at what was sent empty.
+    is_stored: bool,
+}
+
+impl Expected<'_> {
+    fn decode(&self, body: &[u8]) -> Result<schema::Decoded, DecodeError> {
+        if self.is_stored { self.schema.decode_sent(body) } else { self.schema.decode(body) }
+    }
+
+    fn decode_value(&self, value: Value) -> Result<schema::Decoded, DecodeError> {
+        if self.is_stored { self.schema.decode_sent_value(value) } else { self.schema.decode_value(value) }
+    }
 }
 
 impl<'a> From<&'a Kind> for Expected<'a> {
     fn from(kind: &'a Kind) -> Self {
         let (api_version, schema) = (kind.api_version(), kind.schema.clone());
-        Self { api_version, version: &kind.version, kind: &kind.kind, schema }
+        let is_stored = kind.custom.is_none() && matches!(kind.storage, Storage::Stored | Storage::As(_));
+        Self { api_version, version: &kind.version, kind: &kind.kind, schema, is_stored }
     }
 }
 
@@ -60,7 +100,7 @@ impl From<&SubresourceKind> for Expected<'static> {
         let SubresourceKind { group, version, kind, schema } = *form;
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         let schema = Schema::builtin(schema).unwrap_or_else(Schema::unstructured);
-        Self { api_version, version, kind, schema }
+        Self { api_version, version, kind, schema, is_stored: false }
     }
 }
 
@@ -96,14 +136,14 @@ pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, 
     }
     let schema = Schema::builtin("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
     let schema = schema.unwrap_or_else(Schema::unstructured);
-    let expected = Expected { api_version: "v1".to_owned(), version: "v1", kind: KIND, schema };
-    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error.into()))?;
+    let expected = Expected { api_version: "v1".to_owned(), version: "v1", kind: KIND, schema, is_stored: false };
+    let decoded = expected.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error.into()))?;
     Ok(decoded.value)
 }
 
 /// Checks a value by the kind's schema: one that was made from a stored object.
 pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, UnreadableBody> {
-    told(kind.schema.decode_value(value)?, validation)
+    told(Expected::from(kind).decode_value(value)?, validation)
 }
 
 /// Checks a value as a form of a subresource, in the same way.
@@ -113,7 +153,7 @@ pub fn recheck_form(
     validation: FieldValidation,
 ) -> Result<Decoded, UnreadableBody> {
     let expected = Expected::from(form);
-    told(expected.schema.decode_value(value)?, validation)
+    told(expected.decode_value(value)?, validation)
 }
 
 /// Refuses a value that is no object of `kind`.
@@ -135,7 +175,7 @@ fn read(
         fill_type(expected, &mut value)?;
         return check(expected, value, validation);
     }
-    match expected.schema.decode(body) {
+    match expected.decode(body) {
         Ok(mut decoded) => {
             fill_type(expected, &mut decoded.value)?;
             checked(expected, decoded, validation)
@@ -168,7 +208,7 @@ fn unrecognized(expected: &Expected<'_>, body: &[u8], status: Status) -> Status 
 }
 
 fn check(expected: &Expected<'_>, value: Value, validation: FieldValidation) -> Result<Decoded, Status> {
-    let decoded = expected.schema.decode_value(value).map_err(|error| cannot_be_handled(expected, &error.into()))?;
+    let decoded = expected.decode_value(value).map_err(|error| cannot_be_handled(expected, &error.into()))?;
     checked(expected, decoded, validation)
 }
 
@@ -189,8 +229,8 @@ pub fn value(content_type: &ContentType, body: &[u8]) -> Result<Value, Status> {
 }
 
 /// Reads YAML, whose aliases can make much of little: what they stand for counts as if it were written out.
-pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, String> {
-    let text = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8: {e}"))?;
+pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, YamlError> {
+    let text = std::str::from_utf8(body).map_err(YamlError::Utf8)?;
     let options = serde_yaml::options! {
         duplicate_keys: duplicate_keys,
         // `0644` is 420, as in YAML 1.1, which Kubernetes reads.
@@ -202,19 +242,9 @@ pub fn yaml(body: &[u8], duplicate_keys: DuplicateKeyPolicy) -> Result<Value, St
             max_documents: 1,
         },
     };
-    let mut value: Value = serde_yaml::from_str_with_options(text, options).map_err(|error| yaml_error(&error))?;
+    let mut value: Value = serde_yaml::from_str_with_options(text, options)?;
     make_whole(&mut value);
     Ok(value)
-}
-
-/// A name that stands twice in the words of Kubernetes' reader, everything else in those of ours.
-fn yaml_error(error: &serde_yaml::Error) -> String {
-    match error.without_snippet() {
-        serde_yaml::Error::DuplicateMappingKey { key: Some(key), location } => {
-            format!("yaml: unmarshal errors:\n  line {}: key {key:?} already set in map", location.line())
-        }
-        other => other.to_string(),
-    }
 }
 
 /// `1e3` and `1.0` are whole numbers once Kubernetes has made JSON of them.

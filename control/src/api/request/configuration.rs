@@ -20,7 +20,7 @@ pub fn configuration(body: &[u8], validation: FieldValidation) -> Result<Decoded
             Ok(value) => (value, None),
             // A name that stands twice, or what the second reading says.
             Err(strict) => match yaml(body, DuplicateKeyPolicy::LastWins) {
-                Ok(value) => (value, Some(strict)),
+                Ok(value) => (value, Some(strict.to_string())),
                 Err(error) => return Err(Status::bad_request(format!("error decoding YAML: {error}"))),
             },
         },

@@ -48,6 +48,24 @@ fn line_of<'a>(owners: &'a [String], manager: &str) -> &'a str {
 }
 
 #[tokio::test]
+async fn a_null_in_what_is_owned_as_a_whole_conflicts() {
+    let server = Server::start().await;
+    let events = "/api/v1/namespaces/default/events";
+    let mut event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "reason": "R", "type": "Normal",
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}, "source": {"component": "test"}});
+    assert_eq!(server.post(&format!("{events}?fieldManager=one"), event.clone()).await.code, 201);
+    let path = format!("{events}/e?fieldManager=two");
+    assert_eq!(server.apply(&path, event.clone()).await.code, 200);
+    event["involvedObject"]["uid"] = Value::Null;
+    let refused = server.apply(&path, event.clone()).await;
+    assert_eq!(refused.reason(), (409, "Conflict"), "{}", refused.json);
+    assert!(refused.message().ends_with("conflict with \"one\" using v1: .involvedObject"), "{}", refused.message());
+    let forced = server.apply(&format!("{path}&force=true"), event).await.json;
+    assert!(!line_of(&owners(&forced), "one").contains("f:involvedObject"), "{forced}");
+    assert_eq!(forced["involvedObject"].get("uid"), None);
+}
+
+#[tokio::test]
 async fn every_write_says_who_owns_what() {
     let server = Server::start().await;
     let agent = [("user-agent", "kubectl/v1.35.4 (linux/amd64) kubernetes/abc")];

@@ -1,11 +1,13 @@
 //! The API as its clients meet it: requests through the router, answers as they come.
 
 mod admission;
+mod admission_plugins;
 mod conversion;
 mod custom_kinds;
 pub mod custom_resources;
 mod field_management;
 mod fuzz;
+mod go_memory;
 mod kinds;
 mod metrics;
 mod negotiation;
@@ -27,11 +29,13 @@ use serde_json::{Value, json};
 
 use super::{Api, open_store};
 use crate::{
+    admission_plugins::AdmissionPlugins,
     allocation::Allocator,
     auth::{Identity, account_token::TokenIssuer, pki::TokenKey},
     encode,
     kinds::Registry,
     store::{Change, Expect, Key, Write},
+    webhook::Network,
 };
 
 /// An API over a store of its own.
@@ -74,6 +78,15 @@ impl Server {
         server
     }
 
+    /// Another server over the same store and kinds, with these admission plugins on and off.
+    pub fn with_plugins(&self, enable: &str, disable: &str) -> Self {
+        let plugins = AdmissionPlugins::of(&[enable.parse().unwrap()], &[disable.parse().unwrap()]).unwrap();
+        let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let (store, kinds) = (self.api.store_handle(), self.api.kinds().clone());
+        let api = Api::in_network(store, kinds, allocator, "127.0.0.1:6443", Arc::new(Network), &plugins);
+        Self { api, _dir: None, _tasks: None }
+    }
+
     /// Makes the account of the pods of a namespace, as its controller would.
     pub async fn add_account(&self, namespace: &str) {
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
@@ -91,18 +104,20 @@ impl Server {
         self.api.answer_as(Identity::control("test"), request).await
     }
 
+    /// Sends the request as a user, past the gate, and reads the whole answer.
+    pub async fn call_as(&self, user: &str, method: Method, path: &str, body: Value) -> Answer {
+        let request = Request::builder().method(method).uri(path).body(body.to_string().into()).unwrap();
+        let identity = Identity::authenticated(user.into(), Vec::new());
+        Answer::read(self.api.answer_as(identity, request).await).await
+    }
+
     /// As [`Server::send`], and reads the whole answer.
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.send(request.body(body.into()).unwrap()).await;
-        let (parts, body) = response.into_parts();
-        let text = body.collect().await.unwrap().to_bytes();
-        let json = serde_json::from_slice(&text).unwrap_or(Value::Null);
-        let text = String::from_utf8_lossy(&text).into_owned();
-        Answer { code: parts.status.as_u16(), headers: parts.headers, json, text }
+        Answer::read(self.send(request.body(body.into()).unwrap()).await).await
     }
 
     /// Puts an object into the store past all checks: one that an earlier program took.
@@ -145,6 +160,14 @@ impl Server {
 }
 
 impl Answer {
+    async fn read(response: http::Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let text = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&text).unwrap_or(Value::Null);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Self { code: parts.status.as_u16(), headers: parts.headers, json, text }
+    }
+
     /// `metadata.name` of the object.
     pub fn name(&self) -> &str {
         self.json["metadata"]["name"].as_str().unwrap_or_default()

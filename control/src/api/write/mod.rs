@@ -41,6 +41,7 @@ use super::{Status, StorageLocation, Subject, read, request::Call, response, sub
 use crate::{
     definitions::conversion,
     kinds::{FieldError, Kind, Storage, error_budget, names, paths_on_demand},
+    schema::{Empty, SentEmpties},
     store::{CommitError, Draft, EventType, Object, Snapshot},
 };
 
@@ -128,22 +129,25 @@ fn parse_whole(object: &Object) -> Result<Value, Status> {
     serde_json::from_slice(&object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
 }
 
-/// Refuses an object with any reason against it, be it of its kind or of its metadata.
+/// Refuses an object with any reason against it, be it of its kind or of its metadata. `empties` is what was sent empty.
 fn must_be_valid(
     kind: &Kind,
-    (new, is_update): (&Value, bool),
+    (new, old): (&Value, Option<&Value>),
+    empties: &SentEmpties,
     refused: Vec<FieldError>,
     of_kind: Vec<FieldError>,
 ) -> Result<(), Status> {
     let mut errors = refused;
     errors.extend(match !of_kind.is_empty() && (kind.content_first)(new) {
         true => Vec::new(),
-        false => paths_on_demand::where_refused(|| error_budget::within(|| names::metadata(kind, new, is_update))),
+        false => paths_on_demand::where_refused(|| error_budget::within(|| names::metadata(kind, new, old.is_some()))),
     });
+    errors.extend(kind.go_memory.refused(empties, old));
     errors.extend(of_kind);
     for error in &mut errors {
-        if let Some(zero) = error.path_of_null().and_then(|path| kind.schema.zero_at(path)) {
-            error.show_instead_of_null(&zero);
+        let sent = |path: &str| empties.at(path).map(Empty::value).or_else(|| kind.schema.zero_at(path));
+        if let Some(sent) = error.path_of_null().and_then(sent) {
+            error.show_instead_of_null(&sent);
         }
     }
     if errors.is_empty() {

@@ -29,7 +29,7 @@ use crate::{
     definitions::ownership,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
-    kinds::{FieldError, Kind, Kinds, error_budget, paths_on_demand},
+    kinds::{FieldError, Kind, Kinds, error_budget, go_memory, paths_on_demand, reading::is_empty},
     request::Verb,
     rfc3339,
     store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
@@ -163,6 +163,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let request = crate::request::WriteRequest {
         operation,
         kind,
+        group: &place.group,
         namespace,
         name,
         subresource: segment,
@@ -180,7 +181,10 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
         Action::Put(mut new) => {
             let effect = subresource.map_or(Effect::Update, |subresource| subresource.effect);
             let sent = take_managers(&mut new);
+            let empties = kind.schema.take_empties(&mut new);
+            let had_labels = !is_empty(&new["metadata"]["labels"]);
             (kind.default)(&mut new);
+            let shares_labels = stored.is_none() && kind.go_memory.begins_sharing(had_labels, &new);
             match ownership {
                 Ownership::Kept => {}
                 Ownership::Decided(decided) => managers = Cow::Owned(decided),
@@ -203,9 +207,19 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 }
                 None => admission.mutate(&request, api.authorizer(), &mut new).await?,
             }
+            // Who changes one of the two has sent the object anew, and they are two.
+            let shares_labels = shares_labels && go_memory::has_same_labels(&new);
             certificate_request::prepare(&request, &mut new);
             match (effect, stored) {
-                (Effect::Update, stored) => (kind.prepare)(&mut new, stored),
+                (Effect::Update, stored) => {
+                    (kind.prepare)(&mut new, stored);
+                    if shares_labels {
+                        go_memory::share_labels(&mut new);
+                    }
+                    if let Some(old) = stored {
+                        kind.go_memory.count(&empties, &mut new, old);
+                    }
+                }
                 (Effect::Part(part), Some(old)) => (part.prepare)(&mut new, old),
                 (Effect::Fields(write), Some(old)) => (write.prepare)(kind, &mut new, old),
                 _ => {}
@@ -222,7 +236,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 true => paths_on_demand::where_refused(|| error_budget::within(validate)),
                 false => error_budget::within(validate),
             };
-            must_be_valid(kind, (&new, stored.is_some()), refused, errors)?;
+            must_be_valid(kind, (&new, stored), &empties, refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;
@@ -260,7 +274,9 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
         _ => Vec::new(),
     };
     let mut require = Vec::new();
-    if let (Verb::Create, Some(namespace)) = (operation, namespace) {
+    if let (Verb::Create, Some(namespace)) = (operation, namespace)
+        && admission.requires_namespaces()
+    {
         require.push(Requirement { key: namespace::key(namespace), condition: Condition::Alive });
     }
     if let (Verb::Create, Some(custom)) = (operation, &kind.custom) {

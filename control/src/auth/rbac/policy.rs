@@ -46,6 +46,17 @@ pub struct RoleReference {
     pub name: Arc<str>,
 }
 
+/// Why a binding grants nothing. The words are those of Kubernetes.
+#[derive(Debug, thiserror::Error)]
+enum RoleError<'r> {
+    /// There is no such role.
+    #[error("{}.{GROUP} {:?} not found", .0.kind.to_lowercase(), .0.name)]
+    NotFound(&'r RoleReference),
+    /// It names something else than a role.
+    #[error("unsupported role reference kind: {0:?}")]
+    Kind(&'r str),
+}
+
 /// What the roles of a user say to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RbacDecision {
@@ -67,10 +78,10 @@ impl RoleReference {
         format!("{}s", self.kind.to_lowercase())
     }
 
-    fn missing(&self) -> String {
+    fn missing(&self) -> RoleError<'_> {
         match self.kind.as_str() {
-            "Role" | "ClusterRole" => format!("{}.{GROUP} {:?} not found", self.kind.to_lowercase(), self.name),
-            kind => format!("unsupported role reference kind: {kind:?}"),
+            "Role" | "ClusterRole" => RoleError::NotFound(self),
+            kind => RoleError::Kind(kind),
         }
     }
 }
@@ -89,7 +100,7 @@ impl Policy {
                     return ControlFlow::Break(format!("RBAC: allowed by {}", grant.source));
                 }
                 Ok(_) => {}
-                Err(error) => drop(errors.insert(error)),
+                Err(error) => drop(errors.insert(error.to_string())),
             }
             ControlFlow::Continue(())
         });
@@ -106,7 +117,7 @@ impl Policy {
         let done: ControlFlow<()> = self.visit(identity, namespace, |_, rules| {
             match rules {
                 Ok(rules) => all.extend_from_slice(rules),
-                Err(error) => drop(errors.insert(error)),
+                Err(error) => drop(errors.insert(error.to_string())),
             }
             ControlFlow::Continue(())
         });
@@ -128,7 +139,7 @@ impl Policy {
         &self,
         identity: &Identity,
         namespace: &str,
-        mut each: impl FnMut(&Grant, Result<&[Rule], String>) -> ControlFlow<B>,
+        mut each: impl FnMut(&Grant, Result<&[Rule], RoleError<'_>>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         let local = self.by_namespace.get(namespace).filter(|_| !namespace.is_empty());
         for (grants, namespace) in [(Some(&self.everywhere), ""), (local, namespace)] {

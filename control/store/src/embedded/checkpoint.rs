@@ -6,12 +6,13 @@ use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
 use tracing::warn;
 
 use super::{
+    last_changes::LAST_CHANGES,
     packed_row,
     quarantine::Moves,
     row::{RowChange, RowText},
     stored_base::{self, BASES, RowWriter, StoredBases},
     stored_history::{self, HistorySize},
-    tables::{LAST_CHANGES, META, OBJECTS, SEALED_LAYOUT},
+    tables::{META, OBJECTS, SEALED_LAYOUT},
     unpacked_rows::PackingBatch,
 };
 use crate::{

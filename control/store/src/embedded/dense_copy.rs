@@ -21,10 +21,11 @@ use tracing::{debug, info, warn};
 
 use super::{
     disk::sync_parent,
+    last_changes::LAST_CHANGES,
     quarantine::QUARANTINE,
     stored_base::BASES,
     stored_history::HISTORY,
-    tables::{CACHE_BYTES, LAST_CHANGES, META, OBJECTS},
+    tables::{CACHE_BYTES, META, OBJECTS},
 };
 
 /// How many bytes of rows become durable together, about.

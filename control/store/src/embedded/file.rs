@@ -24,10 +24,11 @@ use super::{
     dense_copy::UnfinishedCopy,
     disk,
     error::{FileError, with_causes},
+    last_changes::LastChanges,
     quarantine::{Loaded, RowReader},
     row::RowChange,
     stored_history::Records,
-    tables::{LastChanges, Tables},
+    tables::Tables,
     write_ahead::{LogError, LogFile, WriteAheadLog},
 };
 use crate::{

@@ -10,6 +10,7 @@ pub(super) mod disk;
 mod error;
 pub(super) mod file;
 mod kept;
+mod last_changes;
 mod loading;
 mod opening;
 pub(super) mod packed_row;
@@ -45,9 +46,9 @@ use self::{
     committer::{Committer, Outcome, Request, Reread, Work},
     file::File,
     kept::Kept,
+    last_changes::LastChanges,
     quarantine::{Loaded, RowReader},
     stored_history::Recovered,
-    tables::LastChanges,
 };
 use super::{
     CommitError, Decode, Event, Expired, Key, Object, Remake, SharedFrame, Snapshot, Stats, Store, Subscription, Topic,

@@ -4,14 +4,13 @@
 //! database comes back after an I/O error; never what is written.
 
 use std::{
-    collections::HashMap,
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition};
 use tracing::{error, warn};
 
 use super::{
@@ -20,6 +19,7 @@ use super::{
     dense_copy::{self, UnfinishedCopy},
     disk::{self, forget_cached_pages},
     error::FileError,
+    last_changes::LastChanges,
     opening::{self, OpenDatabase},
     quarantine::{self, Loaded, Moves, RowReader},
     read_ahead::ReadAhead,
@@ -35,9 +35,6 @@ pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects"
 /// `revision` → the revision of the last write; `layout` → [`LAYOUT`]; `store` → a random number of the store;
 /// `checkpoints` → how many there were.
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// Resource → the revision of its last write. Valid for writes after `changes_since` in [`META`], while `changes_at`
-/// there equals the store's revision: an older program, which does not know this table, advances the revision alone.
-pub const LAST_CHANGES: TableDefinition<&str, u64> = TableDefinition::new("changes");
 /// Version of what stands in the file. A store of a newer layout is not opened. Since 2 the latest writes may be in the
 /// write-ahead log alone, of which an older program knows nothing; since 3 objects are packed.
 pub const LAYOUT: u64 = 3;
@@ -50,26 +47,6 @@ pub const CACHE_BYTES: usize = 4 << 20;
 /// A file is made smaller that is so many times as long as its rows, and so many bytes more.
 const SPARSE_TIMES: u64 = 4;
 const SPARSE_BYTES: u64 = 64 << 20;
-
-/// The revision of the last write to each resource, as far as the file knows.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct LastChanges {
-    by_resource: HashMap<String, u64>,
-    /// Resources that are not named had no write after it.
-    others: u64,
-}
-
-impl LastChanges {
-    /// Of a store whose last write is at `revision`, when nothing else is known.
-    pub fn unknown(revision: u64) -> Self {
-        Self { by_resource: HashMap::new(), others: revision }
-    }
-
-    /// No write to `resource` came after this revision.
-    pub fn of(&self, resource: &str) -> u64 {
-        self.by_resource.get(resource).copied().unwrap_or(self.others)
-    }
-}
 
 /// Whether rows that wait for it are packed with some changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +64,7 @@ pub struct Tables {
     store: u64,
     /// The revision of the last write in the tables.
     revision: u64,
-    /// [`LAST_CHANGES`] is valid.
+    /// [`super::last_changes::LAST_CHANGES`] is valid.
     knows_last_changes: bool,
     /// [`stored_history::HISTORY`] is right.
     knows_history: bool,
@@ -239,7 +216,7 @@ impl Tables {
     pub fn last_changes(&mut self, revision: u64) -> Result<LastChanges, FileError> {
         self.reopen()?;
         let Some(database) = &self.database else { return Err(self.error("read", redb::Error::DatabaseClosed)) };
-        let known = last_changes(database, revision).map_err(|source| self.error("read", source))?;
+        let known = LastChanges::read(database, revision).map_err(|source| self.error("read", source))?;
         self.knows_last_changes = known.is_some();
         Ok(known.unwrap_or_else(|| LastChanges::unknown(revision)))
     }
@@ -389,23 +366,6 @@ impl Tables {
     fn error(&self, operation: &'static str, source: redb::Error) -> FileError {
         FileError::redb(operation, &self.path, source)
     }
-}
-
-/// What [`LAST_CHANGES`] says; `None` where it is not valid.
-fn last_changes(database: &Database, revision: u64) -> Result<Option<LastChanges>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
-    let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
-    let (Some(others), Some(at)) = (number("changes_since")?, number("changes_at")?) else { return Ok(None) };
-    if at != revision {
-        return Ok(None);
-    }
-    let mut by_resource = HashMap::new();
-    for entry in transaction.open_table(LAST_CHANGES)?.iter()? {
-        let (resource, last) = entry?;
-        by_resource.insert(resource.value().to_owned(), last.value());
-    }
-    Ok(Some(LastChanges { by_resource, others }))
 }
 
 /// What the history says; nothing where it is not right.

@@ -15,7 +15,7 @@ use crate::{
         machine::Machine,
         outcome::{Failure, Outcome},
         recorder::EventType,
-        security::{self, SeccompSource},
+        security::profiles::{self, SeccompSource},
         spec,
         state::{ImageState, PodState},
         volumes,
@@ -93,7 +93,7 @@ fn seccomp_profile(context: &Context, pod: &Pod, container: &v1::Container) -> R
     let refused = |why: String| Failure::new("CreateContainerError", why);
     let Some(pod_spec) = &pod.spec else { return Ok(None) };
     let SeccompSource::Localhost(path) =
-        security::seccomp(pod_spec, container).map_err(|refusal| refused(refusal.to_string()))?
+        profiles::seccomp(pod_spec, container).map_err(|refusal| refused(refusal.to_string()))?
     else {
         return Ok(None);
     };

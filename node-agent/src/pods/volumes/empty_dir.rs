@@ -1,16 +1,21 @@
 //! Directories in memory (`emptyDir` with medium Memory, Secrets), and taking them down again.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
 };
 
+use crate::mount_table;
+
 /// Mounts a tmpfs of at most `limit` bytes at `directory`, unless one is there already.
 pub fn mount_memory(directory: &Path, limit: Option<i64>) -> io::Result<()> {
     let directory = &directory.canonicalize()?;
-    if mount_points()?.iter().any(|point| Path::new(point) == directory) {
+    if mount_points()?.contains(directory) {
         return Ok(());
     }
     let size = limit.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
@@ -27,9 +32,9 @@ pub fn unmount_all(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         directory => directory?,
     };
-    let below = || -> io::Result<Vec<String>> {
+    let below = || -> io::Result<Vec<PathBuf>> {
         let mut points = mount_points()?;
-        points.retain(|point| Path::new(point).starts_with(&directory));
+        points.retain(|point| point.starts_with(&directory));
         Ok(points)
     };
     let points = below()?;
@@ -38,13 +43,13 @@ pub fn unmount_all(directory: &Path) -> io::Result<()> {
     // The latest first: a mount point may be in another, or hidden by it.
     for point in points.iter().rev() {
         make_private(point)?;
-        umount2(point.as_str(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+        umount2(point.as_path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
     }
-    let left = below()?;
+    let left: Vec<String> = below()?.iter().map(|point| point.display().to_string()).collect();
     if left.is_empty() { Ok(()) } else { Err(io::Error::other(format!("still mounted: {}", left.join(", ")))) }
 }
 
-fn make_private(point: &str) -> io::Result<()> {
+fn make_private(point: &Path) -> io::Result<()> {
     match mount(None::<&str>, point, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>) {
         // Hidden by another mount; its turn comes when that is gone.
         Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
@@ -53,14 +58,8 @@ fn make_private(point: &str) -> io::Result<()> {
 }
 
 /// Mount points of this process's namespace, in the order they were mounted.
-fn mount_points() -> io::Result<Vec<String>> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect())
-}
-
-/// The table writes blanks and backslashes as `\040`.
-fn unescape(field: &str) -> String {
-    field.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+fn mount_points() -> io::Result<Vec<PathBuf>> {
+    Ok(mount_table::read()?.into_iter().map(|entry| entry.mount_point).collect())
 }
 
 #[cfg(test)]
@@ -83,8 +82,7 @@ mod tests {
         mount_memory(&link.join("pod/v"), None).unwrap();
         fs::write(data.join("pod/v/x"), "").unwrap();
         let canonical = data.canonicalize().unwrap();
-        let mounted =
-            || mount_points().unwrap().iter().filter(|point| Path::new(point).starts_with(&canonical)).count();
+        let mounted = || mount_points().unwrap().iter().filter(|point| point.starts_with(&canonical)).count();
         assert_eq!(mounted(), 1, "mounted once");
         unmount_all(&link.join("pod")).unwrap();
         assert_eq!((mounted(), fs::read_dir(data.join("pod/v")).unwrap().count()), (0, 0));

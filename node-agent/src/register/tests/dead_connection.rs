@@ -11,8 +11,9 @@ use crate::{
     deadline::AnswerError,
     freezing_proxy::FreezingProxy,
     register::{
-        heartbeat::{Asking, run_every, tests::node},
+        heartbeat::{run_every, tests::node},
         live_client::KEEP_ALIVE,
+        node_requests::NodeRequests,
     },
 };
 
@@ -70,7 +71,7 @@ async fn after_a_write_that_nobody_answers_all_that_is_asked_goes_over_a_new_con
     assert_eq!(ask().await.unwrap(), "welcome");
     proxy.freeze();
     proxy.serve_new_connections();
-    let late = Asking { api: &api, limit: Duration::from_millis(200) }.answer(ask()).await;
+    let late = NodeRequests { api: &api, limit: Duration::from_millis(200) }.answer(ask()).await;
     assert!(matches!(late, Err(AnswerError::Late(_))), "{late:?}");
     assert_eq!(timeout(KEEP_ALIVE.interval, ask()).await.expect("at once").unwrap(), "welcome");
     assert_eq!(proxy.accepted(), 2);

@@ -105,6 +105,9 @@ impl Drop for Exec {
 /// How long a command is looked for to kill it. The Engine may only be starting it when its caller gives up.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 const KILL_RETRY: Duration = Duration::from_millis(50);
+/// How long the processes that a command has started are looked for at a time.
+const SEARCH_LIMIT: Duration = Duration::from_secs(5);
+const _: () = assert!(SEARCH_LIMIT.as_secs() < KILL_LIMIT.as_secs());
 
 async fn kill_in_time(client: &bollard::Docker, id: &str, container: String) {
     if tokio::time::timeout(KILL_LIMIT, kill(client, id, container)).await.is_err() {
@@ -129,7 +132,7 @@ async fn kill(client: &bollard::Docker, id: &str, container: String) {
         }
         if let Some(pid) = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0) {
             let container = container.clone();
-            let killed = tokio::task::spawn_blocking(move || process_tree::kill(pid, &container)).await;
+            let killed = tokio::task::spawn_blocking(move || process_tree::kill(pid, &container, SEARCH_LIMIT)).await;
             match killed {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(exec = id, pid, %error, "a command that timed out was not killed"),

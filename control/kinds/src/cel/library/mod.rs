@@ -11,7 +11,7 @@ pub mod authz;
 pub mod format;
 mod json_patch;
 mod lists;
-mod network;
+pub mod network;
 mod optional;
 pub mod quantity;
 pub mod semver;

@@ -3,9 +3,23 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::cel::{
-    eval::{Answer, EvalError, Run, failure, traversal},
+    eval::{Answer, EvalError, Run, traversal},
     value::{Opaque, Value},
 };
+
+/// Why a text is no address and no network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It is no address.
+    #[error("IP Address {0:?} parse error during conversion from string: unable to parse IP")]
+    NoAddress(String),
+    /// An address of IPv4 that is written as IPv6.
+    #[error("IPv4-mapped IPv6 address {0:?} is not allowed")]
+    Mapped(String),
+    /// It is no network.
+    #[error("network address parse error during conversion from string: {0:?} is no CIDR")]
+    NoNetwork(String),
+}
 
 /// See [`super::call`].
 pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Option<Answer<'v>> {
@@ -15,16 +29,16 @@ pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Opti
     let answer = match (name, values) {
         ("ip", [Value::String(text)]) => {
             let found = address(text).map(|found| Value::Opaque(Ip(found)));
-            return Some(read(run, text, found.map_err(failure)));
+            return Some(read(run, text, found.map_err(EvalError::from)));
         }
         ("isIP", [Value::String(text)]) => return Some(read(run, text, Ok(Value::Bool(address(text).is_ok())))),
         ("ip.isCanonical", [Value::String(text)]) => {
-            let is = address(text).map(|found| Value::Bool(found.to_string() == **text)).map_err(failure);
+            let is = address(text).map(|found| Value::Bool(found.to_string() == **text)).map_err(EvalError::from);
             return Some(run.charge(traversal(text.len() as u64 * 2)).and(is));
         }
         ("cidr", [Value::String(text)]) => {
             let found = network(text).map(|(found, length)| Value::Opaque(Cidr(found, length)));
-            return Some(read(run, text, found.map_err(failure)));
+            return Some(read(run, text, found.map_err(EvalError::from)));
         }
         ("isCIDR", [Value::String(text)]) => return Some(read(run, text, Ok(Value::Bool(network(text).is_ok())))),
         ("family", [Value::Opaque(Ip(found))]) => Ok(Value::Int(if found.is_ipv4() { 4 } else { 6 })),
@@ -56,13 +70,13 @@ fn contains<'v>(run: &mut Run<'_, 'v>, name: &str, outer: (IpAddr, u8), other: &
     let (inner, length) = match (name, other) {
         ("containsIP", Value::String(text)) => {
             run.charge(traversal(text.len() as u64))?;
-            let found = address(text).map_err(failure)?;
+            let found = address(text)?;
             (found, width(found))
         }
         ("containsIP", Value::Opaque(Opaque::Ip(found))) => (*found, width(*found)),
         ("containsCIDR", Value::String(text)) => {
             run.charge(traversal(text.len() as u64))?;
-            network(text).map_err(failure)?
+            network(text)?
         }
         ("containsCIDR", Value::Opaque(Opaque::Cidr(found, length))) => (*found, *length),
         _ => return Err(EvalError::NoOverload),
@@ -83,20 +97,15 @@ fn is_link_local(address: &IpAddr) -> bool {
 }
 
 /// An address without zone; one of IPv4 written as IPv6 is none.
-fn address(text: &str) -> Result<IpAddr, String> {
-    let found: IpAddr = text
-        .parse()
-        .map_err(|_| format!("IP Address {text:?} parse error during conversion from string: unable to parse IP"))?;
-    match found {
-        IpAddr::V6(six) if six.to_ipv4_mapped().is_some() => {
-            Err(format!("IPv4-mapped IPv6 address {text:?} is not allowed"))
-        }
+fn address(text: &str) -> Result<IpAddr, AddressError> {
+    match text.parse().map_err(|_| AddressError::NoAddress(text.to_owned()))? {
+        IpAddr::V6(six) if six.to_ipv4_mapped().is_some() => Err(AddressError::Mapped(text.to_owned())),
         other => Ok(other),
     }
 }
 
-fn network(text: &str) -> Result<(IpAddr, u8), String> {
-    let wrong = || format!("network address parse error during conversion from string: {text:?} is no CIDR");
+fn network(text: &str) -> Result<(IpAddr, u8), AddressError> {
+    let wrong = || AddressError::NoNetwork(text.to_owned());
     let (found, length) = text.split_once('/').ok_or_else(wrong)?;
     let found = address(found).map_err(|_| wrong())?;
     let digits = length.bytes().all(|b| b.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));

@@ -3,9 +3,20 @@
 use std::cmp::Ordering;
 
 use crate::cel::{
-    eval::{Answer, Run, failure, traversal},
+    eval::{Answer, EvalError, Run, failure, traversal},
     value::{Opaque, Value},
 };
+
+/// Why a text is no quantity. The words are those of Kubernetes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    /// No digits, two points, or more than can be told.
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Form,
+    /// A number with a unit that quantities do not have.
+    #[error("unable to parse quantity's suffix")]
+    Suffix,
+}
 
 /// An amount, in billionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +26,8 @@ const ONE: i128 = 1_000_000_000;
 
 impl Quantity {
     /// Reads `1.5Gi`. What is finer than a billionth is rounded up, as in Kubernetes.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const FORM: &str =
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+        use QuantityError::Form;
         let (negative, unsigned) = match text.as_bytes().first() {
             Some(b'-') => (true, &text[1..]),
             Some(b'+') => (false, &text[1..]),
@@ -27,20 +37,20 @@ impl Quantity {
         let (number, suffix) = unsigned.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.len() + fraction.len() == 0 || fraction.contains('.') {
-            return Err(FORM);
+            return Err(Form);
         }
-        let digits: i128 = format!("{whole}{fraction}").parse().map_err(|_| FORM)?;
-        let (base, exponent) = scale(suffix).ok_or("unable to parse quantity's suffix")?;
-        let mut value = digits.checked_mul(ONE).ok_or(FORM)?;
+        let digits: i128 = format!("{whole}{fraction}").parse().map_err(|_| Form)?;
+        let (base, exponent) = scale(suffix).ok_or(QuantityError::Suffix)?;
+        let mut value = digits.checked_mul(ONE).ok_or(Form)?;
         for _ in 0..exponent.max(0) {
-            value = value.checked_mul(base).ok_or(FORM)?;
+            value = value.checked_mul(base).ok_or(Form)?;
         }
         let mut divisor: i128 = 1;
         for _ in 0..fraction.len() {
-            divisor = divisor.checked_mul(10).ok_or(FORM)?;
+            divisor = divisor.checked_mul(10).ok_or(Form)?;
         }
         for _ in 0..(-exponent).max(0) {
-            divisor = divisor.checked_mul(base).ok_or(FORM)?;
+            divisor = divisor.checked_mul(base).ok_or(Form)?;
         }
         let value = value / divisor + i128::from(value % divisor != 0);
         Ok(Self(if negative { -value } else { value }))
@@ -91,7 +101,7 @@ pub fn call<'v>(run: &mut Run<'_, 'v>, name: &str, values: &[Value<'v>]) -> Opti
     };
     let answer = match (name, values) {
         ("quantity", [Value::String(text)]) => {
-            let parsed = Quantity::parse(text).map(|found| Value::Opaque(Q(found))).map_err(failure);
+            let parsed = Quantity::parse(text).map(|found| Value::Opaque(Q(found))).map_err(EvalError::from);
             return Some(run.charge(traversal(text.len() as u64)).and(parsed));
         }
         ("isQuantity", [Value::String(text)]) => {

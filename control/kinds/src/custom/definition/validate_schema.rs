@@ -6,12 +6,15 @@ use super::root_fields;
 use crate::{
     custom::{
         rules::{Budget, RuleScope},
-        structural::{Additional, Structural, check, field_path, pruning},
-        validate::{formats, list_types, value_at},
+        structural::{Additional, Structural, check, field_path},
+        validate::formats,
     },
     kinds::FieldError,
     warnings,
 };
+
+mod defaults;
+mod list_type;
 
 /// What the validation goes by beside the schema.
 pub struct Options {
@@ -38,7 +41,7 @@ pub fn validate(path: &str, text: &Value, options: &Options) -> Vec<FieldError> 
     let mut structure = if is_readable { check::check(path, &schema) } else { Vec::new() };
     if structure.is_empty() && is_readable {
         let mut budget = crate::cel::OBJECT_BUDGET;
-        defaults(path, &schema, true, false, &mut budget, &mut structure);
+        defaults::validate(path, &schema, true, false, &mut budget, &mut structure);
     }
     let scope = if structure.is_empty() && is_readable { RuleScope::root(&schema) } else { None };
     errors.extend(structure);
@@ -220,108 +223,6 @@ impl Walk<'_> {
         }
     }
 
-    /// `x-kubernetes-list-type` and what goes with it.
-    fn list(&mut self, path: &str, text: &Value, schema: &Structural) {
-        let list_type = schema.list_type.as_deref();
-        let at_type = format!("{path}.x-kubernetes-list-type");
-        let items = schema.items.as_deref();
-        if list_type.is_some() {
-            let is_array =
-                self.must_be_type(path, schema, "array", "must be array if x-kubernetes-list-type is specified");
-            if let (true, Some("set"), Some(items)) = (is_array, list_type, items) {
-                let why = "must be atomic as item of a list with x-kubernetes-list-type=set";
-                if items.r#type == "array" && items.list_type.as_deref().is_some_and(|inner| inner != "atomic") {
-                    let at = format!("{path}.items.x-kubernetes-list-type");
-                    self.errors.push(FieldError::invalid(at, &json!(items.list_type), why));
-                }
-                if items.r#type == "object" && items.map_type.as_deref() != Some("atomic") {
-                    let at = format!("{path}.items.x-kubernetes-map-type");
-                    self.errors.push(FieldError::invalid(at, &json!(items.list_type), why));
-                }
-            }
-        }
-        match list_type {
-            None | Some("atomic" | "set" | "map") => {}
-            Some(other) => {
-                let supported = ["atomic", "set", "map"];
-                self.errors.push(FieldError::not_supported(&at_type, &json!(other), &supported));
-            }
-        }
-        if !schema.list_map_keys.is_empty() && list_type != Some("map") {
-            let why = "must be map if x-kubernetes-list-map-keys is non-empty";
-            self.errors.push(match list_type {
-                None => FieldError::required(&at_type, why),
-                Some(other) => FieldError::invalid(&at_type, &json!(other), why),
-            });
-        }
-        if list_type == Some("map") {
-            self.map_keys(path, text, schema);
-        }
-        if let (Some(list_type @ ("set" | "map")), Some(items)) = (list_type, items) {
-            if items.nullable {
-                let why = format!("cannot be nullable when x-kubernetes-list-type is {list_type}");
-                self.errors.push(FieldError::forbidden(format!("{path}.items.nullable"), &why));
-            }
-            if list_type == "map" {
-                self.keys_are_always_there(path, schema, items);
-            }
-        }
-    }
-
-    fn map_keys(&mut self, path: &str, text: &Value, schema: &Structural) {
-        let at_keys = format!("{path}.x-kubernetes-list-map-keys");
-        if schema.list_map_keys.is_empty() {
-            let why = "must not be empty if x-kubernetes-list-type is map";
-            self.errors.push(FieldError::required(&at_keys, why));
-        }
-        let Some(items) = schema.items.as_deref() else {
-            let why = "must have a schema if x-kubernetes-list-type is map";
-            if text["items"].is_null() {
-                self.errors.push(FieldError::required(format!("{path}.items"), why));
-            }
-            return;
-        };
-        if items.r#type != "object" {
-            let why = "must be object if parent array's x-kubernetes-list-type is map";
-            self.errors.push(FieldError::invalid(format!("{path}.items.type"), &json!(items.r#type), why));
-            return;
-        }
-        for (index, key) in schema.list_map_keys.iter().enumerate() {
-            match items.properties.get(key) {
-                Some(property) if matches!(property.r#type.as_str(), "array" | "object") => {
-                    let at = format!("{}.type", check::property(&format!("{path}.items"), key));
-                    let why = "must be a scalar type if parent array's x-kubernetes-list-type is map";
-                    self.errors.push(FieldError::invalid(at, &json!(items.r#type), why));
-                }
-                Some(_) => {}
-                None => {
-                    let why = "entries must all be names of item properties";
-                    self.errors.push(FieldError::invalid(&at_keys, &json!(schema.list_map_keys), why));
-                }
-            }
-            if schema.list_map_keys[..index].contains(key) {
-                let why = "must not contain duplicate entries";
-                self.errors.push(FieldError::invalid(&at_keys, &json!(schema.list_map_keys), why));
-            }
-        }
-    }
-
-    fn keys_are_always_there(&mut self, path: &str, schema: &Structural, items: &Structural) {
-        for key in &schema.list_map_keys {
-            let Some(property) = items.properties.get(key) else { continue };
-            let at = check::property(&format!("{path}.items"), key);
-            if property.default.is_none() && !items.checks.required.contains(key) {
-                let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required \
-                property";
-                self.errors.push(FieldError::required(format!("{at}.default"), why));
-            }
-            if property.nullable {
-                let why = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
-                self.errors.push(FieldError::forbidden(format!("{at}.nullable"), why));
-            }
-        }
-    }
-
     /// The texts of rules, before they are read as CEL.
     fn rule_texts(&mut self, path: &str, schema: &Structural) {
         let breaks = |text: &str| text.contains(['\n', '\r']);
@@ -361,55 +262,6 @@ impl Walk<'_> {
                 self.errors.push(invalid("fieldPath", &rule.field_path, "must be a valid path"));
             }
         }
-    }
-}
-
-/// Defaults must be valid by the schema that they stand in, and have no unknown fields.
-fn defaults(
-    path: &str,
-    schema: &Structural,
-    is_root: bool,
-    in_metadata: bool,
-    budget: &mut u64,
-    errors: &mut Vec<FieldError>,
-) {
-    if let Some(default) = &schema.default {
-        let at = format!("{path}.default");
-        let mut pruned = default.clone();
-        pruning::prune(&mut pruned, schema, schema.embedded);
-        if pruned != *default && !in_metadata {
-            errors.push(FieldError::invalid(&at, default, "must not have unknown fields"));
-        }
-        let mut found = value_at("", schema, default, None);
-        found.extend(list_types::check("", schema, default));
-        if found.is_empty() {
-            let scope = RuleScope::of(schema, is_root || schema.embedded);
-            let rules = scope.map(|scope| scope.compile(schema));
-            found.extend(rules.iter().flat_map(|rules| rules.validate("", default, None, budget)));
-        }
-        errors.extend(found.into_iter().map(|error| {
-            let inner = match error.path.as_str() {
-                "" | "<nil>" => at.clone(),
-                inner if inner.starts_with('[') => format!("{at}{inner}"),
-                inner => format!("{at}.{inner}"),
-            };
-            FieldError { path: inner, ..error }
-        }));
-    }
-    // Defaults are not followed into additionalProperties, as in Kubernetes.
-    if let Some(items) = &schema.items {
-        defaults(&format!("{path}.items"), items, false, in_metadata, budget, errors);
-    }
-    for (name, property) in &schema.properties {
-        let is_meta = (is_root || schema.embedded) && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
-        defaults(
-            &check::property(path, name),
-            property,
-            false,
-            in_metadata && !schema.embedded || is_meta,
-            budget,
-            errors,
-        );
     }
 }
 

@@ -163,8 +163,8 @@ impl Rules {
                     )));
                     return false;
                 }
-                Err(EvalError::Message(message)) => {
-                    errors.push(invalid(format!("{message} evaluating rule: {}", named(rule))));
+                Err(error) => {
+                    errors.push(invalid(format!("{error} evaluating rule: {}", named(rule))));
                     continue;
                 }
             }

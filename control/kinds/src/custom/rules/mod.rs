@@ -43,11 +43,28 @@ pub struct Rules {
 struct Compiled {
     rule: ValidationRule,
     /// What a stored rule cannot be compiled for: it was, when it was written.
-    program: Result<Program, String>,
+    program: Result<Program, RuleError>,
     message: Option<Program>,
     /// Relative path of the errors: `spec.a`.
     field_path: String,
     uses_old: bool,
+}
+
+/// Why a rule, or the expression that makes its message, cannot be evaluated. The words are those of Kubernetes.
+#[derive(Clone, Debug, thiserror::Error)]
+enum RuleError {
+    /// The rule, with the places in its text.
+    #[error("compilation failed: {0}")]
+    Issues(String),
+    /// The rule is neither true nor false.
+    #[error("cel expression must evaluate to a bool")]
+    NotBool,
+    /// The message expression, with the places in its text.
+    #[error("messageExpression compilation failed: {0}")]
+    MessageIssues(String),
+    /// The message is no text.
+    #[error("messageExpression must evaluate to a string")]
+    MessageNotString,
 }
 
 /// What all rules of a schema may cost, with the rules that cost most.
@@ -132,14 +149,16 @@ impl RuleScope {
             let uses_old = compiled.uses_old;
             match &compiled.program {
                 Ok(program) => cost("rule", "estimated rule cost", self.cost_of_all(program.max_cost), errors),
-                Err(why) => errors.push(FieldError::invalid(at("rule"), &shown(rule), why)),
+                Err(why) => errors.push(FieldError::invalid(at("rule"), &shown(rule), why.to_string())),
             }
             match self.compile_message(rule) {
                 None => {}
                 Some(Ok(program)) => {
                     cost("messageExpression", "estimated messageExpression cost", program.max_cost, errors);
                 }
-                Some(Err(why)) => errors.push(FieldError::invalid(at("messageExpression"), &shown(rule), why)),
+                Some(Err(why)) => {
+                    errors.push(FieldError::invalid(at("messageExpression"), &shown(rule), why.to_string()));
+                }
             }
             if let (true, Some(uncorrelatable)) = (uses_old, uncorrelatable) {
                 let why = format!(
@@ -156,8 +175,8 @@ impl RuleScope {
 
     fn compile_rule(&self, schema: &Structural, rule: &ValidationRule) -> Compiled {
         let program = cel::compile(&rule.rule, &self.scope(rule), &Type::Bool).map_err(|error| match error {
-            CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-            CompileError::Result(_) => "cel expression must evaluate to a bool".to_owned(),
+            CompileError::Issues(issues) => RuleError::Issues(issues),
+            CompileError::Result(_) => RuleError::NotBool,
         });
         let uses = |program: &Program| program.uses.iter().any(|name| name == "oldSelf");
         Compiled {
@@ -172,14 +191,14 @@ impl RuleScope {
         }
     }
 
-    fn compile_message(&self, rule: &ValidationRule) -> Option<Result<Program, String>> {
+    fn compile_message(&self, rule: &ValidationRule) -> Option<Result<Program, RuleError>> {
         if rule.message_expression.is_empty() {
             return None;
         }
         let program = cel::compile(&rule.message_expression, &self.scope(rule), &Type::String);
         Some(program.map_err(|error| match error {
-            CompileError::Issues(issues) => format!("messageExpression compilation failed: {issues}"),
-            CompileError::Result(_) => "messageExpression must evaluate to a string".to_owned(),
+            CompileError::Issues(issues) => RuleError::MessageIssues(issues),
+            CompileError::Result(_) => RuleError::MessageNotString,
         }))
     }
 

@@ -2,8 +2,38 @@
 
 use super::{Additional, Structural};
 
-/// The path that errors show for `text`, and the schema of the field it names; or why it names none.
-pub fn resolve<'s>(text: &str, schema: &'s Structural, brackets: bool) -> Result<(String, &'s Structural), String> {
+/// Why a text names no field. The words are those of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldPathError {
+    /// It ends in the middle of a name.
+    #[error("unexpected end of JSON path")]
+    UnexpectedEnd,
+    /// The schema has no such field.
+    #[error("does not refer to a valid field")]
+    NoField,
+    /// `['…']` where only dots may stand.
+    #[error("array notation is not allowed")]
+    Brackets,
+    /// A name begins with neither of both.
+    #[error("expected [ or . but got: {0}")]
+    NoSeparator(String),
+    /// `[a]`
+    #[error("expected single quoted string but got {0}")]
+    NotQuoted(String),
+    /// `['a'b`
+    #[error("expected ] but got {0}")]
+    NotClosed(String),
+    /// `['\x']`
+    #[error("invalid string literal: invalid escape char \\{0}")]
+    Escape(char),
+}
+
+/// The path that errors show for `text`, and the schema of the field it names.
+pub fn resolve<'s>(
+    text: &str,
+    schema: &'s Structural,
+    brackets: bool,
+) -> Result<(String, &'s Structural), FieldPathError> {
     let mut at = schema;
     let mut shown = String::new();
     let mut rest = text;
@@ -15,13 +45,13 @@ pub fn resolve<'s>(text: &str, schema: &'s Structural, brackets: bool) -> Result
                 name = rest[1..end].to_owned();
                 if name.is_empty() {
                     return Err(match rest.len() {
-                        1 => "unexpected end of JSON path".to_owned(),
-                        _ => "does not refer to a valid field".to_owned(),
+                        1 => FieldPathError::UnexpectedEnd,
+                        _ => FieldPathError::NoField,
                     });
                 }
                 rest = &rest[end..];
             }
-            '[' if !brackets => return Err("array notation is not allowed".to_owned()),
+            '[' if !brackets => return Err(FieldPathError::Brackets),
             '[' => {
                 let (inner, after) = quoted(&rest[1..])?;
                 name = inner;
@@ -29,31 +59,29 @@ pub fn resolve<'s>(text: &str, schema: &'s Structural, brackets: bool) -> Result
             }
             _ => {
                 let end = rest.find(['.', '[', ']']).unwrap_or(rest.len()).max(1);
-                return Err(format!("expected [ or . but got: {}", &rest[..end]));
+                return Err(FieldPathError::NoSeparator(rest[..end].to_owned()));
             }
         }
         (at, shown) = match (&at.additional, at.properties.is_empty()) {
             (_, false) => {
-                let property = at.properties.get(&name).ok_or("does not refer to a valid field")?;
+                let property = at.properties.get(&name).ok_or(FieldPathError::NoField)?;
                 let dot = if shown.is_empty() { "" } else { "." };
                 (property, format!("{shown}{dot}{name}"))
             }
             (Additional::Of(schema), true) => (&**schema, format!("{shown}[{name}]")),
-            _ => return Err("does not refer to a valid field".to_owned()),
+            _ => return Err(FieldPathError::NoField),
         };
     }
     Ok((shown, at))
 }
 
 /// The text of `'…']` with its escapes undone, and what follows.
-fn quoted(text: &str) -> Result<(String, &str), String> {
-    let end_of_path = || "unexpected end of JSON path".to_owned();
+fn quoted(text: &str) -> Result<(String, &str), FieldPathError> {
     let Some(inner) = text.strip_prefix('\'') else {
         let end = text.find(['.', '[', ']']).unwrap_or(text.len());
-        return Err(if text.is_empty() {
-            end_of_path()
-        } else {
-            format!("expected single quoted string but got {}", &text[..end])
+        return Err(match text {
+            "" => FieldPathError::UnexpectedEnd,
+            text => FieldPathError::NotQuoted(text[..end].to_owned()),
         });
     };
     let mut out = String::new();
@@ -64,8 +92,8 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
                 let rest = &inner[at + 1..];
                 return match rest.strip_prefix(']') {
                     Some(rest) => Ok((out, rest)),
-                    None if rest.is_empty() => Err(end_of_path()),
-                    None => Err(format!("expected ] but got {rest}")),
+                    None if rest.is_empty() => Err(FieldPathError::UnexpectedEnd),
+                    None => Err(FieldPathError::NotClosed(rest.to_owned())),
                 };
             }
             '\\' => match chars.next() {
@@ -77,13 +105,13 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
                 Some((_, 't')) => out.push('\t'),
                 Some((_, 'v')) => out.push('\u{b}'),
                 Some((_, c @ ('\'' | '\\'))) => out.push(c),
-                Some((_, c)) => return Err(format!("invalid string literal: invalid escape char \\{c}")),
-                None => return Err(end_of_path()),
+                Some((_, c)) => return Err(FieldPathError::Escape(c)),
+                None => return Err(FieldPathError::UnexpectedEnd),
             },
             c => out.push(c),
         }
     }
-    Err(end_of_path())
+    Err(FieldPathError::UnexpectedEnd)
 }
 
 #[cfg(test)]
@@ -100,9 +128,19 @@ mod tests {
         let shown = |text: &str| resolve(text, &schema, true).map(|(path, found)| (path, found.r#type.clone()));
         assert_eq!(shown(".spec.map['x']"), Ok(("spec.map[x]".into(), "integer".into())));
         assert_eq!(shown(".spec['a.b']"), Ok(("spec.a.b".into(), "string".into())));
-        for wrong in ["spec", ".spec.nope", ".", ".spec['a.b'", ".spec[a]", ".spec.", "..spec"] {
-            assert!(shown(wrong).is_err(), "{wrong}");
+        for (wrong, why) in [
+            ("spec", "expected [ or . but got: spec"),
+            (".spec.nope", "does not refer to a valid field"),
+            (".", "unexpected end of JSON path"),
+            (".spec['a.b'", "unexpected end of JSON path"),
+            (".spec['a'b", "expected ] but got b"),
+            (".spec['\\x']", "invalid string literal: invalid escape char \\x"),
+            (".spec[a]", "expected single quoted string but got a"),
+            (".spec.", "unexpected end of JSON path"),
+            ("..spec", "does not refer to a valid field"),
+        ] {
+            assert_eq!(shown(wrong).unwrap_err().to_string(), why, "{wrong}");
         }
-        assert_eq!(resolve(".spec['a.b']", &schema, false).unwrap_err(), "array notation is not allowed");
+        assert_eq!(resolve(".spec['a.b']", &schema, false).unwrap_err(), FieldPathError::Brackets);
     }
 }

@@ -62,7 +62,7 @@ pub fn variables(path: &str, spec: &Value, known: &mut KnownNames) -> Vec<FieldE
         }
         let program = compile(expression, &known.for_rules(), &Type::Dyn);
         known.declare(name, program.as_ref().map_or(Type::Dyn, |program| program.r#type.clone()));
-        errors.extend(program.err().map(|why| FieldError::invalid(path, &expression.into(), why)));
+        errors.extend(program.err().map(|why| FieldError::invalid(path, &expression.into(), why.to_string())));
     }
     errors
 }

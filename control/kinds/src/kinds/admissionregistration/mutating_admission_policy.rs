@@ -118,7 +118,7 @@ fn expression_error(path: String, expression: &str, known: &KnownNames, expected
         return Some(FieldError::required(path, ""));
     }
     let why = compile(expression, &known.for_mutations(), expected).err()?;
-    Some(FieldError::invalid(path, &expression.into(), why))
+    Some(FieldError::invalid(path, &expression.into(), why.to_string()))
 }
 
 #[cfg(test)]

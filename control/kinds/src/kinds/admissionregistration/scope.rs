@@ -81,17 +81,33 @@ pub fn json_patch() -> Type {
     Type::list(Type::Message(JSON_PATCH.into()))
 }
 
-/// Compiles an expression whose value must be of the type `expected`, or tells why that cannot be.
-pub fn compile(text: &str, scope: &Scope, expected: &Type) -> Result<Program, String> {
+/// Why an expression of a webhook or a policy cannot be evaluated. The words are those of Kubernetes.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExpressionCompileError {
+    /// With the places in the text.
+    #[error("compilation failed: {0}")]
+    Issues(String),
+    /// Its value is of another type.
+    #[error("must evaluate to {expected} but got {found}")]
+    Result {
+        /// The type that is wanted.
+        expected: Type,
+        /// The type that it has.
+        found: Type,
+    },
+}
+
+/// Compiles an expression whose value must be of the type `expected`.
+pub fn compile(text: &str, scope: &Scope, expected: &Type) -> Result<Program, ExpressionCompileError> {
     cel::compile(text, scope, expected).map_err(|error| match error {
-        CompileError::Issues(issues) => format!("compilation failed: {issues}"),
-        CompileError::Result(found) => format!("must evaluate to {expected} but got {found}"),
+        CompileError::Issues(issues) => ExpressionCompileError::Issues(issues),
+        CompileError::Result(found) => ExpressionCompileError::Result { expected: expected.clone(), found },
     })
 }
 
 /// Why an expression cannot be compiled, about the field `path`.
 pub fn compile_error(path: &str, text: &str, scope: &Scope, expected: &Type) -> Option<FieldError> {
-    compile(text, scope, expected).err().map(|why| FieldError::invalid(path, &text.into(), why))
+    compile(text, scope, expected).err().map(|why| FieldError::invalid(path, &text.into(), why.to_string()))
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ fn annotation_errors(path: &str, policy: &str, annotation: &Value, known: &Known
         }
         _ => {
             let why = compile(expression.trim(), &known.for_rules(), &Type::Dyn).err();
-            errors.extend(why.map(|why| FieldError::invalid(path, &expression.into(), why)));
+            errors.extend(why.map(|why| FieldError::invalid(path, &expression.into(), why.to_string())));
         }
     }
     errors

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, Deletion, Storage, age,
+    BuiltIn, Cell, Column, Deletion, GoMemory, Storage, age,
     pod::defaults::{fill, fill_text},
     prepare,
     reading::{is_empty, items, number, text},
@@ -38,6 +38,7 @@ pub static KIND: BuiltIn = BuiltIn {
     default,
     validate: validation::job,
     prepare: prepare_job,
+    go_memory: GoMemory { shares_labels: true, ..GoMemory::PLAIN },
     columns: &[
         Column::name(),
         Column::text("Status", "Status of the job."),

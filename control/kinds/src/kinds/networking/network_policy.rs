@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::GROUP;
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, cidr, label_selector, port, prepare};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, GoMemory, cidr, label_selector, port, prepare};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -15,6 +15,7 @@ pub static KIND: BuiltIn = BuiltIn {
     default,
     validate,
     prepare: prepare::count_generation,
+    go_memory: GoMemory { counts_empties: true, ..GoMemory::PLAIN },
     columns: &[Column::name(), Column::text("Pod-Selector", "The pods to which the policy applies."), Column::age()],
     cells: |object| {
         let selector = label_selector::text(&object["spec"]["podSelector"]);

@@ -22,7 +22,8 @@ pub struct Pod<'a> {
     pub volumes: Volumes<'a>,
 }
 
-const EPHEMERAL: &str = "cannot be set for an Ephemeral Container";
+/// What is said of a field that ephemeral containers do not have.
+pub const EPHEMERAL: &str = "cannot be set for an Ephemeral Container";
 const MAX_RESTART_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
 
@@ -93,16 +94,19 @@ fn inits(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
 }
 
 fn ephemerals(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
-    const FORBIDDEN: [&str; 8] = [
-        "ports",
-        "resources",
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-        "lifecycle",
-        "resizePolicy",
-        "restartPolicy",
+    // In the order of Kubernetes' struct. Those that are pointers there are set as soon as they are there.
+    const FORBIDDEN: [(&str, bool); 9] = [
+        ("ports", false),
+        ("resources", false),
+        ("resizePolicy", false),
+        ("restartPolicy", true),
+        ("restartPolicyRules", false),
+        ("livenessProbe", true),
+        ("readinessProbe", true),
+        ("startupProbe", true),
+        ("lifecycle", true),
     ];
+    let is_set = |value: &Value, is_pointer: bool| if is_pointer { !value.is_null() } else { !is_empty(value) };
     let mut errors = Vec::new();
     let lists = ["containers", "initContainers"].into_iter();
     let others: BTreeSet<&str> = lists.flat_map(|list| items(&pod.spec[list])).map(|c| text(c, "name")).collect();
@@ -118,7 +122,7 @@ fn ephemerals(path: &str, pod: &Pod<'_>) -> Vec<FieldError> {
         if !target.is_empty() && !others.contains(target) {
             errors.push(FieldError::not_found(child(&path, "targetContainerName"), &json!(target)));
         }
-        for field in FORBIDDEN.into_iter().filter(|field| !is_empty(&container[*field])) {
+        for (field, _) in FORBIDDEN.into_iter().filter(|(field, pointer)| is_set(&container[*field], *pointer)) {
             errors.push(FieldError::forbidden(child(&path, field), EPHEMERAL));
         }
         for (i, mount) in items(&container["volumeMounts"]).enumerate() {
@@ -373,6 +377,10 @@ mod tests {
                 format!("{path}.ports: Forbidden: cannot be set for an Ephemeral Container"),
             ]
         );
+        let rules = json!({"restartPolicyRules": [{}], "lifecycle": {}, "ports": [{"containerPort": 80}]});
+        let forbidden = ephemeral(rules).into_iter().filter(|words| words.contains("Forbidden"));
+        let fields: Vec<String> = forbidden.filter_map(|words| Some(words.split(": ").next()?.to_owned())).collect();
+        assert_eq!(fields, ["ports", "restartPolicyRules", "lifecycle"].map(|field| format!("{path}.{field}")));
     }
 
     #[test]

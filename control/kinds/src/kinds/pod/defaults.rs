@@ -172,7 +172,7 @@ fn volume(volume: &mut Value) {
         fill_text(image, "pullPolicy", policy);
     }
     if let Some(claim) = volume.pointer_mut("/ephemeral/volumeClaimTemplate/spec") {
-        persistent_volume_claim::default_spec(claim);
+        persistent_volume_claim::spec::default(claim);
         if let Some(resources) = claim.get_mut("resources") {
             resources::round(resources);
         }

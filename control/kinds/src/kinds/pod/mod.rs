@@ -9,7 +9,7 @@ use crate::rfc3339;
 
 pub mod affinity;
 mod annotations;
-mod containers;
+pub(super) mod containers;
 pub mod defaults;
 mod environment;
 pub mod ephemeral_containers;

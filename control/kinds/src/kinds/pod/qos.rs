@@ -1,34 +1,48 @@
-//! The quality of service class of a pod, told from the requests and limits of its containers.
+//! The quality of service class of a pod, told from the requests and limits of its containers, or of the pod as a whole
+//! where it has any. Source: `pkg/apis/core/helper/qos` of Kubernetes.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// `Guaranteed` if every container limits cpu and memory and requests as much, `BestEffort` if none says anything, else
-/// `Burstable`.
+use crate::kinds::quantity::Quantity;
+
+/// What the class depends on.
+const RESOURCES: [&str; 2] = ["cpu", "memory"];
+
+/// `BestEffort` where nothing is requested or limited, `Guaranteed` where cpu and memory are limited everywhere and as
+/// much is requested, else `Burstable`.
 pub fn class(spec: &Value) -> &'static str {
     let lists = [&spec["containers"], &spec["initContainers"]];
-    let containers: Vec<&Value> = lists.iter().filter_map(|l| l.as_array()).flatten().collect();
-    let amount = |container: &Value, what: &str, resource: &str| -> Option<Value> {
-        let amount = &container["resources"][what][resource];
-        let zero = matches!(amount.as_str(), Some("0")) || amount.as_i64() == Some(0);
-        (!amount.is_null() && !zero).then(|| amount.clone())
+    let parts: Vec<&Value> = match &spec["resources"] {
+        Value::Null => lists.iter().filter_map(|l| l.as_array()).flatten().map(|c| &c["resources"]).collect(),
+        of_pod => vec![of_pod],
     };
-    const RESOURCES: [&str; 2] = ["cpu", "memory"];
-    let silent =
-        |c: &&Value| RESOURCES.iter().all(|r| amount(c, "requests", r).is_none() && amount(c, "limits", r).is_none());
-    let guaranteed = |c: &&Value| {
-        RESOURCES.iter().all(|r| match (amount(c, "limits", r), amount(c, "requests", r)) {
-            (Some(limit), Some(request)) => limit == request,
-            (Some(_), None) => true,
-            (None, _) => false,
-        })
-    };
-    if containers.iter().all(silent) {
-        "BestEffort"
-    } else if containers.iter().all(guaranteed) {
-        "Guaranteed"
-    } else {
-        "Burstable"
+    let requests = sums(&parts, "requests");
+    let limits = sums(&parts, "limits");
+    if requests.is_empty() && limits.is_empty() {
+        return "BestEffort";
     }
+    let is_limited = |part: &&Value| RESOURCES.iter().all(|resource| positive(part, "limits", resource).is_some());
+    match parts.iter().all(is_limited) && requests == limits {
+        true => "Guaranteed",
+        false => "Burstable",
+    }
+}
+
+fn sums(parts: &[&Value], list: &str) -> BTreeMap<&'static str, Quantity> {
+    let mut sums = BTreeMap::new();
+    for (part, resource) in parts.iter().flat_map(|part| RESOURCES.map(|resource| (part, resource))) {
+        if let Some(amount) = positive(part, list, resource) {
+            let sum = sums.entry(resource).or_insert(Quantity::ZERO);
+            *sum = sum.saturating_add(amount);
+        }
+    }
+    sums
+}
+
+fn positive(part: &Value, list: &str, resource: &str) -> Option<Quantity> {
+    Quantity::of(&part[list][resource]).filter(|amount| amount.is_positive())
 }
 
 #[cfg(test)]
@@ -43,5 +57,21 @@ mod tests {
         assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
         assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}})), "Burstable");
         assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
+        assert_eq!(of(json!({"requests": {"cpu": "0.0"}, "limits": {"cpu": 0}})), "BestEffort");
+        let same = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}});
+        assert_eq!(of(same), "Guaranteed");
+    }
+
+    #[test]
+    fn resources_of_the_pod_count_instead_of_those_of_its_containers() {
+        let of = |resources: Value| {
+            let container = json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}});
+            class(&json!({"resources": resources, "containers": [container]}))
+        };
+        let amounts = json!({"cpu": "2", "memory": "2Gi"});
+        assert_eq!(of(json!({"limits": amounts, "requests": amounts})), "Guaranteed");
+        assert_eq!(of(json!({"limits": {"cpu": "2"}, "requests": {"cpu": "2"}})), "Burstable");
+        assert_eq!(of(json!({"requests": amounts})), "Burstable");
+        assert_eq!(of(json!({})), "BestEffort");
     }
 }

@@ -224,7 +224,7 @@ fn ephemeral(path: &str, source: &Value) -> Vec<FieldError> {
     errors.extend(
         set.filter(other).map(|field| FieldError::forbidden(format!("{path}.metadata.{field}"), "cannot be set")),
     );
-    errors.extend(persistent_volume_claim::validate_spec(&child(&path, "spec"), &template["spec"]));
+    errors.extend(persistent_volume_claim::spec::validate(&child(&path, "spec"), &template["spec"]));
     errors
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{GROUP, claim_spec};
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, reading::same};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, GoMemory, names, reading::same};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -17,6 +17,10 @@ pub static KIND: BuiltIn = BuiltIn {
         }
     },
     validate,
+    go_memory: GoMemory {
+        unset_lists: &["spec.metadata.ownerReferences", "spec.metadata.finalizers"],
+        ..GoMemory::PLAIN
+    },
     prepare: |new, _| {
         if let Some(spec) = claim(new) {
             claim_spec::drop_disabled(spec);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{GROUP, parameters};
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, pod::defaults::fill};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, FixedMap, GoMemory, names, pod::defaults::fill};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -20,6 +20,14 @@ pub static KIND: BuiltIn = BuiltIn {
         fill(object, "volumeBindingMode", || json!("Immediate"));
     },
     validate,
+    go_memory: GoMemory {
+        fixed_maps: &[FixedMap {
+            field: "parameters",
+            why: "updates to parameters are forbidden.",
+            is_fixed: |_| true,
+        }],
+        ..GoMemory::PLAIN
+    },
     columns: &[
         Column::name(),
         Column::text("Provisioner", "The driver that makes the volumes."),

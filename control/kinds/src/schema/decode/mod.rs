@@ -15,6 +15,7 @@ use super::{
     scalar,
 };
 
+mod bytes;
 mod restore;
 mod walk;
 
@@ -39,19 +40,36 @@ const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 impl Schema {
     /// Reads JSON text.
     pub fn decode(&self, json: &[u8]) -> Result<Decoded, DecodeError> {
-        let mut text = serde_json::Deserializer::from_slice(json);
-        let mut walk = Walk::new(&self.types);
-        let read = Reader { walk: &mut walk, id: self.root }.deserialize(&mut text);
-        let read = read.and_then(|value| text.end().map(|()| value));
-        decoded(walk, read)
+        decode_text(Walk::new(&self.types), self.root, json)
+    }
+
+    /// The same of what a client sent to be stored: empty lists and maps stay, but for those of the metadata. See
+    /// [`Schema::take_empties`].
+    pub fn decode_sent(&self, json: &[u8]) -> Result<Decoded, DecodeError> {
+        decode_text(Walk::keeping_empties(&self.types), self.root, json)
     }
 
     /// Reads a value, whose fields cannot stand twice.
     pub fn decode_value(&self, value: Value) -> Result<Decoded, DecodeError> {
-        let mut walk = Walk::new(&self.types);
-        let read = Reader { walk: &mut walk, id: self.root }.deserialize(value);
-        decoded(walk, read)
+        decode_value(Walk::new(&self.types), self.root, value)
     }
+
+    /// The same of what is to be stored, as [`Schema::decode_sent`].
+    pub fn decode_sent_value(&self, value: Value) -> Result<Decoded, DecodeError> {
+        decode_value(Walk::keeping_empties(&self.types), self.root, value)
+    }
+}
+
+fn decode_text(mut walk: Walk<'_>, root: TypeId, json: &[u8]) -> Result<Decoded, DecodeError> {
+    let mut text = serde_json::Deserializer::from_slice(json);
+    let read = Reader { walk: &mut walk, id: root }.deserialize(&mut text);
+    let read = read.and_then(|value| text.end().map(|()| value));
+    decoded(walk, read)
+}
+
+fn decode_value(mut walk: Walk<'_>, root: TypeId, value: Value) -> Result<Decoded, DecodeError> {
+    let read = Reader { walk: &mut walk, id: root }.deserialize(value);
+    decoded(walk, read)
 }
 
 /// What came of reading the root.
@@ -98,7 +116,7 @@ impl<'t> Reader<'_, 't> {
     /// change of the list to Kubernetes, although it is not stored.
     fn is_left_out(&self, field: &Field, value: &Value) -> bool {
         let is_empty = self.walk.types.is_left_out(field, value);
-        is_empty && !((value.is_array() || value.is_object()) && self.walk.is_in_item())
+        is_empty && !((value.is_array() || value.is_object()) && self.walk.keeps_empty())
     }
 
     /// What may stand here in the place of a schema, and the schema's type.
@@ -160,11 +178,6 @@ impl<'t> Reader<'_, 't> {
         for name in nulls {
             if out.get(name).is_some_and(Value::is_null) {
                 out.shift_remove(name);
-            }
-        }
-        for field in object.required_times() {
-            if !out.contains_key(&*field.name) {
-                out.insert(field.name.to_string(), self.walk.types.zero(field.r#type));
             }
         }
         Ok(Some(Value::Object(out)))
@@ -271,6 +284,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         }
         match self.r#type() {
             Type::List(item) => self.list(*item, list),
+            Type::Bytes if !self.is_lenient() => bytes::list(self.walk, list).map(|text| Some(Value::String(text))),
             Type::Any => {
                 let id = self.id;
                 self.list(id, list)

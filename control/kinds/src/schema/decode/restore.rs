@@ -43,23 +43,29 @@ impl ValueKind {
 /// Why a value cannot become one of the type `id`; `None` where the type reads itself, in the words of `encoding/json`.
 pub fn cannot_restore(found: ValueKind, types: &Types, id: TypeId) -> Option<String> {
     let name = found.go_name();
-    // Go converts a number to any other number, and a whole one to the text that it encodes.
-    let scalar = |go_type: &str, is_convertible: bool| match is_convertible {
-        true => format!("cannot convert {name} to {go_type}"),
-        false => format!("unrecognized type: {go_type}"),
-    };
     Some(match types.get(id) {
         Type::Object(_) => format!("cannot restore struct from: {name}"),
         Type::List(_) => format!("cannot restore slice from {name}"),
         Type::Map(_) => format!("cannot restore map from {name}"),
-        // Item by item.
-        Type::Bytes if found == ValueKind::Array => scalar("uint8", false),
         Type::Bytes => format!("cannot restore slice from {name}"),
-        Type::String => scalar("string", found == ValueKind::Integer),
-        Type::Int32 => scalar("int32", found.is_number()),
-        Type::Int64 => scalar("int64", found.is_number()),
-        Type::Double => scalar("float64", found.is_number()),
-        Type::Bool => scalar("bool", false),
+        Type::String => scalar(found, "string"),
+        Type::Int32 => scalar(found, "int32"),
+        Type::Int64 => scalar(found, "int64"),
+        Type::Double => scalar(found, "float64"),
+        Type::Bool => scalar(found, "bool"),
         Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString | Type::Any => return None,
     })
+}
+
+/// The same for a plain Go type: Go converts a number to any other number, and a whole one to the text that it encodes.
+pub fn scalar(found: ValueKind, go_type: &str) -> String {
+    let is_convertible = match go_type {
+        "bool" => false,
+        "string" => found == ValueKind::Integer,
+        _ => found.is_number(),
+    };
+    match is_convertible {
+        true => format!("cannot convert {} to {go_type}", found.go_name()),
+        false => format!("unrecognized type: {go_type}"),
+    }
 }

@@ -4,7 +4,7 @@ use serde::de::Error;
 
 use super::{
     MAX_LEVELS,
-    restore::{ValueKind, cannot_restore},
+    restore::{self, ValueKind, cannot_restore},
 };
 use crate::schema::{Type, TypeId, Types, scalar::ScalarError};
 
@@ -51,6 +51,9 @@ impl DecodeError {
     }
 }
 
+/// What Go calls one of a list of bytes.
+const BYTE: &str = "uint8";
+
 /// As many warnings as Kubernetes gathers of one object.
 const MAX_WARNINGS: usize = 100;
 
@@ -67,6 +70,8 @@ pub struct Walk<'t> {
     mistyped: Option<DecodeError>,
     /// How many levels that nobody is warned of lead here.
     silent: usize,
+    /// Whether lists and maps stay that are empty.
+    keeps_empties: bool,
 }
 
 /// One step of a path: a field, a key of a map, or an index.
@@ -87,7 +92,20 @@ pub enum PathStep<'t> {
 impl<'t> Walk<'t> {
     /// At the root of an object.
     pub fn new(types: &'t Types) -> Self {
-        Self { types, path: Vec::new(), warnings: Vec::new(), error: None, mistyped: None, silent: 0 }
+        Self {
+            types,
+            path: Vec::new(),
+            warnings: Vec::new(),
+            error: None,
+            mistyped: None,
+            silent: 0,
+            keeps_empties: false,
+        }
+    }
+
+    /// The same, of an object whose empty lists and maps stay, but for those of its metadata.
+    pub fn keeping_empties(types: &'t Types) -> Self {
+        Self { keeps_empties: true, ..Self::new(types) }
     }
 
     /// `spec.containers[0].image`
@@ -135,31 +153,43 @@ impl<'t> Walk<'t> {
     /// `found`, which is of the kind `value`, stands where a value of the type `id` belongs. Ends decoding if that type
     /// reads itself; else the first such value is noted, and decoding goes on, as in Go.
     pub fn wrong_type<E: Error>(&mut self, found: &str, value: ValueKind, id: TypeId) -> Result<(), E> {
-        let path = self.path();
-        let owner = self.path.iter().rev().find_map(|step| match step {
-            PathStep::Field { object, .. } => self.types.definition(*object),
-            _ => None,
-        });
         // Types that read themselves are read as what they are written as.
         let expected = match self.types.get(id) {
             Type::Time | Type::MicroTime => "string".to_owned(),
             Type::IntOrString => "int32".to_owned(),
             _ => go_type(self.types, id),
         };
-        let message = match owner {
-            _ if matches!(self.types.get(id), Type::Quantity) => ScalarError::Quantity.to_string(),
-            None => format!("json: cannot unmarshal {found} into Go value of type {expected}"),
-            Some(definition) => {
-                let (owner, path) = (definition.name.rsplit('.').next().unwrap_or_default(), self.field_path());
-                format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {expected}")
-            }
+        let message = match self.types.get(id) {
+            Type::Quantity => ScalarError::Quantity.to_string(),
+            _ => self.cannot_unmarshal(found, &expected),
         };
         let of_patched = match self.types.get(id) {
             Type::Quantity => message.clone(),
             _ => cannot_restore(value, self.types, id)
                 .unwrap_or_else(|| format!("json: cannot unmarshal {found} into Go value of type {expected}")),
         };
-        self.refuse(DecodeError { path, message, of_patched }, id)
+        self.refuse(DecodeError { path: self.path(), message, of_patched }, id)
+    }
+
+    /// The same where one of the bytes of a list belongs.
+    pub fn wrong_byte(&mut self, found: &str, value: ValueKind) {
+        let message = self.cannot_unmarshal(found, BYTE);
+        let error = DecodeError { path: self.path(), message, of_patched: restore::scalar(value, BYTE) };
+        self.mistyped.get_or_insert(error);
+    }
+
+    fn cannot_unmarshal(&self, found: &str, expected: &str) -> String {
+        let owner = self.path.iter().rev().find_map(|step| match step {
+            PathStep::Field { object, .. } => self.types.definition(*object),
+            _ => None,
+        });
+        match owner {
+            None => format!("json: cannot unmarshal {found} into Go value of type {expected}"),
+            Some(definition) => {
+                let (owner, path) = (definition.name.rsplit('.').next().unwrap_or_default(), self.field_path());
+                format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {expected}")
+            }
+        }
     }
 
     /// The same for a text that is not of the form that the type `id` asks for.
@@ -185,9 +215,10 @@ impl<'t> Walk<'t> {
         value
     }
 
-    /// Whether the way leads through an item of a list.
-    pub fn is_in_item(&self) -> bool {
-        self.path.iter().any(|step| matches!(step, PathStep::Index(_)))
+    /// Whether an empty list or map stays in the object that is being read: in an item of a list it always does.
+    pub fn keeps_empty(&self) -> bool {
+        let is_metadata = || matches!(self.path.first(), Some(PathStep::Field { name: "metadata", .. }));
+        self.path.iter().any(|step| matches!(step, PathStep::Index(_))) || self.keeps_empties && !is_metadata()
     }
 
     fn refuse<E: Error>(&mut self, error: DecodeError, id: TypeId) -> Result<(), E> {

@@ -16,7 +16,7 @@ const ALLOWED: &str = "DisruptionAllowed";
 /// A pod that several budgets guard is never evicted.
 pub fn several() -> Status {
     let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-    Status { code: 500, reason: "", message: message.into(), details: None }
+    Status::plain_error(message)
 }
 
 /// The budget without the disruption that the eviction of `pod` is. Nothing where the pod, being unready, does not

@@ -1,0 +1,41 @@
+//! DenyServiceExternalIPs: Services get no external addresses beside those that they have.
+//!
+//! Source: `plugin/pkg/admission/network/denyserviceexternalips`, whose words these are.
+
+use serde_json::Value;
+
+use super::plugins::{AdmissionContext, Plugin, Validate};
+use crate::{kinds::reading::items, request::Verb, status::Status};
+
+/// New external addresses are refused.
+pub static PLUGIN: Plugin =
+    Plugin { name: "DenyServiceExternalIPs", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+
+fn validate(context: &AdmissionContext<'_>, service: &Value) -> Result<(), Status> {
+    let is_written = [Verb::Create, Verb::Update].into_iter().any(|verb| context.is(verb, ("", "Service"), None));
+    match is_written && !adds_none(service, context.request.old.unwrap_or(&Value::Null)) {
+        true => Err(context.forbidden("Use of external IPs is denied by admission control")),
+        false => Ok(()),
+    }
+}
+
+fn adds_none(new: &Value, old: &Value) -> bool {
+    let (new, old) = (&new["spec"]["externalIPs"], &old["spec"]["externalIPs"]);
+    items(new).all(|address| items(old).any(|known| known == address))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn addresses_may_stay_and_go_and_none_may_come() {
+        let service = |addresses: Value| json!({"spec": {"externalIPs": addresses}});
+        let two = service(json!(["192.0.2.1", "192.0.2.2"]));
+        assert!(adds_none(&json!({"spec": {}}), &Value::Null));
+        assert!(adds_none(&two, &two) && adds_none(&service(json!(["192.0.2.2"])), &two));
+        assert!(!adds_none(&two, &Value::Null) && !adds_none(&service(json!(["192.0.2.3"])), &two));
+    }
+}

@@ -1,0 +1,49 @@
+//! The tasks of a control service beside its answers, its controllers and its scheduler.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use super::{certificates::Certificates, checks, housekeeping};
+use crate::{
+    admission::quota,
+    allocation::{self, Allocator},
+    api::Api as KubernetesApi,
+    auth::Identity,
+    definitions,
+    store::Store,
+    supervise::Supervisor,
+    webhook,
+};
+
+/// Starts what the service does beside answering.
+pub fn start(
+    supervisor: &Supervisor,
+    api: &KubernetesApi,
+    store: &Arc<dyn Store>,
+    certificates: Certificates,
+    allocator: Allocator,
+    network: Arc<dyn webhook::Dial>,
+) {
+    let certificates = Arc::new(certificates);
+    supervisor.spawn("certificate-renewal", move |stop| certificates.clone().renew_repeatedly(stop).boxed());
+    let audited = store.clone();
+    supervisor.spawn("allocation-audit", move |stop| {
+        allocation::audit_repeatedly(audited.clone(), allocator.clone(), stop).boxed()
+    });
+    let (registry, client) = (api.kinds().clone(), api.client(Identity::control("apiserver")));
+    let definitions = store.clone();
+    supervisor.spawn("custom-resource-definitions", move |stop| {
+        let (store, registry, client) = (definitions.clone(), registry.clone(), client.clone());
+        definitions::controller::run(store, registry, client, network.clone(), stop).boxed()
+    });
+    let (quotas, counted_kinds) = (store.clone(), api.kinds().clone());
+    supervisor.spawn("resource-quota", move |stop| quota::run(quotas.clone(), counted_kinds.clone(), stop).boxed());
+    let trimmed = store.clone();
+    supervisor.spawn("housekeeping", move |stop| housekeeping::run(trimmed.clone(), stop).boxed());
+    let (used, secrets) = (api.authorizer().facts().used_secrets().clone(), store.clone());
+    let client = api.client(Identity::control("apiserver"));
+    supervisor.spawn("secret-token-use", move |stop| used.clone().run(secrets.clone(), client.clone(), stop).boxed());
+    let health = api.health().clone();
+    supervisor.spawn("heartbeat", move |stop| checks::beat(health.clone(), stop).boxed());
+}

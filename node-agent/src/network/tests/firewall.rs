@@ -1,0 +1,95 @@
+//! Pods beside the host's firewall: Docker's, and one that is not Docker's.
+
+use super::*;
+
+#[test]
+fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let pods = [cluster.pod(0, "a"), cluster.pod(0, "b"), cluster.pod(1, "c"), cluster.pod(2, "d")];
+    let bypassed = |node: &TestMachine| node.wait(async { super::super::nft::is_there("netdev").await.unwrap() });
+    assert!(!cluster.nodes.iter().any(bypassed), "nobody drops yet");
+    for node in &cluster.nodes {
+        nft(node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    }
+    wait_until("the firewalls to be seen", || cluster.nodes.iter().all(bypassed));
+    let late = cluster.pod(0, "e");
+    for (client, client_address) in pods.iter().chain([&late]) {
+        for (_, server_address) in pods.iter().chain([&late]) {
+            let seen = client.ask_who_am_i(*server_address, 80);
+            assert_eq!(seen.ok(), Some(client_address.to_string()), "{client_address} to {server_address}");
+        }
+    }
+    assert_eq!(cluster.nodes[1].ask_who_am_i(late.1, 80).unwrap(), NODES[1].to_string(), "node to pod of another");
+    for node in &cluster.nodes {
+        nft(node, "delete table ip filter");
+    }
+    wait_until("the bypass to go", || !cluster.nodes.iter().any(bypassed));
+    assert_eq!(pods[0].0.ask_who_am_i(late.1, 80).unwrap(), pods[0].1.to_string());
+}
+
+/// What Docker writes at its start, after rules of the host's administrator.
+fn docker_firewall(machine: &TestMachine) {
+    iptables(machine, "-w -P FORWARD DROP");
+    iptables(machine, "-w -N DOCKER-USER");
+    iptables(machine, "-w -A DOCKER-USER -s 198.51.100.0/24 -j DROP");
+    iptables(machine, "-w -A DOCKER-USER -j RETURN");
+    iptables(machine, "-w -I FORWARD -j DOCKER-USER");
+}
+
+/// What `iptables` of this firewall says; its whole filter table for `-S`.
+fn iptables(machine: &TestMachine, arguments: &'static str) -> String {
+    machine.inside(move || {
+        let ran = std::process::Command::new("iptables-nft").args(arguments.split(' ')).output().unwrap();
+        assert!(ran.status.success(), "{arguments}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    })
+}
+
+#[test]
+fn pods_reach_the_outside_past_dockers_firewall_and_removal_leaves_its_rules_as_they_were() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, outside) = node();
+    outside.serve_who_am_i(80);
+    docker_firewall(&node);
+    let before = iptables(&node, "-w -S");
+    let (_world, seen) = watch::channel(Arc::new(World::default()));
+    let config = config(dir.path());
+    let network = Arc::new(node.wait(async move { start(config, seen).await.unwrap() }));
+    let pod = TestMachine::new();
+    attach(&node, &network, "a", &pod);
+    assert_eq!(pod.ask_who_am_i(OUTSIDE, 80).unwrap(), NODE.to_string());
+    let ours = || iptables(&node, "-w -S DOCKER-USER").lines().filter(|rule| rule.contains("fairlead")).count();
+    assert_eq!(ours(), 2);
+
+    iptables(&node, "-w -F DOCKER-USER");
+    iptables(&node, "-w -A DOCKER-USER -j RETURN");
+    wait_until("our rules to be back", || ours() == 2 && pod.ask_who_am_i(OUTSIDE, 80).is_ok());
+    iptables(&node, "-w -I DOCKER-USER -s 198.51.100.0/24 -j DROP");
+    shutdown(&node, &network, Teardown::Remove);
+    assert_eq!(iptables(&node, "-w -S"), before);
+}
+
+#[test]
+fn a_firewall_that_is_not_dockers_is_left_alone() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, outside) = node();
+    outside.serve_who_am_i(80);
+    iptables(&node, "-w -P FORWARD DROP");
+    let before = iptables(&node, "-w -S");
+    let network = start_on(&node, config(dir.path()));
+    let pod = TestMachine::new();
+    attach(&node, &network, "a", &pod);
+    assert_eq!(iptables(&node, "-w -S"), before);
+    assert!(pod.ask_who_am_i(OUTSIDE, 80).is_err());
+    shutdown(&node, &network, Teardown::Remove);
+    assert_eq!(iptables(&node, "-w -S"), before);
+}
