@@ -41,6 +41,11 @@ pub struct Config {
     /// Objects that cannot be read since texts that they share are damaged are kept aside. Otherwise such a store is
     /// refused.
     pub quarantine_damaged_objects: bool,
+    /// An `EncryptionConfiguration` (`apiserver.config.k8s.io/v1`): which objects are encrypted at rest, and with which
+    /// keys.
+    pub encryption_provider_config: Option<PathBuf>,
+    /// That file is watched, and a good one takes the place of the one before.
+    pub encryption_provider_config_automatic_reload: bool,
     /// The API is served without controllers and scheduler: others run them, such as kube-controller-manager.
     pub api_only: bool,
 }
@@ -69,6 +74,8 @@ impl Config {
             features: Features::default(),
             admission_plugins: AdmissionPlugins::default(),
             quarantine_damaged_objects: false,
+            encryption_provider_config: None,
+            encryption_provider_config_automatic_reload: false,
             api_only: false,
         }
     }

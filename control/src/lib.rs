@@ -1,7 +1,7 @@
 //! fairlead's control service: the Kubernetes API over an embedded store, its controllers and its scheduler.
 //!
-//! [`start`] composes the parts; each part knows nothing of the others' insides. Four are crates of their own:
-//! `fairlead-store` keeps bytes by key and revision, `fairlead-kinds` says what each served kind is and what its
+//! [`start`] composes the parts; each part knows nothing of the others' insides. Five are crates of their own:
+//! `fairlead-store` keeps bytes by key and revision, `fairlead-encryption` encrypts them at rest, `fairlead-kinds` says what each served kind is and what its
 //! objects look like, `fairlead-pki` makes keys and certificates, `fairlead-controllers` has the controllers and the
 //! scheduler, which are ordinary API clients that happen to run in process. Here `api` is the machinery written once
 //! for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether they
@@ -24,6 +24,7 @@ mod deadline;
 mod definitions;
 mod document;
 mod encode;
+mod encryption_reload;
 pub mod features;
 mod health;
 mod metrics;

@@ -94,10 +94,16 @@ pub struct ControlArgs {
     /// Admission plugins that are off although they are on by default; may be given more than once
     #[arg(long, value_name = "PLUGIN,...", action = clap::ArgAction::Append)]
     pub disable_admission_plugins: Vec<PluginNames>,
-    /// Start although the store has lost texts that many objects share: those objects are kept aside, and controllers
-    /// may delete what belongs to them
+    /// Start although the store has lost texts that many objects share, or keys that decrypt objects: those objects are
+    /// kept aside, and controllers may delete what belongs to them
     #[arg(long)]
     pub quarantine_damaged_objects: bool,
+    /// EncryptionConfiguration (apiserver.config.k8s.io/v1) that says which objects are encrypted at rest
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Watch the file of --encryption-provider-config, and use it as it changes
+    #[arg(long, requires = "encryption_provider_config")]
+    pub encryption_provider_config_automatic_reload: bool,
 }
 
 /// Settings of a control service that runs without a node.
@@ -217,6 +223,8 @@ pub fn control(
     config.features = Features::of(&set.runtime_config, &set.feature_gates)?;
     config.admission_plugins = AdmissionPlugins::of(&set.enable_admission_plugins, &set.disable_admission_plugins)?;
     config.quarantine_damaged_objects = set.quarantine_damaged_objects;
+    config.encryption_provider_config = set.encryption_provider_config;
+    config.encryption_provider_config_automatic_reload = set.encryption_provider_config_automatic_reload;
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;

@@ -252,6 +252,10 @@ impl Store for FullDisk {
         self.store.watch_by(resource, term, after)
     }
 
+    fn is_stale(&self, resource: &str, object: &Object) -> bool {
+        self.store.is_stale(resource, object)
+    }
+
     fn stats(&self) -> Stats {
         self.store.stats()
     }

@@ -52,7 +52,7 @@ use crate::{
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
     request::{InProcess, RequestInfo, path::ResourcePath},
-    store::{self, DamagedBases, Decode, Draft, Embedded, Key, Store},
+    store::{self, DamagedBases, Decode, Draft, Embedded, Key, Store, seal::Seal},
     webhook::{Dial, Network},
 };
 
@@ -110,16 +110,18 @@ impl StorageLocation {
 
 /// Opens the embedded store of an API's objects in the file `path`.
 pub fn open_store(path: &Path, kinds: &Registry) -> Result<Embedded, store::OpenError> {
-    open_damaged_store(path, kinds, DamagedBases::Refuse)
+    open_sealed_store(path, kinds, DamagedBases::Refuse, None)
 }
 
-/// The same, of a file whose damage may reach many objects.
-pub fn open_damaged_store(
+/// The same, of a file whose damage may reach many objects, and whose values may be encrypted.
+pub fn open_sealed_store(
     path: &Path,
     kinds: &Registry,
     damaged_bases: DamagedBases,
+    seal: Option<Arc<dyn Seal>>,
 ) -> Result<Embedded, store::OpenError> {
-    Embedded::open_damaged(path, StoredObjects { kinds: kinds.clone(), program: program_mark() }, damaged_bases)
+    let stored = StoredObjects { kinds: kinds.clone(), program: program_mark() };
+    Embedded::open_sealed(path, stored, damaged_bases, seal)
 }
 
 /// Reads objects back from disk. As the kinds are when it is asked: of a restart's history, that is when the first

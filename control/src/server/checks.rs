@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use fairlead_encryption::Encryption;
 use tokio_util::sync::CancellationToken;
 
 use super::Workers;
@@ -68,6 +69,15 @@ pub(super) fn add(api: &Api, supervisor: &Supervisor, workers: Option<&Workers>)
         check_tasks(&asked.scheduler.upgrade().map(|scheduler| scheduler.tasks()).unwrap_or_default())
     });
     api.health().add("tasks", &[HealthEndpoint::Ready, HealthEndpoint::Healthy], move || check_tasks(&parts.tasks()));
+}
+
+/// Adds the health of key services, as kube-apiserver names it; but for `/livez`: a restart would make it worse, since
+/// nothing could be decrypted.
+pub(super) fn add_key_services(api: &Api, encryption: Arc<Encryption>) {
+    api.health().add("kms-providers", &[HealthEndpoint::Ready, HealthEndpoint::Healthy], move || {
+        // Only the name: the cause may say where the service is.
+        encryption.health().map(|()| String::new()).map_err(|failure| CheckFailure::new(failure.to_string()))
+    });
 }
 
 /// Beats until `stop`.

@@ -16,8 +16,15 @@ mod store_closing;
 mod tasks;
 mod tls;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use fairlead_encryption::{ConfigError, Encryption};
 use futures::{FutureExt, future::BoxFuture};
 use rustls::crypto::ring;
 use tokio::net::TcpListener;
@@ -42,10 +49,11 @@ use crate::{
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, RestoreService},
     definitions,
+    encryption_reload::EncryptionReload,
     kinds::{AddError, Registry},
     metrics::ConnectionMetrics,
     scheduler,
-    store::{self, DamagedBases, Store},
+    store::{self, DamagedBases, Store, seal::Seal},
     supervise::Supervisor,
     webhook,
 };
@@ -80,6 +88,14 @@ pub enum StartError {
     /// A kind that was asked for cannot be served beside the others.
     #[error("cannot serve the kinds that were asked for")]
     Kinds(#[source] AddError),
+    /// The file of `--encryption-provider-config` cannot be used.
+    #[error("cannot encrypt objects as {} says", path.display())]
+    Encryption {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ConfigError,
+    },
     /// The store's file is damaged, or was written by a newer version.
     #[error("cannot open the store {}", path.display())]
     Store {
@@ -138,7 +154,12 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         true => DamagedBases::Quarantine,
         false => DamagedBases::Refuse,
     };
-    let opened = api::open_damaged_store(&store_path, &kinds, damaged_bases)
+    let encryption = match &config.encryption_provider_config {
+        None => None,
+        Some(path) => Some(read_encryption(path, config.encryption_provider_config_automatic_reload)?),
+    };
+    let seal = encryption.clone().map(|encryption| encryption as Arc<dyn Seal>);
+    let opened = api::open_sealed_store(&store_path, &kinds, damaged_bases, seal)
         .map_err(|e| StartError::Store { path: store_path, source: e })?;
     let closed = opened.closed();
     let store: Arc<dyn Store> = Arc::new(opened);
@@ -202,6 +223,19 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let of_aggregator = api.client(Identity::control("kube-aggregator"));
     aggregator.start(&supervisor, &of_aggregator, api.kinds(), certificates.authorities.subscribe());
     tasks::start(&supervisor, &api, &store, certificates, allocator, network);
+    if let Some(encryption) = &encryption
+        && (config.encryption_provider_config_automatic_reload || encryption.has_services())
+    {
+        checks::add_key_services(&api, encryption.clone());
+    }
+    if config.encryption_provider_config_automatic_reload
+        && let (Some(path), Some(encryption)) = (config.encryption_provider_config.clone(), encryption)
+    {
+        let reload = Arc::new(EncryptionReload::new(path, encryption));
+        let (told, store) = (reload.clone(), store.clone());
+        api.metrics().add(move |scrape| told.tell(scrape));
+        supervisor.spawn("encryption-provider-config", move |stop| reload.clone().run(store.clone(), stop).boxed());
+    }
     if !is_bootstrapped {
         let (client, config) = (client.clone(), config.clone());
         supervisor.spawn("bootstrap", move |stop| {
@@ -224,6 +258,16 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     tracing::info!(%address, "the API is served");
     let store = closing_of_store;
     Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, store, lock })
+}
+
+fn read_encryption(path: &Path, is_watched: bool) -> Result<Arc<Encryption>, StartError> {
+    let read =
+        Encryption::read(path, is_watched).map_err(|source| StartError::Encryption { path: path.into(), source })?;
+    // It has keys. A mounted Secret, as kube-apiserver's is often, may have another mode: it is no reason to refuse.
+    if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
+        tracing::warn!(path = %path.display(), "others can read the keys of the encryption configuration");
+    }
+    Ok(Arc::new(read))
 }
 
 fn controllers_config(

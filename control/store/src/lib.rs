@@ -27,12 +27,13 @@
 //! - **quarantine**: rows of the file that this program cannot read, kept aside.
 //! - **reference**: a recent text of a resource, against which similar ones are delta-encoded: it is their **base**.
 //! - **packed**: an object's text as its difference from the base, beside its header: as in memory and in the file.
+//! - **sealed**: encrypted before it reaches the disk, as the values of some resources are: see `seal`.
 //! - **mark**: a number of the program; it tells whether a stored header is as this program would make it.
 //!
 //! A write is answered when it is durable, and is visible to reads and watches from then on, never before.
 //!
 //! Files: `transaction` (what writers ask), `object` (an object in memory) with its `header`, `packed`, `base`, `delta`
-//! and `references` (its text as a difference from another, with `varint`), `shared_frame` (frames that readers share),
+//! and `references` (its text as a difference from another, with `varint`), `seal` (encryption at rest), `shared_frame` (frames that readers share),
 //! `table` and `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the
 //! one writer), `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/packed_row`
 //! and `embedded/stored_base` (objects in the tables), `embedded/loading` (the start), `embedded/stored_history`,
@@ -50,6 +51,7 @@ mod history;
 mod object;
 mod packed;
 mod references;
+pub mod seal;
 mod shared_frame;
 #[cfg(test)]
 #[path = "../../../tests/skipped.rs"]
@@ -70,7 +72,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use embedded::{BaseDamage, DamagedBases, Embedded, OpenError};
+pub use embedded::{BaseDamage, DamagedBases, Embedded, OpenError, SealDamage};
 pub use header::{Header, HeaderParts, Owner, PackedHeader, StoredCell};
 pub use history::{Event, EventType, History};
 pub use object::{Draft, KEY_INDEX, MANAGED_FIELDS, NAME_INDEX, NAMESPACE_INDEX, Object, RESOURCE_VERSION};
@@ -160,6 +162,10 @@ pub trait Store: Send + Sync + 'static {
     /// The changes after a revision of the objects alone that have a value under an index, or had it before the change:
     /// `term` names the index and the value.
     fn watch_by(&self, resource: &str, term: (&str, &str), after: u64) -> Result<Subscription, Expired>;
+
+    /// Whether an object is stored otherwise than it would be now: sealed under another key, or not at all. An update
+    /// that changes nothing is made nevertheless then.
+    fn is_stale(&self, resource: &str, object: &Object) -> bool;
 
     /// What the store counts of itself.
     fn stats(&self) -> Stats;

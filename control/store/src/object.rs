@@ -6,7 +6,14 @@
 //! `{"apiVersion":…,"kind":…,"metadata":{…,"managedFields":[…],"resourceVersion":"7"},…}`, and so the metadata is a
 //! slice, too. Who owns the fields stands as text in it, so that a write can read the object without it.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use arc_swap::ArcSwapWeak;
 use bytes::Bytes;
@@ -17,6 +24,7 @@ use super::{
     delta,
     packed::{Layout, Packed},
     references::{Encoded, References},
+    seal::SealKey,
 };
 
 /// The index that every object has without a term in its [`Header`]: its name.
@@ -67,6 +75,8 @@ pub struct Object {
     revision_at: u32,
     revision_len: u32,
     event_type: EventType,
+    /// The key that its value is sealed under in the file.
+    seal_key: AtomicU16,
     /// The frame as one piece, while watchers share it.
     shared: ArcSwapWeak<SharedFrame>,
     /// The same in the second encoding.
@@ -141,6 +151,7 @@ impl Object {
             revision_at: json_at + layout.head_len,
             revision_len,
             event_type,
+            seal_key: AtomicU16::default(),
             shared: ArcSwapWeak::default(),
             binary: ArcSwapWeak::default(),
         }
@@ -174,6 +185,16 @@ impl Object {
     /// What the write that made the object did.
     pub fn event_type(&self) -> EventType {
         self.event_type
+    }
+
+    /// The key that its value is sealed under in the file.
+    pub fn seal_key(&self) -> SealKey {
+        SealKey::new(self.seal_key.load(Ordering::Relaxed))
+    }
+
+    /// Takes note of the key that its value is sealed under.
+    pub(crate) fn set_seal_key(&self, key: SealKey) {
+        self.seal_key.store(key.number(), Ordering::Relaxed);
     }
 
     /// The second encoding of its frame, if somebody made it.

@@ -190,5 +190,8 @@ fn remade(
     remake: &dyn Fn(&Object) -> Option<Draft>,
     references: (&Arc<str>, &mut References),
 ) -> Option<Arc<Object>> {
-    Some(Arc::new(Object::kept(remake(object)?, object.revision, EventType::Added, references)))
+    let made = Object::kept(remake(object)?, object.revision, EventType::Added, references);
+    // The file has what it had.
+    made.set_seal_key(object.seal_key());
+    Some(Arc::new(made))
 }

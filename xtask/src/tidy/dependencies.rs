@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "fairlead-client",
             "fairlead-controllers",
+            "fairlead-encryption",
             "fairlead-kinds",
             "fairlead-pki",
             "fairlead-serving",
@@ -20,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("fairlead-controllers", &["fairlead-client", "fairlead-kinds", "fairlead-pki", "fairlead-serving"]),
     ("fairlead-dns", &["fairlead-serving", "fairlead-world"]),
+    ("fairlead-encryption", &["fairlead-store"]),
     ("fairlead-kinds", &[]),
     ("fairlead-node-agent", &["fairlead-client", "fairlead-dns", "fairlead-serving", "fairlead-world", "proxy-ebpf"]),
     ("fairlead-pki", &[]),

@@ -249,7 +249,11 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             if let Some(inquiry) = &inquiry {
                 Box::pin(inquiry.validate(&new, &managers, snapshot)).await?;
             }
-            if stored == Some(&new) && old.is_some_and(|old| is_same_account(&old.object.managers(), &managers)) {
+            // What is stored under an old key is written anew though nothing changes: so keys are rotated.
+            let is_same = |old: Stored<'_>| {
+                is_same_account(&old.object.managers(), &managers) && !api.store().is_stale(&place.resource, old.object)
+            };
+            if stored == Some(&new) && old.is_some_and(is_same) {
                 return Ok(Prepared::Unchanged);
             }
             Some(new).filter(|new| stored.is_none() || !is_released(kind, new))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
+use tracing::warn;
 
 use super::{
     last_changes::LAST_CHANGES,
@@ -11,10 +12,13 @@ use super::{
     row::{RowChange, RowText},
     stored_base::{self, BASES, RowWriter, StoredBases},
     stored_history::{self, HistorySize},
-    tables::{META, OBJECTS},
+    tables::{META, OBJECTS, SEALED_LAYOUT},
     unpacked_rows::PackingBatch,
 };
-use crate::{Decode, EventType};
+use crate::{
+    Decode, EventType,
+    seal::{Binding, Form, Sealer},
+};
 
 type ObjectTable<'t> = redb::Table<'t, &'static str, &'static [u8]>;
 type BaseTable<'t> = redb::Table<'t, u64, &'static [u8]>;
@@ -43,6 +47,8 @@ pub struct Rows<'a> {
     pub decode: Option<&'a dyn Decode>,
     /// Rows that are packed with the changes.
     pub packing: PackingBatch<'a>,
+    /// Seals what the history gets, and opens what is compared.
+    pub sealer: &'a Sealer,
 }
 
 impl Rows<'_> {
@@ -75,7 +81,7 @@ pub fn write(
             if let Some(moves) = moves {
                 moves.make(&transaction)?;
             }
-            let size = write_changes(&transaction, changes, &known, part == Part::WithHistory)?;
+            let size = write_changes(&transaction, changes, (&known, rows.sealer), part == Part::WithHistory)?;
             write_objects(&transaction, changes, (rows, bases), part)?;
             let mut meta = transaction.open_table(META)?;
             let last = changes.last().map(|change| change.revision).max(moves.map(|moves| moves.revision));
@@ -98,11 +104,13 @@ fn write_objects(
 ) -> Result<(), redb::Error> {
     let mut objects = transaction.open_table(OBJECTS)?;
     let mut writer = RowWriter::new(transaction.open_table(BASES)?, bases);
+    let has_sealed = changes.iter().any(|change| change.sealed.is_some());
     let latest: BTreeMap<&str, &RowChange> = changes.iter().map(|change| (&*change.key, change)).collect();
     for (key, change) in latest {
         let row = match (change.json.object(), part) {
             _ if change.event_type == EventType::Deleted => None,
             (_, Part::Deletions) => continue,
+            _ if change.sealed.is_some() => change.value(),
             (Some(object), _) => Some(writer.row(object, rows.mark(key))?),
             (None, _) => change.value(),
         };
@@ -114,9 +122,12 @@ fn write_objects(
             writer.removed(previous.value());
         }
     }
-    rows.packing.write(&mut objects, &mut writer, rows.decode)?;
+    rows.packing.write(&mut objects, &mut writer, (rows.decode, rows.sealer))?;
     let changes = writer.finish()?;
     let mut meta = transaction.open_table(META)?;
+    if has_sealed && meta.get("layout")?.is_none_or(|layout| layout.value() < SEALED_LAYOUT) {
+        meta.insert("layout", SEALED_LAYOUT)?;
+    }
     let number = meta.get("checkpoints")?.map_or(0, |number| number.value()).saturating_add(1);
     meta.insert("checkpoints", number)?;
     bases.will_change(number, changes);
@@ -127,15 +138,19 @@ fn write_objects(
 fn write_changes(
     transaction: &WriteTransaction,
     changes: &[RowChange],
-    known: &Known,
+    (known, sealer): (&Known, &Sealer),
     with_history: bool,
 ) -> Result<Option<HistorySize>, redb::Error> {
     let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(None) };
     let (mut meta, mut last_of) = (transaction.open_table(META)?, transaction.open_table(LAST_CHANGES)?);
     let mut history = transaction.open_table(stored_history::HISTORY)?;
-    let whole = with_previous((&transaction.open_table(OBJECTS)?, &transaction.open_table(BASES)?), changes)?;
-    let whole = whole.filter(|_| with_history);
-    let mut size = match (known.history, &whole, known.history_size) {
+    let tables = (&transaction.open_table(OBJECTS)?, &transaction.open_table(BASES)?);
+    let whole = with_previous(tables, changes, sealer)?.filter(|_| with_history);
+    let rows = whole.and_then(|whole| {
+        let sealed = stored_history::rows_of(&whole, sealer);
+        sealed.inspect_err(|error| warn!(error = error as &dyn std::error::Error, "the history is emptied")).ok()
+    });
+    let mut size = match (known.history, &rows, known.history_size) {
         (true, Some(_), Some(size)) => size,
         (true, Some(_), None) => HistorySize::of(&history)?,
         (false, _, _) | (true, None, _) => {
@@ -144,8 +159,8 @@ fn write_changes(
             HistorySize::default()
         }
     };
-    let dropped = match &whole {
-        Some(changes) => stored_history::append(&mut history, changes, &mut size)?,
+    let dropped = match rows {
+        Some(rows) => stored_history::append(&mut history, rows, &mut size)?,
         None => Some(last.revision),
     };
     if let Some(dropped) = dropped {
@@ -168,7 +183,11 @@ fn write_changes(
 fn with_previous(
     (objects, bases): (&ObjectTable<'_>, &BaseTable<'_>),
     changes: &[RowChange],
+    sealer: &Sealer,
 ) -> Result<Option<Vec<RowChange>>, redb::Error> {
+    if changes.iter().any(RowChange::is_locked) {
+        return Ok(None);
+    }
     let mut before: HashMap<&str, (u64, RowText)> = HashMap::new();
     let mut whole = Vec::with_capacity(changes.len());
     for change in changes {
@@ -177,7 +196,7 @@ fn with_previous(
             (Some(previous), _) => Some(previous.clone()),
             (None, _) => match before.get(&*change.key) {
                 Some(previous) => Some(previous.clone()),
-                None => stored((objects, bases), &change.key)?,
+                None => stored((objects, bases), &change.key, sealer)?,
             },
         };
         if previous.is_none() && change.event_type != EventType::Added {
@@ -193,8 +212,14 @@ fn with_previous(
 fn stored(
     (objects, bases): (&ObjectTable<'_>, &BaseTable<'_>),
     key: &str,
+    sealer: &Sealer,
 ) -> Result<Option<(u64, RowText)>, redb::Error> {
     let Some(row) = objects.get(key)? else { return Ok(None) };
+    if let Some((revision, sealed)) = packed_row::sealed_of(row.value()) {
+        let opened = Binding { key, revision, form: Form::Row }.open(sealer.get(), sealed).ok();
+        let read = opened.and_then(|opened| packed_row::text(&opened.value, |_| None).ok());
+        return Ok(read.map(|(revision, json)| (revision, RowText::Read(json.into()))));
+    }
     let base = packed_row::base_of(row.value()).map(|number| stored_base::get(bases, number)).transpose()?;
     // One that cannot be read is told of when it is loaded.
     let read = packed_row::text(row.value(), |_| base.flatten()).ok();

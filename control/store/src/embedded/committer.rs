@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::{File, Published, space};
+use super::{File, Published, error::with_causes, space};
 use crate::{
     CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, references::References, stats::Counters,
 };
@@ -152,13 +152,26 @@ impl Committer {
             return;
         }
         let mut state = self.published.snapshot();
-        let (mut events, mut frees) = (Vec::new(), true);
+        let (mut events, mut changes, mut frees) = (Vec::new(), Vec::new(), true);
         let mut answers = Vec::with_capacity(batch.len());
         for request in batch {
             let mut results: Vec<Outcome> = Vec::with_capacity(request.transactions.len());
             for transaction in request.transactions {
                 let begin = events.len();
-                results.push(state.apply(transaction, &mut events, &mut self.references));
+                // Not made for others: a write would have to copy what it could otherwise change in place.
+                let is_sealed = transaction.writes.iter().any(|write| self.file.seals(&write.key.resource));
+                let before = is_sealed.then(|| state.clone());
+                let mut result = state.apply(transaction, &mut events, &mut self.references);
+                match self.file.changes_of(&events[begin..], is_sealed) {
+                    Ok(more) => changes.extend(more),
+                    Err(error) => {
+                        warn!(error = &error as &dyn std::error::Error, "a write is refused");
+                        events.truncate(begin);
+                        state = before.unwrap_or(state);
+                        result = Err(CommitError::Unavailable { message: with_causes(&error) });
+                    }
+                }
+                results.push(result);
                 frees &= space::frees(&events[begin..]);
             }
             answers.push((request.reply, results));
@@ -168,7 +181,7 @@ impl Committer {
             return;
         }
         let (begun, writes) = (Instant::now(), events.len());
-        let made = self.file.commit(&events, frees);
+        let made = self.file.commit(changes, frees);
         self.count_checkpoints();
         self.counters.synced(begun.elapsed(), made.as_ref().err().map(|error| error.for_writers()));
         match made {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{
     damaged_bases::BaseDamage,
-    tables::LAYOUT,
+    seal_damage::SealDamage,
+    tables::NEWEST_LAYOUT,
     write_ahead::{LogError, is_no_space},
 };
 use crate::CommitError;
@@ -24,7 +25,7 @@ pub enum FileError {
         source: Box<redb::Error>,
     },
     /// A newer program wrote the file: use that one.
-    #[error("the store {} has layout {found}; this program knows layouts up to {LAYOUT}: start the newer one that wrote it, or \
+    #[error("the store {} has layout {found}; this program knows layouts up to {NEWEST_LAYOUT}: start the newer one that wrote it, or \
              restore a backup", path.display())]
     Layout {
         /// The store's file.
@@ -43,6 +44,18 @@ pub enum FileError {
         path: PathBuf,
         /// What is lost.
         damage: BaseDamage,
+    },
+    /// Keys are missing without which objects cannot be decrypted: configure them again.
+    #[error(
+        "the store {} has objects that cannot be decrypted: {damage}: give their keys back in \
+         --encryption-provider-config, or start once with --quarantine-damaged-objects to go on without these objects",
+        path.display()
+    )]
+    Sealed {
+        /// The store's file.
+        path: PathBuf,
+        /// What cannot be decrypted, and why.
+        damage: SealDamage,
     },
     /// The log beside the database failed, or its disk did.
     #[error(transparent)]
@@ -70,7 +83,7 @@ impl FileError {
         match self {
             Self::Redb { source, .. } => matches!(&**source, redb::Error::Io(error) if is_no_space(error)),
             Self::Behind { no_space, .. } => *no_space,
-            Self::Layout { .. } | Self::DamagedBases { .. } => false,
+            Self::Layout { .. } | Self::DamagedBases { .. } | Self::Sealed { .. } => false,
             Self::Log(error) => error.no_space(),
         }
     }
@@ -82,6 +95,7 @@ impl FileError {
                 Self::Redb { path, .. }
                 | Self::Layout { path, .. }
                 | Self::DamagedBases { path, .. }
+                | Self::Sealed { path, .. }
                 | Self::Behind { path, .. } => path,
                 Self::Log(error) => error.path(),
             };

@@ -31,7 +31,10 @@ use super::{
     tables::Tables,
     write_ahead::{LogError, LogFile, WriteAheadLog},
 };
-use crate::{Decode, Event};
+use crate::{
+    Decode, Event,
+    seal::{SealError, Sealer},
+};
 
 /// How long the log's active file may become, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,9 @@ pub struct File {
     finished: Vec<FinishedCheckpoint>,
     /// What the log has and the tables lack, but for what a checkpoint under way is bringing into them.
     newer: Vec<RowChange>,
+    /// Seals values, of objects whose headers this makes.
+    sealer: Sealer,
+    decode: Option<Arc<dyn Decode>>,
     /// The last checkpoint failed.
     retry: Option<CheckpointRetry>,
     unfinished_copy: UnfinishedCopy,
@@ -101,8 +107,8 @@ struct CheckpointRetry {
 
 impl File {
     /// Opens or makes the file `path`, and the log's files beside it.
-    pub fn open(path: &Path) -> Result<Self, FileError> {
-        let tables = Tables::open(path)?;
+    pub fn open(path: &Path, sealer: Sealer) -> Result<Self, FileError> {
+        let tables = Tables::open(path)?.sealed_by(sealer);
         let file = |number: u8| {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".log{number}"));
@@ -115,7 +121,9 @@ impl File {
 
     /// Opens what belongs to `tables`, and brings into them what the log has beyond them.
     pub fn open_log(tables: Tables, files: [LogFile; 2], limits: Limits) -> Result<Self, FileError> {
-        let (log, newer) = WriteAheadLog::open(files, tables.store(), tables.revision())?;
+        let (log, mut newer) = WriteAheadLog::open(files, tables.store(), tables.revision())?;
+        let sealer = tables.sealer().clone();
+        newer.iter_mut().for_each(|change| change.open(&sealer));
         let unfinished_copy = tables.unfinished_copy().clone();
         let tables = TablesOwner::File(Box::new(tables));
         let mut file = Self {
@@ -127,6 +135,8 @@ impl File {
             waiting: size(&newer),
             finished: Vec::new(),
             newer,
+            sealer,
+            decode: None,
             retry: None,
             unfinished_copy,
         };
@@ -158,7 +168,8 @@ impl File {
         if self.log.is_open() {
             return Ok(None);
         }
-        let (revision, found) = self.log.reopen()?;
+        let (revision, mut found) = self.log.reopen()?;
+        found.iter_mut().for_each(|change| change.open(&self.sealer));
         self.waiting = self.waiting.saturating_add(size(&found));
         self.newer.extend(found);
         // Rows that were moved aside at the opening made a revision that the log has no record of.
@@ -180,6 +191,7 @@ impl File {
     /// Keeps the headers of what is written from now on, and in time those that the file lacks. Before the loading,
     /// which may make a checkpoint.
     pub fn keep_headers(&mut self, decode: Arc<dyn Decode>) {
+        self.decode = Some(decode.clone());
         if let TablesOwner::File(tables) = &mut self.tables {
             tables.keep_headers(decode);
         }
@@ -201,9 +213,28 @@ impl File {
         }
     }
 
+    /// Who seals values.
+    pub fn sealer(&self) -> Sealer {
+        self.sealer.clone()
+    }
+
+    /// Whether values of a resource are sealed.
+    pub fn seals(&self, resource: &str) -> bool {
+        self.sealer.seals(resource)
+    }
+
+    /// What [`Self::commit`] takes of some events: their values are sealed where those of their resource are to be.
+    /// Where `is_sealed` says that none is, nothing can fail.
+    pub fn changes_of(&self, events: &[Event], is_sealed: bool) -> Result<Vec<RowChange>, SealError> {
+        if !is_sealed {
+            return Ok(events.iter().map(RowChange::of).collect());
+        }
+        events.iter().map(|event| RowChange::sealed(event, &self.sealer, self.decode.as_deref())).collect()
+    }
+
     /// Makes a batch durable. After an error that leaves open whether it is, the file is closed; [`File::reopen`] then
     /// tells. `frees` says that it will make space.
-    pub fn commit(&mut self, events: &[Event], frees: bool) -> Result<(), FileError> {
+    pub fn commit(&mut self, changes: Vec<RowChange>, frees: bool) -> Result<(), FileError> {
         self.collect();
         if self.log.active_size() > self.limits.full
             && let Err(error) = self.rotate()
@@ -211,7 +242,6 @@ impl File {
         {
             return Err(error);
         }
-        let changes: Vec<RowChange> = events.iter().map(RowChange::of).collect();
         let mut made = self.log.append(&changes, frees);
         let is_full = made.as_ref().is_err_and(LogError::no_space);
         // Before anything else is tried, and anything is refused.
@@ -401,5 +431,5 @@ impl TablesOwner {
 
 /// How many bytes of text changes have.
 fn size(changes: &[RowChange]) -> u64 {
-    changes.iter().map(|change| change.json.len() as u64).sum()
+    changes.iter().map(|change| change.len() as u64).sum()
 }

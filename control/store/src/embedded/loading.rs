@@ -9,8 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::packed_row::{Bases, Made, ObjectMaker, RowError};
-use crate::Decode;
+use super::packed_row::{Made, ObjectMaker, RowDecoder, RowError};
 
 /// Rows that are handed out together, with their keys.
 #[derive(Default)]
@@ -56,13 +55,13 @@ impl Batch {
 
 /// Makes the objects of all batches that `next` reads, until one is not full, and gives them to `take`, in any order.
 pub fn make_all<E>(
-    (decode, bases): (&dyn Decode, &Bases),
+    with: RowDecoder<'_>,
     mut next: impl FnMut() -> Result<Batch, E>,
     take: &mut dyn FnMut(MadeRow),
 ) -> Result<(), E> {
     let mut batch = next()?;
     if !batch.is_full() {
-        batch.make(&mut ObjectMaker::new(decode, bases)).into_iter().for_each(take);
+        batch.make(&mut ObjectMaker::new(with)).into_iter().for_each(take);
         return Ok(());
     }
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -73,7 +72,7 @@ pub fn make_all<E>(
         for _ in 0..threads {
             let (queue, answers) = (queue.clone(), answers.clone());
             scope.spawn(move || {
-                let mut maker = ObjectMaker::new(decode, bases);
+                let mut maker = ObjectMaker::new(with);
                 loop {
                     let batch = queue.lock().recv();
                     let Ok(batch) = batch else { return };

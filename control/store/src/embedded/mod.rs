@@ -17,6 +17,7 @@ pub(super) mod packed_row;
 mod quarantine;
 mod read_ahead;
 mod row;
+mod seal_damage;
 mod segment;
 mod space;
 pub(super) mod stored_base;
@@ -50,13 +51,17 @@ use self::{
     stored_history::Recovered,
 };
 use super::{
-    CommitError, Decode, Event, Expired, Key, Remake, SharedFrame, Snapshot, Stats, Store, Subscription, Topic,
-    Transaction, no_answer, references::References, stats::Counters,
+    CommitError, Decode, Event, Expired, Key, Object, Remake, SharedFrame, Snapshot, Stats, Store, Subscription, Topic,
+    Transaction, no_answer,
+    references::References,
+    seal::{Seal, Sealer},
+    stats::Counters,
 };
 
 pub use self::{
     damaged_bases::{BaseDamage, DamagedBases},
     error::FileError as OpenError,
+    seal_damage::SealDamage,
 };
 
 /// The embedded store. Dropping it waits for the transaction under way and closes the file.
@@ -68,6 +73,7 @@ pub struct Embedded {
     counters: Arc<Counters>,
     /// What the opening found.
     loaded: Loaded,
+    sealer: Sealer,
     closed: watch::Receiver<()>,
 }
 
@@ -112,7 +118,19 @@ impl Embedded {
         decode: impl Decode + 'static,
         damaged_bases: DamagedBases,
     ) -> Result<Self, OpenError> {
-        Self::load(File::open(path)?, decode, damaged_bases)
+        Self::open_sealed(path, decode, damaged_bases, None)
+    }
+
+    /// The same, with the values of some resources encrypted at rest.
+    ///
+    /// Objects that cannot be decrypted are as those of damaged bases: see [`SealDamage`].
+    pub fn open_sealed(
+        path: &Path,
+        decode: impl Decode + 'static,
+        damaged_bases: DamagedBases,
+        seal: Option<Arc<dyn Seal>>,
+    ) -> Result<Self, OpenError> {
+        Self::load(File::open(path, Sealer::new(seal))?, decode, damaged_bases)
     }
 
     /// Starts a store from its open file.
@@ -125,6 +143,7 @@ impl Embedded {
         let mut state = Snapshot::default();
         let mut resources: HashMap<Arc<str>, Arc<str>> = HashMap::new();
         file.keep_headers(decode.clone());
+        let sealer = file.sealer();
         let loaded = file.load(&mut RowReader {
             decode: &*decode,
             keep: &mut |resource, name, object| {
@@ -132,6 +151,7 @@ impl Embedded {
                 state.load(Key { resource, name }, object);
             },
             damaged_bases,
+            seal: sealer.get(),
         })?;
         let revision = loaded.revision;
         let starts = file.last_changes(revision)?;
@@ -167,7 +187,8 @@ impl Embedded {
                 drop(closing);
             })
             .expect("a process that could open a file can start a thread");
-        Ok(Self { published, requests: Some(requests), committer: Some(committer), counters, loaded, closed })
+        let committer = Some(committer);
+        Ok(Self { published, requests: Some(requests), committer, counters, loaded, sealer, closed })
     }
 
     /// What a watch of it ends with: the store's files are closed, after its last user has dropped it.
@@ -294,6 +315,10 @@ impl Store for Embedded {
 
     fn watch_by(&self, resource: &str, (index, value): (&str, &str), after: u64) -> Result<Subscription, Expired> {
         self.published.topic(resource).subscribe_by(index, value, after)
+    }
+
+    fn is_stale(&self, resource: &str, object: &Object) -> bool {
+        object.seal_key() != self.sealer.key(resource)
     }
 
     fn stats(&self) -> Stats {

@@ -9,6 +9,10 @@
 //! All numbers are big endian, checksums are CRC-32. The frame is as it stands or how it differs from its base, a row
 //! of the table of bases (`stored_base.rs`); number 0 says that it has none.
 //!
+//! Where the object's resource is encrypted, the file has such a row without a base, sealed (`seal.rs`) behind the
+//! revision and 0xf6. It keeps the header that it was written with: a start of another program parses the text, until
+//! the object is written again.
+//!
 //! The header is made from the text by the program, and another program may make another one: the row names its program
 //! ([`Decode::mark`]). A text whose header another program made is parsed, as are rows of JSON: the revision, and then
 //! the text. Programs before layout 3 wrote such rows, and a start makes them of what the log has.
@@ -21,10 +25,13 @@ use crate::{
     base::Base,
     packed::{Layout, Packed},
     references::References,
+    seal::{Binding, Form, Seal, SealKey, UnsealError},
 };
 
 /// After the revision: no JSON text has it, for it is not valid UTF-8.
 const MARKER: u8 = 0xf5;
+/// In its place: the rest is sealed.
+const SEALED: u8 = 0xf6;
 /// Revision, marker and event type, and the mark.
 const BASE_AT: usize = 8 + 2 + 8;
 /// What a row has beside header and frame.
@@ -45,12 +52,42 @@ pub enum RowError {
     #[error("its base {number} is missing or damaged")]
     Base { number: u64 },
     #[error(transparent)]
+    Sealed(#[from] UnsealError),
+    #[error(transparent)]
     Json(#[from] serde_json::Error),
 }
 
 /// The row of an object whose program has this mark, and whose base has this number.
 pub fn row(object: &Object, mark: Option<u64>, base: Option<u64>) -> Vec<u8> {
-    let (packed, layout) = (object.packed(), object.layout());
+    row_of(object, object.packed(), mark, base)
+}
+
+/// The row of an object, with its frame as it stands: nothing else is needed to read it.
+pub fn whole_row(object: &Object, mark: Option<u64>) -> Vec<u8> {
+    let packed = object.packed();
+    match packed.base {
+        None => row_of(object, packed, mark, None),
+        Some(_) => {
+            let mut frame = Vec::with_capacity(packed.frame_len as usize);
+            object.write_frame(&mut frame);
+            row_of(object, Packed { base: None, frame: &frame, ..packed }, mark, None)
+        }
+    }
+}
+
+/// The row of an object at a revision, of what is sealed.
+pub fn sealed_row(revision: u64, sealed: &[u8]) -> Vec<u8> {
+    [&revision.to_be_bytes()[..], &[SEALED], sealed].concat()
+}
+
+/// The revision of a sealed row, and what is sealed.
+pub fn sealed_of(row: &[u8]) -> Option<(u64, &[u8])> {
+    let (revision, rest) = row.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*revision), rest.strip_prefix(&[SEALED])?))
+}
+
+fn row_of(object: &Object, packed: Packed<'_>, mark: Option<u64>, base: Option<u64>) -> Vec<u8> {
+    let layout = object.layout();
     // Without a mark, nobody could tell whether the header is right.
     let header = mark.map(|_| object.header().bytes()).unwrap_or_default();
     let mut row = Vec::with_capacity(FIXED.saturating_add(header.len()).saturating_add(packed.frame.len()));
@@ -78,10 +115,10 @@ pub fn base_of(row: &[u8]) -> Option<u64> {
 /// The revision and the text of a row of JSON; nothing of any other.
 pub fn json_row(row: &[u8]) -> Option<(u64, &[u8])> {
     let (revision, json) = row.split_first_chunk::<8>()?;
-    (json.first() != Some(&MARKER)).then(|| (u64::from_be_bytes(*revision), json))
+    (!matches!(json.first(), Some(&MARKER | &SEALED))).then(|| (u64::from_be_bytes(*revision), json))
 }
 
-/// The revision and the JSON text of a row; `base` finds its base.
+/// The revision and the JSON text of a row that is not sealed; `base` finds its base.
 pub fn text(row: &[u8], base: impl FnOnce(u64) -> Option<Arc<Base>>) -> Result<(u64, Vec<u8>), RowError> {
     let (revision, json) = row.split_first_chunk::<8>().ok_or(RowError::Cut)?;
     if json.first() != Some(&MARKER) {
@@ -146,12 +183,24 @@ impl<'a> PackedRow<'a> {
     }
 }
 
+/// What rows of a file are read with.
+#[derive(Clone, Copy)]
+pub struct RowDecoder<'a> {
+    /// Reads texts.
+    pub decode: &'a dyn Decode,
+    /// The bases of the file.
+    pub bases: &'a Bases,
+    /// Opens what is sealed.
+    pub seal: Option<&'a dyn Seal>,
+}
+
 /// Makes objects of the rows of the file.
 pub struct ObjectMaker<'a> {
-    decode: &'a dyn Decode,
-    bases: &'a Bases,
+    with: RowDecoder<'a>,
     resource: Arc<str>,
     mark: Option<u64>,
+    /// Whether rows of the resource may stand as they are.
+    reads_plain: bool,
     references: References,
 }
 
@@ -168,9 +217,9 @@ pub struct Made {
 }
 
 impl<'a> ObjectMaker<'a> {
-    /// Of rows that `decode` can read, in a file with these bases.
-    pub fn new(decode: &'a dyn Decode, bases: &'a Bases) -> Self {
-        Self { decode, bases, resource: Arc::default(), mark: None, references: References::default() }
+    /// Of rows that can be read with these.
+    pub fn new(with: RowDecoder<'a>) -> Self {
+        Self { with, resource: Arc::default(), mark: None, reads_plain: true, references: References::default() }
     }
 
     /// The object of a row with the key `resource/name`.
@@ -178,10 +227,25 @@ impl<'a> ObjectMaker<'a> {
         let (resource, name) = key.split_once('/').ok_or(RowError::NoResource)?;
         if *self.resource != *resource {
             self.resource = resource.into();
-            self.mark = self.decode.mark(resource);
+            self.mark = self.with.decode.mark(resource);
+            self.reads_plain = self.with.seal.is_none_or(|seal| seal.reads_plain(resource));
         }
+        let mut seal_key = SealKey::PLAIN;
         let (revision, json) = row.split_first_chunk::<8>().ok_or(RowError::Cut)?;
         let (object, lacks_row) = match json.first() {
+            Some(&SEALED) => {
+                let revision = u64::from_be_bytes(*revision);
+                let binding = Binding { key, revision, form: Form::Row };
+                let opened = binding.open(self.with.seal, json.get(1..).unwrap_or_default())?;
+                seal_key = opened.key;
+                let row = PackedRow::read(&opened.value).filter(|row| row.revision == revision);
+                let (object, _) = self.unpack(name, row.ok_or(RowError::Damaged)?)?;
+                // In memory it is packed as others are.
+                let event = object.event_type();
+                let kept = Object::kept(object.draft(), revision, event, (&self.resource, &mut self.references));
+                (kept, false)
+            }
+            _ if !self.reads_plain => return Err(UnsealError::Plain.into()),
             Some(&MARKER) => self.unpack(name, PackedRow::read(row).ok_or(RowError::Damaged)?)?,
             _ => {
                 let object = self.parse(name, (u64::from_be_bytes(*revision), json), EventType::Added)?;
@@ -191,19 +255,20 @@ impl<'a> ObjectMaker<'a> {
                 (object, is_same)
             }
         };
+        object.set_seal_key(seal_key);
         let (resource, name) = (self.resource.clone(), Arc::from(name));
         Ok(Made { resource, name, object: Arc::new(object), lacks_row })
     }
 
     fn unpack(&mut self, name: &str, row: PackedRow<'_>) -> Result<(Object, bool), RowError> {
-        let base = row.base(|number| self.bases.get(&number).cloned())?;
+        let base = row.base(|number| self.with.bases.get(&number).cloned())?;
         let packed = row.packed(base.as_ref());
         let known = row.header(self.mark).and_then(|header| Object::unpacked(packed, row.layout, header));
         if let Some(object) = known {
             return Ok((object, false));
         }
         let json = packed.json().ok_or(RowError::Damaged)?;
-        let draft = self.decode.decode(&self.resource, name, &json)?;
+        let draft = self.with.decode.decode(&self.resource, name, &json)?;
         if is_text_of(&draft, row.revision, &json)
             && let Some(object) = Object::unpacked(packed, draft.layout(), draft.header.get())
         {
@@ -213,7 +278,7 @@ impl<'a> ObjectMaker<'a> {
     }
 
     fn parse(&mut self, name: &str, (revision, json): (u64, &[u8]), event: EventType) -> Result<Object, RowError> {
-        let draft = self.decode.decode(&self.resource, name, json)?;
+        let draft = self.with.decode.decode(&self.resource, name, json)?;
         Ok(Object::kept(draft, revision, event, (&self.resource, &mut self.references)))
     }
 }

@@ -13,13 +13,14 @@ use tracing::{info, warn};
 use super::{
     damaged_bases::{BaseDamage, DamagedBases},
     loading::{self, Batch, MadeRow},
-    packed_row::{Bases, Made, ObjectMaker, RowError},
+    packed_row::{Bases, Made, ObjectMaker, RowDecoder, RowError},
     row::RowChange,
+    seal_damage::SealDamage,
     stored_base,
     tables::{META, OBJECTS},
     unpacked_rows::UnpackedRow,
 };
-use crate::{Decode, Object};
+use crate::{Decode, Object, seal::Seal};
 
 /// As the objects: key → revision and JSON text, whatever is left of them.
 pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
@@ -32,6 +33,8 @@ pub struct RowReader<'a> {
     pub keep: &'a mut dyn FnMut(Arc<str>, Arc<str>, Arc<Object>),
     /// What becomes of objects whose base is damaged.
     pub damaged_bases: DamagedBases,
+    /// Opens what is sealed.
+    pub seal: Option<&'a dyn Seal>,
 }
 
 /// What an opening read.
@@ -69,6 +72,8 @@ pub struct Found {
     pub bases: (Bases, HashMap<u64, i64>),
     /// What cannot be read since bases are damaged. It is among what is to be moved.
     pub damage: BaseDamage,
+    /// What cannot be read since keys are missing. The same.
+    pub seal_damage: SealDamage,
 }
 
 /// Reads every row; those that cannot be read are reported, and are to be moved aside.
@@ -82,10 +87,11 @@ pub fn load(
 ) -> Result<(Loaded, Found), redb::Error> {
     let mut loaded = Loaded::default();
     let (mut moves, mut unpacked, mut uses) = (Moves::default(), Vec::new(), HashMap::new());
-    let mut damage = BaseDamage::default();
+    let (mut damage, mut seal_damage) = (BaseDamage::default(), SealDamage::default());
     let transaction = database.begin_read()?;
     let bases = stored_base::read(&transaction)?;
     let mut bytes: u64 = bases.values().map(|base| base.text().len() as u64).sum();
+    let with = RowDecoder { decode: reader.decode, bases: &bases, seal: reader.seal };
     let objects = transaction.open_table(OBJECTS)?;
     let newest: HashMap<&str, &RowChange> = newer.iter().map(|change| (&*change.key, change)).collect();
     let mut rows = objects.iter()?;
@@ -103,10 +109,11 @@ pub fn load(
         }
         Ok::<_, redb::Error>(batch)
     };
-    loading::make_all((reader.decode, &bases), next, &mut |made| {
+    loading::make_all(with, next, &mut |made| {
         if let Err((key, RowError::Base { number })) = &made {
             damage.note(key, *number);
         }
+        note_seal(&mut seal_damage, &made);
         moves.unreadable.extend(reader.take_or_report(made, &mut unpacked));
     })?;
     loaded.row_bytes = bytes;
@@ -120,7 +127,8 @@ pub fn load(
         }
         Ok::<_, redb::Error>(batch)
     };
-    loading::make_all((reader.decode, &bases), next, &mut |made| {
+    loading::make_all(with, next, &mut |made| {
+        note_seal(&mut seal_damage, &made);
         loaded.quarantined += u64::from(reader.take_or_report(made, &mut Vec::new()).is_some());
     })?;
     match transaction.open_table(QUARANTINE) {
@@ -135,7 +143,7 @@ pub fn load(
                     warn!(key = key.value(), "an object that cannot be served is kept aside: its key is taken");
                     continue;
                 }
-                let made = ObjectMaker::new(reader.decode, &bases).make(key.value(), value.value());
+                let made = ObjectMaker::new(with).make(key.value(), value.value());
                 match made.map(|made| reader.take(made)) {
                     Ok(_) => moves.readable.push(key.value().to_owned()),
                     Err(error) => {
@@ -147,14 +155,23 @@ pub fn load(
     }
     loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
     loaded.revision = newer.last().map_or(loaded.revision, |change| change.revision.max(loaded.revision));
+    let seal_damage = seal_damage.of_keys();
     if moves.unreadable.is_empty() && moves.readable.is_empty() {
-        return Ok((loaded, Found { moves: None, unpacked, bases: (bases, uses), damage }));
+        return Ok((loaded, Found { moves: None, unpacked, bases: (bases, uses), damage, seal_damage }));
     }
     // No watch saw the objects go or come: at a new revision, all clients list again.
     loaded.revision += 1;
     loaded.quarantined = loaded.quarantined + moves.unreadable.len() as u64 - moves.readable.len() as u64;
     moves.revision = loaded.revision;
-    Ok((loaded, Found { moves: Some(moves), unpacked, bases: (bases, uses), damage }))
+    Ok((loaded, Found { moves: Some(moves), unpacked, bases: (bases, uses), damage, seal_damage }))
+}
+
+fn note_seal(damage: &mut SealDamage, made: &MadeRow) {
+    match made {
+        Ok(made) => damage.opened(made.object.seal_key()),
+        Err((key, RowError::Sealed(error))) => damage.note(key, error),
+        Err(_) => {}
+    }
 }
 
 impl Moves {
@@ -198,7 +215,8 @@ impl RowReader<'_> {
             }
             Err((key, error)) => {
                 // The opening fails, with all of them in its error.
-                if self.damaged_bases == DamagedBases::Quarantine || !matches!(error, RowError::Base { .. }) {
+                let is_told = matches!(error, RowError::Base { .. } | RowError::Sealed(_));
+                if self.damaged_bases == DamagedBases::Quarantine || !is_told {
                     warn!(key, %error, "a stored object cannot be read; it is kept aside, and not served");
                 }
                 Some(key)

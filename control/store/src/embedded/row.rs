@@ -4,7 +4,11 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{Event, EventType, Object};
+use super::packed_row;
+use crate::{
+    Decode, Event, EventType, Object,
+    seal::{Binding, Form, SealError, Sealer},
+};
 
 /// A write to one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +21,10 @@ pub struct RowChange {
     pub event_type: EventType,
     /// The revision of the write.
     pub revision: u64,
-    /// The text after the write; empty for a deletion.
+    /// The text after the write; empty for a deletion, and where it is sealed and was not opened.
     pub json: RowText,
+    /// The value after the write as the file gets it, where it is sealed.
+    pub sealed: Option<Bytes>,
     /// Revision and text before the write, as far as known. A write-ahead log does not keep it.
     pub previous: Option<(u64, RowText)>,
 }
@@ -89,8 +95,52 @@ impl RowChange {
             event_type: event.event_type,
             revision: event.object.revision,
             json: if deleted { RowText::default() } else { RowText::Of(event.object.clone()) },
+            sealed: None,
             previous: event.previous.as_ref().map(|previous| (previous.revision, RowText::Of(previous.clone()))),
         }
+    }
+
+    /// What `event` did, with its value sealed where that of its resource is to be.
+    pub fn sealed(event: &Event, sealer: &Sealer, decode: Option<&dyn Decode>) -> Result<Self, SealError> {
+        let mut change = Self::of(event);
+        let resource = change.resource();
+        if change.event_type == EventType::Deleted || !sealer.seals(resource) {
+            return Ok(change);
+        }
+        let Some(seal) = sealer.get() else { return Ok(change) };
+        let mark = decode.and_then(|decode| decode.mark(resource));
+        let row = packed_row::whole_row(&event.object, mark);
+        if let Some((key, sealed)) = change.binding(Form::Row).seal(seal, &row)? {
+            event.object.set_seal_key(key);
+            change.sealed = Some(sealed.into());
+        }
+        Ok(change)
+    }
+
+    /// Reads the text of a change whose value is sealed. Where it does not open, the change is [locked](Self::is_locked).
+    pub fn open(&mut self, sealer: &Sealer) {
+        let Some(sealed) = &self.sealed else { return };
+        let opened = self.binding(Form::Row).open(sealer.get(), sealed);
+        if let Ok(opened) = opened
+            && let Ok((_, json)) = packed_row::text(&opened.value, |_| None)
+        {
+            self.json = RowText::Read(json.into());
+        }
+    }
+
+    /// Whether its text is not known, since its value is sealed.
+    pub fn is_locked(&self) -> bool {
+        self.sealed.is_some() && self.json.len() == 0
+    }
+
+    /// Where its sealed parts belong.
+    pub fn binding(&self, form: Form) -> Binding<'_> {
+        Binding { key: &self.key, revision: self.revision, form }
+    }
+
+    /// How many bytes its value has.
+    pub fn len(&self) -> usize {
+        self.sealed.as_ref().map_or_else(|| self.json.len(), Bytes::len)
     }
 
     /// The same change, of a key that held `previous`.
@@ -108,8 +158,11 @@ impl RowChange {
         self.key.get(self.resource_len.saturating_add(1)..).unwrap_or_default()
     }
 
-    /// The value in the table of objects: revision, then text. Nothing for a deletion.
+    /// The value in the table of objects: revision, then text, or what is sealed. Nothing for a deletion.
     pub fn value(&self) -> Option<Vec<u8>> {
+        if let Some(sealed) = &self.sealed {
+            return Some(packed_row::sealed_row(self.revision, sealed));
+        }
         (self.event_type != EventType::Deleted).then(|| {
             let mut value = Vec::with_capacity(self.json.len().saturating_add(size_of::<u64>()));
             value.extend_from_slice(&self.revision.to_be_bytes());
@@ -119,22 +172,27 @@ impl RowChange {
     }
 
     /// Adds the change to a record of the write-ahead log: kind (1 byte), revision (8), length of the resource (2), of
-    /// the key (4) and of the text (4), all big endian, then key and text.
+    /// the key (4) and of the text (4), all big endian, then key and text. The kind has [`SEALED`] where what is sealed
+    /// stands for the text.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.push(code(self.event_type));
+        out.push(code(self.event_type) | if self.sealed.is_some() { SEALED } else { 0 });
         out.extend_from_slice(&self.revision.to_be_bytes());
         out.extend_from_slice(&(self.resource_len as u16).to_be_bytes());
         out.extend_from_slice(&(self.key.len() as u32).to_be_bytes());
-        out.extend_from_slice(&(self.json.len() as u32).to_be_bytes());
+        out.extend_from_slice(&(self.len() as u32).to_be_bytes());
         out.extend_from_slice(self.key.as_bytes());
-        self.json.write(out);
+        match &self.sealed {
+            Some(sealed) => out.extend_from_slice(sealed),
+            None => self.json.write(out),
+        }
     }
 
     /// Takes a change from the beginning of `rest`. Nothing where it holds no whole change.
     pub fn read(rest: &mut Bytes) -> Option<Self> {
         let mut head: &[u8] = rest;
         let whole = head.len();
-        let event_type = event_type(*head.split_off_first()?)?;
+        let kind = *head.split_off_first()?;
+        let (event_type, is_sealed) = (event_type(kind & !SEALED)?, kind & SEALED != 0);
         let revision = u64::from_be_bytes(*number(&mut head)?);
         let resource_len = usize::from(u16::from_be_bytes(*number(&mut head)?));
         let key_len = u32::from_be_bytes(*number(&mut head)?) as usize;
@@ -145,16 +203,17 @@ impl RowChange {
         }
         // What stands before the text was read above, so nothing here exceeds the length.
         drop(rest.split_to(whole.saturating_sub(head.len())));
-        Some(Self {
-            key,
-            resource_len,
-            event_type,
-            revision,
-            json: RowText::Read(rest.split_to(json_len)),
-            previous: None,
-        })
+        let text = rest.split_to(json_len);
+        let (json, sealed) = match is_sealed {
+            true => (RowText::default(), Some(text)),
+            false => (RowText::Read(text), None),
+        };
+        Some(Self { key, resource_len, event_type, revision, json, sealed, previous: None })
     }
 }
+
+/// A bit of the kind: the text is sealed. A program that does not know it refuses such a log.
+pub const SEALED: u8 = 0x80;
 
 /// How the kind of a change is written.
 pub fn code(event_type: EventType) -> u8 {
@@ -189,12 +248,15 @@ mod tests {
     proptest! {
         #[test]
         fn a_change_is_read_as_it_was_written(
-            name in "[a-z/]{0,20}", code in 0..3_u8, revision: u64, json: Vec<u8>, after: Vec<u8>
+            name in "[a-z/]{0,20}", code in 0..3_u8, revision: u64, json: Vec<u8>, after: Vec<u8>, is_sealed: bool
         ) {
             let key: Box<str> = format!("pods/{name}").into();
             let event_type = event_type(code).expect("a code of a kind");
-            let json = RowText::Read(json.into());
-            let change = RowChange { key, resource_len: 4, event_type, revision, json, previous: None };
+            let (json, sealed) = match is_sealed {
+                true => (RowText::default(), Some(json.into())),
+                false => (RowText::Read(json.into()), None),
+            };
+            let change = RowChange { key, resource_len: 4, event_type, revision, json, sealed, previous: None };
             let mut bytes = Vec::new();
             change.write(&mut bytes);
             bytes.extend_from_slice(&after);

@@ -5,6 +5,8 @@
 //! text after: the texts themselves are the objects, so a small change costs a small record. Read from the latest
 //! change backwards, the records give every text in between.
 //!
+//! Where the object's resource is encrypted, so is what the record says of the text before.
+//!
 //! Nothing depends on it: where it does not fit the objects, the history begins after that place.
 
 use std::{
@@ -16,8 +18,12 @@ use std::{
 use parking_lot::Mutex;
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 
-use super::row::{RowChange, code, event_type, number};
-use crate::{Decode, Event, EventType, History, Key, Object, Snapshot, references::References};
+use super::row::{RowChange, SEALED, code, event_type, number};
+use crate::{
+    Decode, Event, EventType, History, Key, Object, Snapshot,
+    references::References,
+    seal::{Binding, Form, SealError, Sealer},
+};
 
 /// Revision of the last of some changes → how many changes, then a [`Record`] for each.
 pub const HISTORY: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
@@ -64,20 +70,38 @@ impl HistorySize {
     }
 }
 
-/// Adds changes to the history, and drops the oldest where it is too long. Answers with the revision up to which it was
+/// A row of [`HISTORY`].
+pub struct HistoryRow {
+    /// The revision of its last change.
+    last: u64,
+    bytes: Vec<u8>,
+}
+
+/// The rows for some changes.
+pub fn rows_of(changes: &[RowChange], sealer: &Sealer) -> Result<Vec<HistoryRow>, SealError> {
+    let mut rows = Vec::with_capacity(changes.len().div_ceil(ROW_CHANGES));
+    for part in changes.chunks(ROW_CHANGES) {
+        let Some(last) = part.last() else { continue };
+        let mut bytes = Vec::with_capacity(64 * part.len());
+        bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        for change in part {
+            Record::write(change, sealer, &mut bytes)?;
+        }
+        rows.push(HistoryRow { last: last.revision, bytes });
+    }
+    Ok(rows)
+}
+
+/// Adds rows to the history, and drops the oldest where it is too long. Answers with the revision up to which it was
 /// dropped, if it was.
 pub fn append(
     history: &mut Table<'_, u64, &'static [u8]>,
-    changes: &[RowChange],
+    rows: Vec<HistoryRow>,
     size: &mut HistorySize,
 ) -> Result<Option<u64>, redb::StorageError> {
-    for part in changes.chunks(ROW_CHANGES) {
-        let Some(last) = part.last() else { continue };
-        let mut row = Vec::with_capacity(64 * part.len());
-        row.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        part.iter().for_each(|change| Record::write(change, &mut row));
-        history.insert(last.revision, row.as_slice())?;
-        size.add(&row);
+    for HistoryRow { last, bytes } in rows {
+        history.insert(last, bytes.as_slice())?;
+        size.add(&bytes);
     }
     let mut dropped = None;
     if size.exceeds(8) {
@@ -123,34 +147,53 @@ struct Before {
 }
 
 impl Record {
-    fn write(change: &RowChange, out: &mut Vec<u8>) {
+    /// The kind has [`SEALED`] where the text before is sealed: then its length (4 bytes) stands before it.
+    fn write(change: &RowChange, sealer: &Sealer, out: &mut Vec<u8>) -> Result<(), SealError> {
+        let before = change.previous.as_ref().map(|(revision, json)| {
+            // A deleted object is not there any more to tell its last text by: its change has no text.
+            Before::of(*revision, &json.get(), &change.json.get()).bytes()
+        });
+        let sealed = match (&before, sealer.get()) {
+            (Some(before), Some(seal)) => change.binding(Form::Before).seal(seal, before)?,
+            (None, _) | (_, None) => None,
+        };
         let text = |out: &mut Vec<u8>, text: &str| {
             out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
             out.extend_from_slice(text.as_bytes());
         };
-        out.push(code(change.event_type));
+        out.push(code(change.event_type) | if sealed.is_some() { SEALED } else { 0 });
         out.extend_from_slice(&change.revision.to_be_bytes());
         text(out, change.resource());
         text(out, change.name());
-        let Some((revision, json)) = &change.previous else { return };
-        // A deleted object is not there any more to tell its last text by: its change has no text.
-        let before = Before::of(*revision, &json.get(), &change.json.get());
-        out.extend_from_slice(&before.revision.to_be_bytes());
-        for number in [before.after, before.same.0, before.same.1, before.middle.len() as u32] {
-            out.extend_from_slice(&number.to_be_bytes());
+        match (sealed, before) {
+            (Some((_, sealed)), _) => {
+                out.extend_from_slice(&(sealed.len() as u32).to_be_bytes());
+                out.extend_from_slice(&sealed);
+            }
+            (None, Some(before)) => out.extend_from_slice(&before),
+            (None, None) => {}
         }
-        out.extend_from_slice(&before.middle);
+        Ok(())
     }
 
     /// Takes a record from `row`, with its resource.
-    fn read<'a>(row: &mut &'a [u8]) -> Option<(&'a str, Self)> {
-        let event_type = event_type(*row.split_off_first()?)?;
+    fn read<'a>(row: &mut &'a [u8], sealer: &Sealer) -> Option<(&'a str, Self)> {
+        let kind = *row.split_off_first()?;
+        let event_type = event_type(kind & !SEALED)?;
         let revision = u64::from_be_bytes(*number(row)?);
         let resource = text(row)?;
         let name = Arc::from(text(row)?);
-        let before = match event_type {
-            EventType::Added => None,
-            EventType::Modified | EventType::Deleted => Some(Before::read(row)?),
+        let before = match (event_type, kind & SEALED != 0) {
+            (EventType::Added, false) => None,
+            (EventType::Modified | EventType::Deleted, false) => Some(Before::read(row)?),
+            (_, true) => {
+                let length = u32::from_be_bytes(*number(row)?);
+                let sealed = row.split_off(..length as usize)?;
+                let key = format!("{resource}/{name}");
+                // Without its key, it is as a damaged one: nothing depends on it.
+                let opened = Binding { key: &key, revision, form: Form::Before }.open(sealer.get(), sealed).ok()?;
+                Some(Before::read(&mut &opened.value[..])?)
+            }
         };
         Some((resource, Self { revision, event_type, name, before }))
     }
@@ -163,6 +206,16 @@ impl Before {
         let tail = tails.take_while(|(a, b)| a == b).count();
         let middle = before[head..before.len() - tail].into();
         Self { revision, after: after.len() as u32, same: (head as u32, tail as u32), middle }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.middle.len().saturating_add(24));
+        out.extend_from_slice(&self.revision.to_be_bytes());
+        for number in [self.after, self.same.0, self.same.1, self.middle.len() as u32] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(&self.middle);
+        out
     }
 
     fn read(row: &mut &[u8]) -> Option<Self> {
@@ -199,14 +252,18 @@ pub struct Records {
 
 impl Records {
     /// Reads the whole history. A damaged row makes those before it worthless.
-    pub fn read(history: &impl ReadableTable<u64, &'static [u8]>, since: u64) -> Result<Self, redb::StorageError> {
+    pub fn read(
+        history: &impl ReadableTable<u64, &'static [u8]>,
+        since: u64,
+        sealer: &Sealer,
+    ) -> Result<Self, redb::StorageError> {
         let mut records = Self { since, by_resource: HashMap::new() };
         for row in history.iter()? {
             let (revision, row) = row?;
             let row = row.value();
             let mut rest = row.get(4..).unwrap_or_default();
             for _ in 0..count(row) {
-                let Some((resource, record)) = Record::read(&mut rest) else {
+                let Some((resource, record)) = Record::read(&mut rest, sealer) else {
                     records = Self { since: revision.value(), by_resource: HashMap::new() };
                     break;
                 };
@@ -344,7 +401,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_to_an_end(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut row = bytes.as_slice();
-            while Record::read(&mut row).is_some() {}
+            while Record::read(&mut row, &Sealer::default()).is_some() {}
         }
     }
 }

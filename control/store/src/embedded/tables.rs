@@ -28,7 +28,7 @@ use super::{
     stored_history::{self, HistorySize, Records},
     unpacked_rows::{PackingBatch, UnpackedRows},
 };
-use crate::{Decode, EventType, references::References};
+use crate::{Decode, EventType, references::References, seal::Sealer};
 
 /// `resource/name` → revision (8 bytes, big endian), then the object: see `packed_row.rs`.
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
@@ -38,6 +38,10 @@ pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Version of what stands in the file. A store of a newer layout is not opened. Since 2 the latest writes may be in the
 /// write-ahead log alone, of which an older program knows nothing; since 3 objects are packed.
 pub const LAYOUT: u64 = 3;
+/// What a file has once something in it is sealed: older programs would take it for damaged.
+pub const SEALED_LAYOUT: u64 = 4;
+/// The last that this program knows.
+pub const NEWEST_LAYOUT: u64 = SEALED_LAYOUT;
 /// All reads are answered from memory; the cache only serves the write path.
 pub const CACHE_BYTES: usize = 4 << 20;
 /// A file is made smaller that is so many times as long as its rows, and so many bytes more.
@@ -70,6 +74,7 @@ pub struct Tables {
     moves: Option<Moves>,
     /// Makes the headers that are kept, once the objects were read.
     decode: Option<Arc<dyn Decode>>,
+    sealer: Sealer,
     /// Rows that the next opening could not take as they are.
     unpacked: UnpackedRows,
     /// What the rows of objects are encoded against.
@@ -116,6 +121,7 @@ impl Tables {
             history_size: None,
             moves: None,
             decode: None,
+            sealer: Sealer::default(),
             unpacked: UnpackedRows::default(),
             bases: StoredBases::default(),
             is_sparse: unfinished_copy.exists(),
@@ -123,6 +129,17 @@ impl Tables {
         };
         tables.reopen()?;
         Ok(tables)
+    }
+
+    /// Has values sealed and opened.
+    pub fn sealed_by(mut self, sealer: Sealer) -> Self {
+        self.sealer = sealer;
+        self
+    }
+
+    /// Who seals values.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// What an earlier stop left of a smaller file.
@@ -148,7 +165,7 @@ impl Tables {
         let opened = self.with_space_of_copy(|tables| {
             opening::open(&tables.open_database).map_err(|source| tables.error("open", source))
         })?;
-        if opened.layout > LAYOUT {
+        if opened.layout > NEWEST_LAYOUT {
             return Err(FileError::Layout { path: self.path.clone(), found: opened.layout });
         }
         (self.database, self.revision, self.store) = (Some(opened.database), opened.revision, opened.store);
@@ -168,6 +185,9 @@ impl Tables {
             quarantine::load(database, newer, reader).map_err(|source| self.error("read", source))?;
         if reader.damaged_bases == DamagedBases::Refuse && !found.damage.is_empty() {
             return Err(FileError::DamagedBases { path: self.path.clone(), damage: found.damage });
+        }
+        if reader.damaged_bases == DamagedBases::Refuse && !found.seal_damage.is_empty() {
+            return Err(FileError::Sealed { path: self.path.clone(), damage: found.seal_damage });
         }
         (self.moves, self.unpacked) = (found.moves, UnpackedRows::new(found.unpacked));
         self.bases.counted(&found.bases.0, found.bases.1);
@@ -206,7 +226,7 @@ impl Tables {
         self.reopen()?;
         // Without it, watches begin at the last change of their resource.
         let Some(database) = &self.database else { return Ok(None) };
-        let records = read_history(database, revision).unwrap_or_else(|error| {
+        let records = read_history(database, revision, &self.sealer).unwrap_or_else(|error| {
             warn!(%error, "cannot read the history; clients will list again");
             None
         });
@@ -319,7 +339,7 @@ impl Tables {
             Packing::Some => self.unpacked.batch(left),
             Packing::None => PackingBatch::none(&mut none),
         };
-        let mut rows = Rows { decode, packing: packing_batch };
+        let mut rows = Rows { decode, packing: packing_batch, sealer: &self.sealer };
         match checkpoint::write(database, self.moves.as_ref(), changes, (known, &mut rows, &mut self.bases), part) {
             Ok(history_size) => {
                 self.bases.committed();
@@ -349,13 +369,13 @@ impl Tables {
 }
 
 /// What the history says; nothing where it is not right.
-fn read_history(database: &Database, revision: u64) -> Result<Option<Records>, redb::Error> {
+fn read_history(database: &Database, revision: u64, sealer: &Sealer) -> Result<Option<Records>, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
     match (number("history_since")?, number("history_at")?) {
         (Some(since), Some(at)) if at == revision => {
-            Ok(Some(Records::read(&transaction.open_table(stored_history::HISTORY)?, since)?))
+            Ok(Some(Records::read(&transaction.open_table(stored_history::HISTORY)?, since, sealer)?))
         }
         _ => Ok(None),
     }

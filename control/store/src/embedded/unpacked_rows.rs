@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Decode, Draft, EventType, HeaderParts, Object, RESOURCE_VERSION, object::METADATA_END, packed::Layout,
-    references::References,
+    references::References, seal::Sealer,
 };
 
 /// How many rows one transaction packs, and how many bytes of text and header they have, but for a single longer one.
@@ -104,10 +104,15 @@ impl PackingBatch<'_> {
         &mut self,
         objects: &mut redb::Table<'_, &'static str, &'static [u8]>,
         writer: &mut RowWriter<'_, '_>,
-        decode: Option<&dyn Decode>,
+        (decode, sealer): (Option<&dyn Decode>, &Sealer),
     ) -> Result<(), redb::StorageError> {
         for UnpackedRow { key, object, layout, .. } in self.rows {
             let Some((resource, _)) = key.split_once('/') else { continue };
+            // What its resource's encryption found unencrypted stays so until it is written again, and is not written
+            // unencrypted once more.
+            if sealer.seals(resource) {
+                continue;
+            }
             let mark = decode.and_then(|decode| decode.mark(resource));
             let packed = match objects.get(&**key)? {
                 None => None,

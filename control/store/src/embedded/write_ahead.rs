@@ -183,7 +183,7 @@ impl WriteAheadLog {
     /// is written or synced closes it.
     pub fn append(&mut self, changes: &[RowChange], frees: bool) -> Result<(), LogError> {
         let Some(last) = changes.last() else { return Ok(()) };
-        let mut payload = Vec::with_capacity(changes.iter().map(|change| change.json.len() + 128).sum());
+        let mut payload = Vec::with_capacity(changes.iter().map(|change| change.len() + 128).sum());
         changes.iter().for_each(|change| change.write(&mut payload));
         self.begin_first_use()?;
         let active = self.active;

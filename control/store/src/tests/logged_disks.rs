@@ -18,6 +18,7 @@ use crate::{
         tables::Tables,
         write_ahead::LogFile,
     },
+    seal::{Seal, Sealer},
 };
 
 /// The tables, and the two files of the write-ahead log.
@@ -111,7 +112,20 @@ impl LoggedDisks {
         self.try_open_with(decode).unwrap()
     }
 
+    /// The same, of a store whose values are sealed.
+    pub fn open_sealed(&self, seal: Arc<dyn Seal>) -> Embedded {
+        self.try_open_sealed(seal).unwrap()
+    }
+
+    pub fn try_open_sealed(&self, seal: Arc<dyn Seal>) -> Result<Embedded, crate::OpenError> {
+        self.try_open_by(header, Sealer::new(Some(seal)))
+    }
+
     fn try_open_with(&self, decode: impl Decode + 'static) -> Result<Embedded, crate::OpenError> {
+        self.try_open_by(decode, Sealer::default())
+    }
+
+    fn try_open_by(&self, decode: impl Decode + 'static, sealer: Sealer) -> Result<Embedded, crate::OpenError> {
         let disk = self.disk(0);
         let open = move |builder: &Builder| {
             disk.panic_at_opening();
@@ -129,7 +143,7 @@ impl LoggedDisks {
             (log.limits, log.copy_of.clone())
         };
         let unfinished_copy = copy_of.map_or_else(UnfinishedCopy::default, |path| UnfinishedCopy::of(&path));
-        let tables = Tables::open_with(Path::new("the disk"), Box::new(open), unfinished_copy)?;
+        let tables = Tables::open_with(Path::new("the disk"), Box::new(open), unfinished_copy)?.sealed_by(sealer);
         Embedded::load(File::open_log(tables, log, limits)?, decode, DamagedBases::Refuse)
     }
 

@@ -13,6 +13,7 @@ mod packed_rows;
 mod packing;
 mod power_loss;
 mod quarantine;
+mod sealing;
 mod small_disk;
 mod transactions;
 mod upgrade;

@@ -1,0 +1,287 @@
+//! An API over an encrypted store: what its files say, how keys are rotated, and what becomes of bad files.
+
+use axum::body::Body;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    allocation::Allocator,
+    api::{Api, open_sealed_store},
+    auth::Identity,
+    kinds::Registry,
+    store::{DamagedBases, OpenError, seal::Seal},
+};
+
+const MARKER: &str = "opensesame";
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// A directory with a store and the file of its encryption.
+struct Disk(tempfile::TempDir);
+
+/// An API over it.
+struct Lab {
+    api: Api,
+    reload: Option<EncryptionReload>,
+    store: Arc<dyn Store>,
+    refused: Option<Refused>,
+}
+
+impl Disk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.path().join("encryption.yaml")
+    }
+
+    /// Writes a configuration for Secrets alone. Each key is provider and name, or `identity`.
+    fn configure(&self, keys: &[&str]) {
+        let providers: Vec<Value> = keys
+            .iter()
+            .map(|key| match key.split_once(':') {
+                None => json!({"identity": {}}),
+                Some((provider, name)) => {
+                    let secret = STANDARD.encode(Sha256::digest(name));
+                    json!({provider: {"keys": [{"name": name, "secret": secret}]}})
+                }
+            })
+            .collect();
+        let config = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+            "resources": [{"resources": ["secrets"], "providers": providers}]});
+        std::fs::write(self.config(), config.to_string()).unwrap();
+    }
+
+    fn try_open(&self) -> Result<Lab, OpenError> {
+        let encryption =
+            self.config().exists().then(|| Arc::new(Encryption::read(&self.config(), true).expect("valid")));
+        let kinds = Registry::default();
+        let seal = encryption.clone().map(|encryption| encryption as Arc<dyn Seal>);
+        let dir = self.0.path().join("store");
+        std::fs::create_dir_all(&dir).unwrap();
+        let opened = open_sealed_store(&dir.join("objects.redb"), &kinds, DamagedBases::Refuse, seal)?;
+        let store: Arc<dyn Store> = Arc::new(opened);
+        let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
+        let api = Api::new(store.clone(), kinds, allocator, "127.0.0.1:6443");
+        let reload = encryption.map(|encryption| EncryptionReload::new(self.config(), encryption));
+        Ok(Lab { api, reload, store, refused: None })
+    }
+
+    fn open(&self) -> Lab {
+        self.try_open().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Whether any file of the store has this text.
+    fn has(&self, text: &str) -> bool {
+        let files = std::fs::read_dir(self.0.path().join("store")).unwrap();
+        let mut all = files.map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+        all.any(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some())
+    }
+}
+
+impl Lab {
+    async fn call(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).body(Body::from(body.to_string())).unwrap();
+        let response = self.api.answer_as(Identity::control("test"), request).await;
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (code, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    async fn post(&self, path: &str, body: Value) {
+        let (code, answer) = self.call(Method::POST, path, &body).await;
+        assert_eq!(code, 201, "{answer}");
+    }
+
+    async fn get(&self, name: &str) -> Value {
+        let (code, answer) = self.call(Method::GET, &format!("{SECRETS}/{name}"), &Value::Null).await;
+        assert_eq!(code, 200, "{answer}");
+        answer
+    }
+
+    /// Reads a Secret and puts it back as it is; whether that was written.
+    async fn replace(&self, name: &str) -> bool {
+        let read = self.get(name).await;
+        let (code, written) = self.call(Method::PUT, &format!("{SECRETS}/{name}"), &read).await;
+        assert_eq!(code, 200, "{written}");
+        read["metadata"]["resourceVersion"] != written["metadata"]["resourceVersion"]
+    }
+
+    async fn look(&mut self) {
+        let reload = self.reload.as_ref().expect("it is configured");
+        reload.look(&*self.store, &mut self.refused).await;
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        let count = |outcome: &Outcome| outcome.count.load(Ordering::Relaxed);
+        self.reload.as_ref().map_or((0, 0), |reload| (count(&reload.counts.succeeded), count(&reload.counts.failed)))
+    }
+
+    /// With a namespace, a Secret and a ConfigMap that has the same text.
+    async fn fill(&self) {
+        self.post("/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
+        self.post(SECRETS, json!({"metadata": {"name": "s"}, "data": {"k": STANDARD.encode(MARKER)}})).await;
+    }
+}
+
+#[tokio::test]
+async fn no_file_has_a_secret_with_any_provider_and_all_have_it_without() {
+    let text = STANDARD.encode(MARKER);
+    for provider in ["aesgcm:a", "aescbc:a", "secretbox:a", "identity"] {
+        let (disk, is_plain) = (Disk::new(), provider == "identity");
+        disk.configure(&[provider, "identity"]);
+        let lab = disk.open();
+        lab.fill().await;
+        assert_eq!(disk.has(&text), is_plain, "{provider}, in the log");
+        let map = json!({"metadata": {"name": "m"}, "data": {"k": "not secret"}});
+        lab.post(CONFIG_MAPS, map).await;
+        assert!(disk.has("not secret"));
+        drop(lab);
+        assert_eq!(disk.has(&text), is_plain, "{provider}, in the tables");
+        let lab = disk.open();
+        assert_eq!(lab.get("s").await["data"]["k"], text.as_str(), "{provider}");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_rotated_while_it_runs() {
+    let disk = Disk::new();
+    let lab = disk.open();
+    lab.fill().await;
+    assert!(!lab.replace("s").await, "nothing changes, and nothing is written");
+    drop(lab);
+
+    disk.configure(&["aesgcm:one", "identity"]);
+    let mut lab = disk.open();
+    assert!(lab.replace("s").await, "it was not encrypted");
+    assert!(!lab.replace("s").await);
+    lab.look().await;
+    assert_eq!(lab.counts(), (0, 0), "the file is the same");
+
+    disk.configure(&["secretbox:two", "aesgcm:one"]);
+    lab.look().await;
+    assert_eq!(lab.counts(), (1, 0));
+    assert!(lab.replace("s").await, "it was under the old key");
+    assert!(!lab.replace("s").await);
+    let patched = lab.call(Method::PATCH, &format!("{SECRETS}/s"), &json!({})).await.0;
+    assert!(patched == 200 || patched == 415, "{patched}");
+
+    disk.configure(&["secretbox:two"]);
+    lab.look().await;
+    assert_eq!(lab.counts(), (2, 0), "nothing needs the old key");
+    drop(lab);
+    let lab = disk.open();
+    assert_eq!(lab.get("s").await["data"]["k"], STANDARD.encode(MARKER));
+}
+
+#[tokio::test]
+async fn a_bad_file_is_counted_and_the_one_before_stays() {
+    let disk = Disk::new();
+    disk.configure(&["aesgcm:one", "identity"]);
+    let mut lab = disk.open();
+    lab.fill().await;
+    let hash = lab.reload.as_ref().unwrap().encryption.hash();
+    std::fs::write(disk.config(), "resources: [").unwrap();
+    lab.look().await;
+    lab.look().await;
+    assert_eq!(lab.counts(), (0, 1), "the same file counts once a minute");
+    std::fs::remove_file(disk.config()).unwrap();
+    lab.look().await;
+    assert_eq!(lab.counts(), (0, 2));
+    // What is stored needs the key.
+    disk.configure(&["aesgcm:two", "identity"]);
+    lab.look().await;
+    assert_eq!(lab.counts(), (0, 3));
+    assert_eq!(lab.reload.as_ref().unwrap().encryption.hash(), hash);
+    assert!(!lab.replace("s").await, "it is still under the key that counts");
+    disk.configure(&["aesgcm:two", "aesgcm:one"]);
+    lab.look().await;
+    assert_eq!(lab.counts(), (1, 3));
+    assert!(lab.replace("s").await);
+
+    let metrics = crate::metrics::Metrics::default();
+    let reload = lab.reload.take().map(Arc::new).unwrap();
+    let told = reload.clone();
+    metrics.add(move |scrape| told.tell(scrape));
+    let text = metrics.render().unwrap();
+    for start in [
+        "apiserver_encryption_config_controller_automatic_reloads_total{status=\"success\",apiserver_id_hash=\"sha256:",
+        "apiserver_encryption_config_controller_automatic_reloads_total{status=\"failure\",apiserver_id_hash=\"sha256:",
+        "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds{status=\"success\",",
+        "apiserver_encryption_config_controller_last_config_info{apiserver_id_hash=\"sha256:",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(start)), "{start} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_without_a_key_says_which_and_loses_nothing() {
+    let disk = Disk::new();
+    disk.configure(&["aesgcm:one", "identity"]);
+    let lab = disk.open();
+    lab.fill().await;
+    drop(lab);
+    for (keys, reason) in [
+        (&["aesgcm:two", "identity"][..], "1 of secrets (no key aesgcm:v1:one is configured)"),
+        (&["secretbox:one"], "1 of secrets (no key aesgcm:v1:one is configured)"),
+    ] {
+        disk.configure(keys);
+        let refused = disk.try_open().err().expect(reason).to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    std::fs::remove_file(disk.config()).unwrap();
+    assert!(disk.try_open().is_err(), "nor without any configuration");
+    // Another secret under the same name.
+    disk.configure(&["aesgcm:one"]);
+    let text = std::fs::read_to_string(disk.config()).unwrap();
+    let other = text.replace(&STANDARD.encode(Sha256::digest("one")), &STANDARD.encode(Sha256::digest("other")));
+    std::fs::write(disk.config(), other).unwrap();
+    let refused = disk.try_open().err().expect("it opens nothing").to_string();
+    assert!(refused.contains("1 of secrets (the key aesgcm:v1:one is not the one that encrypted them)"), "{refused}");
+    disk.configure(&["secretbox:two", "aesgcm:one"]);
+    assert_eq!(disk.open().get("s").await["data"]["k"], STANDARD.encode(MARKER));
+}
+
+#[tokio::test]
+async fn a_key_service_that_is_away_is_told_and_only_what_it_encrypts_is_refused() {
+    let disk = Disk::new();
+    let kms = json!({"apiVersion": "v2", "name": "vault", "endpoint": "unix:///nonexistent/kms.sock"});
+    let file = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+        "resources": [{"resources": ["secrets"], "providers": [{"kms": kms}, {"identity": {}}]}]});
+    std::fs::write(disk.config(), file.to_string()).unwrap();
+    let mut config = crate::Config::new(disk.0.path().join("data"));
+    config.bind = ([127, 0, 0, 1], 0).into();
+    config.api_only = true;
+    config.encryption_provider_config = Some(disk.config());
+    config.encryption_provider_config_automatic_reload = true;
+    let running = crate::start(config).await.expect("a start");
+    let client = running.client();
+    let send = |method: Method, path: &str, body: Value| {
+        let request = Request::builder().method(method).uri(path).body(body.to_string().into_bytes().into());
+        let client = client.clone();
+        async move {
+            let response = client.send(request.unwrap()).await.expect("an answer");
+            let code = response.status().as_u16();
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            (code, String::from_utf8_lossy(&bytes).into_owned())
+        }
+    };
+    let (code, ready) = send(Method::GET, "/readyz", Value::Null).await;
+    assert!(ready.contains("[-]kms-providers failed: kms provider vault is not healthy"), "{ready}");
+    assert!(code == 500 && !ready.contains("nonexistent"), "no path is shown");
+    let (_, live) = send(Method::GET, "/livez?verbose", Value::Null).await;
+    assert!(!live.contains("kms"), "a restart would help nothing: {live}");
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    let (code, told) = send(Method::POST, SECRETS, named("s")).await;
+    assert!(code >= 500 && told.contains("cannot encrypt an object of secrets"), "{code} {told}");
+    let (code, told) = send(Method::POST, CONFIG_MAPS, named("m")).await;
+    assert_eq!(code, 201, "{told}");
+    let (_, metrics) = send(Method::GET, "/metrics", Value::Null).await;
+    assert!(metrics.contains("apiserver_encryption_config_controller_last_config_info{"), "{metrics}");
+    drop(client);
+    running.shutdown().await;
+}
