@@ -4,7 +4,7 @@ use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use ipnetwork::Ipv4Network;
 
-use crate::features::Features;
+use crate::{audit::options::AuditOptions, features::Features};
 
 /// Configuration of one control service. The names are the same in flags, in `--config` files and here.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub max_mutating_requests_inflight: usize,
     /// What is served and evaluated only where it is asked for.
     pub features: Features,
+    /// What is audited, and where its events go.
+    pub audit: AuditOptions,
     /// Objects that cannot be read since texts that they share are damaged are kept aside. Otherwise such a store is
     /// refused.
     pub quarantine_damaged_objects: bool,
@@ -65,6 +67,7 @@ impl Config {
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             features: Features::default(),
+            audit: AuditOptions::default(),
             quarantine_damaged_objects: false,
             api_only: false,
         }

@@ -16,6 +16,7 @@ mod admission;
 mod aggregation;
 mod allocation;
 pub mod api;
+pub mod audit;
 pub mod auth;
 mod bootstrap;
 pub mod config;

@@ -39,6 +39,7 @@ use crate::{
         self, Api as KubernetesApi,
         node_proxy::{AgentsError, NodeProxy, PodNetwork},
     },
+    audit::{Audit, AuditError},
     auth::{
         Identity,
         account_token::TokenIssuer,
@@ -80,6 +81,9 @@ pub enum StartError {
     /// The listener's certificate cannot be used.
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
+    /// The audit policy cannot be used, or what events go to.
+    #[error("cannot set up auditing")]
+    Audit(#[from] AuditError),
     /// The certificate for connections to agents cannot be used.
     #[error("cannot set up the way to agents")]
     Agents(#[from] AgentsError),
@@ -129,6 +133,8 @@ pub struct Running {
     /// `None` where others run controllers and scheduler.
     workers: Option<Workers>,
     supervisor: Supervisor,
+    /// `None` where nothing is audited.
+    audit: Option<Audit>,
     store: StoreClosing,
     /// Released after all other parts have stopped.
     lock: DataDirLock,
@@ -149,6 +155,7 @@ pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> 
 }
 
 async fn start_parts(config: Config) -> Result<Running, StartError> {
+    let audit = Audit::start(&config.audit).await?;
     let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(descriptors::raise_limit()));
     pki::private_dir(&config.data_dir).map_err(StartError::DataDir)?;
     let lock = DataDirLock::take(&config.data_dir)?;
@@ -184,6 +191,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let kinds_changed = kinds.subscribe();
     let server_address = server_address.to_string();
     let api = KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone());
+    if let Some(audit) = audit.clone() {
+        api.audit_through(audit.clone());
+        api.metrics().add(move |scrape| audit.tell(scrape));
+    }
     if config.features.evaluates_mutating_policies() {
         api.evaluate_mutating_policies();
     }
@@ -214,7 +225,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     api.metrics().add(move |scrape| told.tell(scrape));
     let gate =
         Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone())
-            .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight));
+            .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight))
+            .audited_by(audit.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let supervisor = Supervisor::default();
@@ -253,7 +265,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     checks::add(&api, &supervisor, workers.as_ref());
     tracing::info!(%address, "the API is served");
     let store = closing_of_store;
-    Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, store, lock })
+    Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, audit, store, lock })
 }
 
 impl Running {
@@ -305,6 +317,9 @@ impl Running {
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
         self.api.drain().await;
+        if let Some(audit) = &self.audit {
+            audit.shut_down().await;
+        }
         let Self { client, api, workers, supervisor, store, lock, .. } = self;
         drop((client, api, workers, supervisor));
         store.wait().await;
