@@ -33,6 +33,8 @@ struct Validation {
 /// A validation that does not hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FailedValidation {
+    /// Its place among the policy's; 0 where the conditions cannot be evaluated.
+    pub index: usize,
     /// What the client is told.
     pub message: String,
     /// `Invalid`, `Forbidden`, …; empty where the policy does not say.
@@ -85,20 +87,20 @@ impl Compiled {
         match self.conditions.hold(&input.activation()) {
             Ok(true) => {}
             Ok(false) => return (Vec::new(), Vec::new()),
-            Err(why) => return (vec![FailedValidation::of_error(why)], Vec::new()),
+            Err(why) => return (vec![FailedValidation::of_error(0, why)], Vec::new()),
         }
         let mut budget = cel::OBJECT_BUDGET;
         let known = self.variables.evaluate(input, &mut budget);
         let activation = known.activation(input);
         let mut verdicts = Vec::new();
-        for validation in &self.validations {
+        for (index, validation) in self.validations.iter().enumerate() {
             match validation.expression.evaluate(&activation, &mut budget, &known.failed) {
                 Ok(Cel::Bool(true)) => {}
                 Ok(_) => {
                     let message = validation.message(&activation, &mut budget);
-                    verdicts.push(FailedValidation { message, reason: validation.reason.clone(), error: None });
+                    verdicts.push(FailedValidation { index, message, reason: validation.reason.clone(), error: None });
                 }
-                Err(why) => verdicts.push(FailedValidation::of_error(why)),
+                Err(why) => verdicts.push(FailedValidation::of_error(index, why)),
             }
         }
         let mut annotations = Vec::new();
@@ -111,9 +113,9 @@ impl Compiled {
 }
 
 impl FailedValidation {
-    fn of_error(message: String) -> Self {
+    fn of_error(index: usize, message: String) -> Self {
         let error = Some(error_type(&message));
-        Self { message, reason: String::new(), error }
+        Self { index, message, reason: String::new(), error }
     }
 }
 
