@@ -13,6 +13,8 @@ use fairlead_control::features::{Features, GateSetting, VersionSetting};
 use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds, ImageGcPolicy};
 use ipnetwork::Ipv4Network;
 
+use super::audit_flags::AuditArgs;
+
 /// Settings of every role.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
@@ -88,6 +90,8 @@ pub struct ControlArgs {
     /// may delete what belongs to them
     #[arg(long)]
     pub quarantine_damaged_objects: bool,
+    #[command(flatten)]
+    pub audit: AuditArgs,
 }
 
 /// Settings of a control service that runs without a node.
@@ -206,6 +210,7 @@ pub fn control(
         set.max_mutating_requests_inflight.unwrap_or(config.max_mutating_requests_inflight);
     config.features = Features::of(&set.runtime_config, &set.feature_gates)?;
     config.quarantine_damaged_objects = set.quarantine_damaged_objects;
+    config.audit = set.audit.options();
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;
