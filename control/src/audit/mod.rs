@@ -58,7 +58,7 @@ use self::{
     log::AuditLog,
     metrics::AuditMetrics,
     options::AuditOptions,
-    policy::{AuditPolicy, PolicyError},
+    policy::{AuditPolicy, AuditPolicyError},
     record::AuditRecord,
     rules::{AuditLevel, AuditRules, AuditStage},
     sink::AuditSink,
@@ -71,7 +71,7 @@ use crate::metrics::Scrape;
 pub enum AuditError {
     /// The policy cannot be used.
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    Policy(#[from] AuditPolicyError),
     /// The log's file cannot be opened.
     #[error("cannot open the audit log")]
     Log(#[source] io::Error),

@@ -19,7 +19,7 @@ use crate::kinds::{FieldError, names};
 
 /// Why a policy cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum PolicyError {
+pub enum AuditPolicyError {
     /// Give the file's path, and let the service read it.
     #[error("cannot read the audit policy {}", path.display())]
     Read {
@@ -127,10 +127,11 @@ impl AuditPolicy {
     /// Reads the policy in a file.
     ///
     /// # Errors
-    /// [`PolicyError`].
-    pub fn read(path: &Path) -> Result<Self, PolicyError> {
-        let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Read { path: path.into(), source })?;
-        Self::parse(&text).map_err(|source| PolicyError::Policy { path: path.into(), source })
+    /// [`AuditPolicyError`].
+    pub fn read(path: &Path) -> Result<Self, AuditPolicyError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| AuditPolicyError::Read { path: path.into(), source })?;
+        Self::parse(&text).map_err(|source| AuditPolicyError::Policy { path: path.into(), source })
     }
 
     /// Reads a policy: YAML, or JSON, which is YAML too.
@@ -326,9 +327,9 @@ mod tests {
     #[test]
     fn what_is_no_policy_is_told_with_its_line() {
         for (text, parts) in [
-            ("rules:\n- level: None\n  resource: []\n", ["`resource`", "`resources`", "line 5"]),
-            ("rule: []\n", ["`rule`", "`rules`", "line 3"]),
-            ("rules:\n- level: None\n  users: joe\n", ["sequence", "", "line 5"]),
+            ("rules:\n- level: None\n  resource: []\n", ["unknown field `resource`", "resources", "line 5"]),
+            ("rule: []\n", ["unknown field `rule`", "rules", "line 3"]),
+            ("rules:\n- level: None\n  users: joe\n", ["", "", "line 5"]),
             ("rules: [{level: None}]\nkind: Policy\n", ["kind", "", "line 4"]),
         ] {
             let message = refused(text);
