@@ -4,7 +4,7 @@ use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use ipnetwork::Ipv4Network;
 
-use crate::{admission_plugins::AdmissionPlugins, features::Features};
+use crate::{admission_plugins::AdmissionPlugins, audit::options::AuditOptions, features::Features};
 
 /// Configuration of one control service. The names are the same in flags, in `--config` files and here.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub features: Features,
     /// Which admission plugins are on.
     pub admission_plugins: AdmissionPlugins,
+    /// What is audited, and where its events go.
+    pub audit: AuditOptions,
     /// Objects that cannot be read since texts that they share are damaged are kept aside. Otherwise such a store is
     /// refused.
     pub quarantine_damaged_objects: bool,
@@ -73,6 +75,7 @@ impl Config {
             max_mutating_requests_inflight: 200,
             features: Features::default(),
             admission_plugins: AdmissionPlugins::default(),
+            audit: AuditOptions::default(),
             quarantine_damaged_objects: false,
             encryption_provider_config: None,
             encryption_provider_config_automatic_reload: false,

@@ -17,6 +17,7 @@ pub mod admission_plugins;
 mod aggregation;
 mod allocation;
 pub mod api;
+pub mod audit;
 pub mod auth;
 mod bootstrap;
 pub mod config;

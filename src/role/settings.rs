@@ -16,6 +16,8 @@ use fairlead_control::{
 use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds, ImageGcPolicy};
 use ipnetwork::Ipv4Network;
 
+use super::audit_flags::AuditArgs;
+
 /// Settings of every role.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
@@ -104,6 +106,8 @@ pub struct ControlArgs {
     /// Watch the file of --encryption-provider-config, and use it as it changes
     #[arg(long, requires = "encryption_provider_config")]
     pub encryption_provider_config_automatic_reload: bool,
+    #[command(flatten)]
+    pub audit: AuditArgs,
 }
 
 /// Settings of a control service that runs without a node.
@@ -225,6 +229,7 @@ pub fn control(
     config.quarantine_damaged_objects = set.quarantine_damaged_objects;
     config.encryption_provider_config = set.encryption_provider_config;
     config.encryption_provider_config_automatic_reload = set.encryption_provider_config_automatic_reload;
+    config.audit = set.audit.options();
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;

@@ -46,6 +46,11 @@ impl Reinvocation {
         begins
     }
 
+    /// 0 the first time that the mutators are gone through, 1 the second.
+    pub fn round(&self) -> u8 {
+        u8::from(self.second)
+    }
+
     /// To be called before the mutators of a plugin, with the object as it is then: what changed it since they last ran
     /// changed it after all of them that were asked.
     pub fn begin(&mut self, plugin: MutatorKind, object: &Value) {

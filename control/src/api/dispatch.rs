@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use tracing::Instrument;
 
 use super::{
-    Api, Status, Subject, component_status, discovery, documents, health, openapi, read,
+    Api, Status, Subject, audited_answer, component_status, discovery, documents, health, openapi, read,
     request::{self, Call},
     response, review,
     subresource::{self, Responder, Subresource},
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     aggregation::{Aggregator, Backend},
+    audit::current,
     auth::{account_token::TokenIssuer, gate::Handler, in_flight::Seat},
     deadline,
     health::{
@@ -48,10 +49,12 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
         RequestPath::Resource(path) if !api.inner.kinds.snapshot().serves_version(&path.group, &path.version) => {
             (Ok(response::page_not_found()), Accepted::default())
         }
-        RequestPath::Resource(_) => match Call::of(info.clone(), &api.inner.kinds.snapshot()) {
-            Ok(call) => {
+        RequestPath::Resource(_) => match Call::of(audited_answer::handled_as(&info), &api.inner.kinds.snapshot()) {
+            Ok(mut call) => {
                 let accepted = call.accepted;
-                (Ok(objects(api, call, parts, body).await), accepted)
+                audited_answer::prepare(&mut call);
+                let response = objects(api, call, parts, body).await;
+                (Ok(audited_answer::note(response, &info).await), accepted)
             }
             Err(status) => (Err(status), Accepted::default()),
         },
@@ -85,6 +88,7 @@ fn elsewhere<'a>(api: &'a Api, info: &RequestInfo) -> Option<(&'a Aggregator, Ar
 
 /// A refusal in an encoding that the client takes; JSON where it takes none.
 pub async fn refusal(status: Status, info: &RequestInfo) -> Response {
+    current::refused(&status);
     let accepted = accept::negotiate(&info.accept, Endpoint::Plain).unwrap_or_default();
     response::finish(response::refusal(&status), info, accepted).await
 }
@@ -188,6 +192,14 @@ async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body)
     // A patch of a type that the kind does not take never gets as far as the kind, as in Kubernetes.
     let is_routed = !matches!(&answer, Err(status) if is_patch && status.code == 415);
     let deprecated = kind.warning.as_deref().map(str::to_owned).or(superseded).filter(|_| is_routed);
+    if deprecated.is_some() {
+        current::annotate("k8s.io/deprecated", || "true".to_owned());
+        if let Storage::As(stored) = &kind.storage
+            && let Some(release) = stored.removed_release()
+        {
+            current::annotate("k8s.io/removed-release", || release.to_owned());
+        }
+    }
     let warnings: Vec<String> = deprecated.into_iter().chain(warnings).collect();
     response::warn(answer.unwrap_or_else(|status| response::refusal(&status)), &warnings)
 }
@@ -223,6 +235,9 @@ async fn handled(
         Ok(body) => body,
         Err(status) => return (Err(status), Vec::new()),
     };
+    if call.method == Method::PATCH {
+        current::request_patch(|| request::body::patch(&call.content_type, &body));
+    }
     // In a task of its own: a client that goes away drops its answer, never half a change.
     let (writes, api) = (api.inner.writes.clone(), api.clone());
     let handle = async move {
@@ -232,7 +247,13 @@ async fn handled(
         drop(seat);
         answer
     };
-    writes.spawn(handle.in_current_span()).await.unwrap_or_else(|error| {
+    let handle = handle.in_current_span();
+    let handled = match current::record() {
+        None => writes.spawn(handle),
+        Some(record) => writes.spawn(current::scope(record, handle)),
+    };
+    handled.await.unwrap_or_else(|error| {
+        current::panicked(&error.to_string());
         (Err(Status::internal(format!("the handler of the request failed: {error}"))), Vec::new())
     })
 }

@@ -4,6 +4,7 @@
 //! What a kind is comes from `kinds`, what the cluster allows from `admission`; who may ask was settled before the
 //! request came here.
 
+mod audited_answer;
 mod component_status;
 pub mod discovery;
 mod dispatch;
@@ -45,13 +46,14 @@ use crate::{
     admission_plugins::AdmissionPlugins,
     aggregation::{Aggregator, Published},
     allocation::Allocator,
-    auth::{authorizer::Authorizer, gate::Handler},
+    audit::{Audit, current},
+    auth::{audited, authorizer::Authorizer, gate::Handler},
     encode,
     health::{CheckFailure, CheckResult, Health, HealthEndpoint},
     identity::Identity,
     kinds::{Derived, Kind, Registry},
     metrics::Metrics,
-    request::{InProcess, RequestInfo, path::ResourcePath},
+    request::{InProcess, RequestInfo, audit_id::AuditId, path::ResourcePath},
     store::{self, DamagedBases, Decode, Draft, Embedded, Key, Store, seal::Seal},
     webhook::{Dial, Network},
 };
@@ -80,6 +82,8 @@ struct Inner {
     nodes: OnceLock<NodeProxy>,
     /// Sends requests to extension API servers.
     aggregator: OnceLock<Aggregator>,
+    /// Makes events of requests from within this process; of all others the gate has them made.
+    audit: OnceLock<Audit>,
     /// What extension API servers serve.
     published: Published,
     /// Write requests in progress. Each runs to completion even when its client has disconnected.
@@ -196,7 +200,8 @@ impl Api {
         let told = admission.clone();
         metrics.add(move |scrape| told.tell(scrape));
         let authorizer = Authorizer::new(store.clone());
-        let (nodes, aggregator, writes) = (OnceLock::new(), OnceLock::new(), TaskTracker::new());
+        let (nodes, aggregator, audit) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let writes = TaskTracker::new();
         Self {
             inner: Arc::new(Inner {
                 store,
@@ -210,6 +215,7 @@ impl Api {
                 health,
                 nodes,
                 aggregator,
+                audit,
                 published,
                 writes,
             }),
@@ -253,13 +259,26 @@ impl Api {
     /// Answers a request of `identity`, which may do what it asks.
     pub async fn answer_as(&self, identity: Identity, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        match RequestInfo::of(&parts) {
-            Ok(mut info) => {
-                info.user = Some(identity);
-                self.answer(info, Request::from_parts(parts, body)).await
-            }
-            Err(status) => response::refusal(&status),
+        let mut info = match RequestInfo::of(&parts) {
+            Ok(info) => info,
+            Err(status) => return response::refusal(&status),
+        };
+        let begun = self.inner.audit.get().and_then(|audit| {
+            audited::begin(audit, (&parts, &AuditId::of(&parts.headers)), Some(&info), Some(&identity))
+        });
+        info.user = Some(identity);
+        let Some(audited) = begun else { return self.answer(info, Request::from_parts(parts, body)).await };
+        let mut audited = audited.lasting(self.is_long_running(&info));
+        if let Err(status) = audited.received().await {
+            return response::refusal(&status);
         }
+        let handled = async {
+            current::annotate("authorization.k8s.io/decision", || "allow".to_owned());
+            current::annotate("authorization.k8s.io/reason", String::new);
+            self.answer(info, Request::from_parts(parts, body)).await
+        };
+        let response = audited.scope(handled).await;
+        audited.answered(response).await
     }
 
     /// Has logs of pods and proxies of nodes answered through `nodes`. Said once, before anything is served.
@@ -279,6 +298,13 @@ impl Api {
     pub(crate) fn aggregate_through(&self, aggregator: Aggregator) {
         if self.inner.aggregator.set(aggregator).is_err() {
             tracing::error!("the way to extension servers was set before; the first one stays");
+        }
+    }
+
+    /// Has requests from within this process audited. Said once, before anything is served.
+    pub(crate) fn audit_through(&self, audit: Audit) {
+        if self.inner.audit.set(audit).is_err() {
+            tracing::error!("auditing was set up before; the first one stays");
         }
     }
 

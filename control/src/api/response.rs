@@ -60,6 +60,19 @@ where
     response.map(|_| Body::new(body))
 }
 
+/// The JSON text of an answer that is there whole.
+pub(super) fn whole_json(response: &Response) -> Option<Bytes> {
+    let Whole(text) = response.extensions().get::<Whole>()?;
+    (response.headers().get(header::CONTENT_TYPE) == Some(&JSON)).then(|| text.clone())
+}
+
+/// An answer whose body was made while it was sent, with all of that body.
+pub(super) fn made_whole(parts: http::response::Parts, body: Bytes) -> Response {
+    let mut response = Response::from_parts(parts, Body::empty());
+    set_body(&mut response, body);
+    response
+}
+
 fn set_body(response: &mut Response, body: Bytes) {
     *response.body_mut() = Body::from(body.clone());
     response.extensions_mut().insert(Whole(body));

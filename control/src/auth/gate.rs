@@ -17,7 +17,7 @@ use tracing::Instrument;
 use super::{
     Identity,
     attributes::Attributes,
-    authorize,
+    audited, authorize,
     authorizer::{Authorizer, Verdict},
     client_certificate::{BadCertificate, CertificateIdentity},
     connection_places::ConnectionPlace,
@@ -32,6 +32,7 @@ use super::{
     token::TokenAuthenticator,
 };
 use crate::{
+    audit::{Audit, current},
     metrics::RequestMetrics,
     request::{
         RequestInfo,
@@ -64,6 +65,7 @@ pub struct Gate {
     metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
     in_flight: InFlight,
+    audit: Option<Audit>,
     ask_again_every: Duration,
 }
 
@@ -77,12 +79,17 @@ impl Gate {
     ) -> Self {
         let tokens = TokenAuthenticator::new(&authorizer);
         let in_flight = InFlight::default();
-        Self { handler, authorizer, tokens, metrics, closing, in_flight, ask_again_every: ASK_AGAIN_EVERY }
+        Self { handler, authorizer, tokens, metrics, closing, in_flight, audit: None, ask_again_every: ASK_AGAIN_EVERY }
     }
 
     /// With a limit of requests that are handled at a time.
     pub fn limited_to(self, in_flight: InFlight) -> Self {
         Self { in_flight, ..self }
+    }
+
+    /// With events of what is asked.
+    pub fn audited_by(self, audit: Option<Audit>) -> Self {
+        Self { audit, ..self }
     }
 
     /// With another time between two looks at what is under way.
@@ -98,14 +105,45 @@ impl Gate {
         request.headers_mut().insert(AUDIT_ID, id.clone().into_header());
         let span =
             tracing::info_span!("request", audit_id = %id, method = %request.method(), path = request.uri().path());
-        let mut response = self.pass(request, certificate).instrument(span).await;
+        let mut response = self.pass(request, certificate, &id).instrument(span).await;
         response.headers_mut().insert(AUDIT_ID, id.into_header());
         response
     }
 
-    async fn pass(self, request: Request<Body>, certificate: Arc<ConnectionCertificate>) -> Response<Body> {
-        let (mut parts, body) = request.into_parts();
-        let (info, as_whom) = match self.admit(&parts, &certificate) {
+    /// Audits the request, if the policy wants that, from before anything is decided but who sent it.
+    async fn pass(
+        self,
+        request: Request<Body>,
+        certificate: Arc<ConnectionCertificate>,
+        id: &AuditId,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let asked = self.read(&parts, &certificate);
+        let begun = self.audit.as_ref().and_then(|audit| {
+            audited::begin(audit, (&parts, id), asked.info.as_ref().ok(), asked.sender.as_ref().ok())
+        });
+        let Some(audited) = begun else { return self.handle(parts, body, certificate, asked).await };
+        let (is_known, info) = (asked.sender.is_ok(), asked.info.as_ref());
+        let mut audited = audited.lasting(info.is_ok_and(|info| self.handler.is_long_running(info)));
+        if is_known && let Err(status) = audited.received().await {
+            return refusal(&status);
+        }
+        // In a box: requests that are not audited need not make room for both ways.
+        let response = audited.scope(Box::pin(self.handle(parts, body, certificate, asked))).await;
+        match is_known {
+            true => audited.answered(response).await,
+            false => audited.unauthenticated(response).await,
+        }
+    }
+
+    async fn handle(
+        self,
+        mut parts: http::request::Parts,
+        body: Body,
+        certificate: Arc<ConnectionCertificate>,
+        asked: Asked,
+    ) -> Response<Body> {
+        let (info, as_whom) = match self.admit(&parts, asked) {
             Ok(admitted) => admitted,
             Err(status) => {
                 self.metrics.refused(status.code);
@@ -198,22 +236,30 @@ impl Gate {
         response.map(|body| Body::new(HeldBody::new(body, seat, memory, answers)))
     }
 
+    /// What is asked, and who asks.
+    fn read(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Asked {
+        let info = RequestInfo::of(parts);
+        let sender = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate);
+        if let Some(place) = parts.extensions.get::<ConnectionPlace>() {
+            tell_place(place, &sender);
+        }
+        Asked { info, sender }
+    }
+
     /// What is asked, with its user, and whom that user acts as. Whether they may is not decided yet.
     fn admit(
         &self,
         parts: &http::request::Parts,
-        certificate: &ConnectionCertificate,
+        asked: Asked,
     ) -> Result<(RequestInfo, Option<Impersonation>), Status> {
-        let info = RequestInfo::of(parts);
         // A stranger learns nothing of the request, not even that it is malformed.
-        let identity = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate);
-        if let Some(place) = parts.extensions.get::<ConnectionPlace>() {
-            tell_place(place, &identity);
-        }
-        let identity = identity?;
-        let mut info = info?;
+        let sender = asked.sender?;
+        let mut info = asked.info?;
         let as_whom = Impersonation::of(&parts.headers)?;
-        let identity = self.assumed(identity, as_whom.as_ref())?;
+        let identity = self.assumed(sender, as_whom.as_ref())?;
+        if as_whom.is_some() {
+            current::impersonated(&identity);
+        }
         info.user = Some(identity);
         Ok((info, as_whom))
     }
@@ -230,9 +276,20 @@ impl Gate {
     fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
         let attributes = Attributes::of(info);
         match self.authorizer.decide(identity, &attributes) {
-            Ok(Verdict::Allowed { .. }) => stream_access::check(&self.authorizer, identity, info),
-            Ok(Verdict::Refused { reason }) => Err(authorize::forbidden(identity, &attributes, &reason)),
-            Err(error) => Err(error.to_status()),
+            Ok(Verdict::Allowed { reason }) => {
+                current::annotate(DECISION, || "allow".to_owned());
+                current::annotate(REASON, || reason);
+                stream_access::check(&self.authorizer, identity, info)
+            }
+            Ok(Verdict::Refused { reason }) => {
+                current::annotate(DECISION, || "forbid".to_owned());
+                current::annotate(REASON, || reason.clone());
+                Err(authorize::forbidden(identity, &attributes, &reason))
+            }
+            Err(error) => {
+                current::annotate(REASON, || "internal error".to_owned());
+                Err(error.to_status())
+            }
         }
     }
 
@@ -261,6 +318,18 @@ impl Gate {
         let identity = self.tokens.identify(token).map_err(|e| e.to_status())?;
         identity.ok_or_else(Status::unauthorized)
     }
+}
+
+/// What events note of a decision.
+const DECISION: &str = "authorization.k8s.io/decision";
+const REASON: &str = "authorization.k8s.io/reason";
+
+/// A request as it came.
+struct Asked {
+    /// What is asked, or why that cannot be said.
+    info: Result<RequestInfo, Status>,
+    /// Who was authenticated, or the refusal of a stranger.
+    sender: Result<Identity, Status>,
 }
 
 /// Completes when the connection has to make room for others.
@@ -340,6 +409,7 @@ const ASK_AGAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// A refusal, as JSON: clients that speak protobuf read it too.
 fn refusal(status: &Status) -> Response<Body> {
+    current::refused(status);
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (code, axum::Json(status.to_json())).into_response();
     if code == StatusCode::UNAUTHORIZED {

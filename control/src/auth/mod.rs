@@ -6,10 +6,11 @@
 //! how many requests it lets in at a time, divided among users by `shares`; `held_body` keeps the seat of a request
 //! until its answer is sent, for which it has a limited time (`open_answers`). `param_access` decides to which
 //! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
-//! `connection_places` divides the connections among those who hold them.
+//! `connection_places` divides the connections among those who hold them. `audited` begins the audit of a request.
 
 pub mod account_token;
 pub mod attributes;
+pub mod audited;
 pub mod authorize;
 pub mod authorizer;
 pub mod bootstrap_token;

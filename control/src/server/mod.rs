@@ -38,6 +38,7 @@ use crate::{
         self, Api as KubernetesApi,
         node_proxy::{AgentsError, NodeProxy, PodNetwork},
     },
+    audit::{Audit, AuditError},
     auth::{
         Identity,
         account_token::TokenIssuer,
@@ -82,6 +83,9 @@ pub enum StartError {
     /// The listener's certificate cannot be used.
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
+    /// The audit policy cannot be used, or what events go to.
+    #[error("cannot set up auditing")]
+    Audit(#[from] AuditError),
     /// The certificate for connections to agents cannot be used.
     #[error("cannot set up the way to agents")]
     Agents(#[from] AgentsError),
@@ -132,6 +136,7 @@ pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> 
 }
 
 async fn start_parts(config: Config) -> Result<Running, StartError> {
+    let audit = Audit::start(&config.audit).await?;
     let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(descriptors::raise_limit()));
     pki::private_dir(&config.data_dir).map_err(StartError::DataDir)?;
     let lock = DataDirLock::take(&config.data_dir)?;
@@ -175,6 +180,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let plugins = &config.admission_plugins;
     let api =
         KubernetesApi::in_network(store.clone(), kinds, allocator.clone(), &server_address, network.clone(), plugins);
+    if let Some(audit) = audit.clone() {
+        api.audit_through(audit.clone());
+        api.metrics().add(move |scrape| audit.tell(scrape));
+    }
     if config.features.evaluates_mutating_policies() {
         api.evaluate_mutating_policies();
     }
@@ -205,7 +214,8 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     api.metrics().add(move |scrape| told.tell(scrape));
     let gate =
         Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone())
-            .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight));
+            .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight))
+            .audited_by(audit.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
     let supervisor = Supervisor::default();
@@ -257,7 +267,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     checks::add(&api, &supervisor, workers.as_ref());
     tracing::info!(%address, "the API is served");
     let store = closing_of_store;
-    Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, store, lock })
+    Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, audit, store, lock })
 }
 
 fn read_encryption(path: &Path, is_watched: bool) -> Result<Arc<Encryption>, StartError> {

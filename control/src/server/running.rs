@@ -15,6 +15,7 @@ use kube::{Client, api::PostParams};
 use super::{listener::Listener, lock::DataDirLock, store_closing::StoreClosing};
 use crate::{
     api::Api as KubernetesApi,
+    audit::Audit,
     auth::bootstrap_token::{self, BootstrapToken},
     controllers::Controllers,
     scheduler::Scheduler,
@@ -37,6 +38,8 @@ pub struct Running {
     /// `None` where others run controllers and scheduler.
     pub(super) workers: Option<Workers>,
     pub(super) supervisor: Supervisor,
+    /// `None` where nothing is audited.
+    pub(super) audit: Option<Audit>,
     pub(super) store: StoreClosing,
     /// Released after all other parts have stopped.
     pub(super) lock: DataDirLock,
@@ -97,6 +100,9 @@ impl Running {
         self.listener.drain().await;
         // Writes whose clients have gone are still under way.
         self.api.drain().await;
+        if let Some(audit) = &self.audit {
+            audit.shut_down().await;
+        }
         let Self { client, api, workers, supervisor, store, lock, .. } = self;
         drop((client, api, workers, supervisor));
         store.wait().await;

@@ -289,6 +289,11 @@ impl std::fmt::Debug for Kind {
 }
 
 impl StoredAs {
+    /// The release from which on Kubernetes does not serve the kind any more: `1.16`.
+    pub fn removed_release(&self) -> Option<&str> {
+        Some(self.deprecation.as_ref()?.unavailable.trim_start_matches('v').trim_end_matches('+'))
+    }
+
     /// Text of the `Warning` header of every answer through `served`, without code and agent.
     pub fn warning(&self, served: &Kind) -> Option<String> {
         let Deprecation { since, unavailable } = self.deprecation.as_ref()?;

@@ -32,6 +32,7 @@ use self::{
 };
 use super::plugins::{Plugin, Validate};
 use crate::{
+    audit::current,
     kinds::{
         FieldError,
         reading::{first_by_name, items, text},
@@ -92,11 +93,14 @@ fn policy(request: &WriteRequest<'_>) -> (NamespaceLevels, Vec<FieldError>) {
 fn validate_pod(request: &WriteRequest<'_>, pod: &Value) -> Result<(), Status> {
     let (policy, errors) = policy(request);
     if errors.is_empty() && policy.is_fully_privileged() {
+        annotate(ENFORCE_POLICY, || policy.enforce.to_string());
         return Ok(());
     }
     if request.old.is_some_and(|old| !is_significant(&pod["spec"], &old["spec"])) {
         return Ok(());
     }
+    annotate_errors(&errors);
+    annotate(ENFORCE_POLICY, || policy.enforce.to_string());
     let view = PodView::of(pod);
     let enforced = registry::evaluate(policy.enforce, view);
     tell(&policy, policy.audit, &enforced, view, |level, detail| {
@@ -105,6 +109,7 @@ fn validate_pod(request: &WriteRequest<'_>, pod: &Value) -> Result<(), Status> {
             name = request.name,
             "pod-security.kubernetes.io/audit-violations: would violate PodSecurity \"{level}\": {detail}"
         );
+        annotate(AUDIT_VIOLATIONS, || format!("would violate PodSecurity \"{level}\": {detail}"));
     });
     if let Some(detail) = enforced.detail() {
         let why = format!("violates PodSecurity \"{}\": {detail}", policy.enforce);
@@ -138,6 +143,7 @@ fn warn_of_template(request: &WriteRequest<'_>, template: &Value) {
     if errors.is_empty() && policy.warn.is_privileged() && policy.audit.is_privileged() {
         return;
     }
+    annotate_errors(&errors);
     let view = PodView::of(template);
     if let Some(detail) = registry::evaluate(policy.audit, view).detail() {
         tracing::info!(
@@ -147,9 +153,26 @@ fn warn_of_template(request: &WriteRequest<'_>, template: &Value) {
             "pod-security.kubernetes.io/audit-violations: would violate PodSecurity \"{}\": {detail}",
             policy.audit
         );
+        annotate(AUDIT_VIOLATIONS, || format!("would violate PodSecurity \"{}\": {detail}", policy.audit));
     }
     if let Some(detail) = registry::evaluate(policy.warn, view).detail() {
         warnings::add(format!("would violate PodSecurity \"{}\": {detail}", policy.warn));
+    }
+}
+
+/// What audit events note.
+const ENFORCE_POLICY: &str = "enforce-policy";
+const AUDIT_VIOLATIONS: &str = "audit-violations";
+
+fn annotate(key: &str, value: impl FnOnce() -> String) {
+    current::annotate(&format!("pod-security.kubernetes.io/{key}"), value);
+}
+
+fn annotate_errors(errors: &[FieldError]) {
+    if !errors.is_empty() {
+        let all: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.path, error.message)).collect();
+        let all = if let [one] = all.as_slice() { one.clone() } else { format!("[{}]", all.join(", ")) };
+        annotate("error", || format!("Failed to parse policy: {all}"));
     }
 }
 

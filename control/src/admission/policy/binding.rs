@@ -84,6 +84,15 @@ pub enum ValidationAction {
 }
 
 impl ValidationAction {
+    /// As bindings spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "Deny",
+            Self::Warn => "Warn",
+            Self::Audit => "Audit",
+        }
+    }
+
     /// As metrics tell it.
     pub fn as_str(self) -> &'static str {
         match self {

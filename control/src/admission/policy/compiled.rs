@@ -33,6 +33,8 @@ struct Validation {
 /// A validation that does not hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FailedValidation {
+    /// Its place among the policy's; 0 where the conditions cannot be evaluated.
+    pub index: usize,
     /// What the client is told.
     pub message: String,
     /// `Invalid`, `Forbidden`, …; empty where the policy does not say.
@@ -115,21 +117,21 @@ impl Compiled {
             Ok(true) => {}
             Ok(false) => return (Vec::new(), Vec::new()),
             Err(error) => {
-                return (vec![FailedValidation::of_error(error.to_string(), error.error_type())], Vec::new());
+                return (vec![FailedValidation::of_error(0, error.to_string(), error.error_type())], Vec::new());
             }
         }
         let mut budget = cel::OBJECT_BUDGET;
         let known = self.variables.evaluate(input, &mut budget);
         let activation = known.activation(input);
         let mut verdicts = Vec::new();
-        for validation in &self.validations {
+        for (index, validation) in self.validations.iter().enumerate() {
             match validation.expression.evaluate(&activation, &mut budget, &known.failed) {
                 Ok(Cel::Bool(true)) => {}
                 Ok(_) => {
                     let message = validation.message(&activation, &mut budget);
-                    verdicts.push(FailedValidation { message, reason: validation.reason.clone(), error: None });
+                    verdicts.push(FailedValidation { index, message, reason: validation.reason.clone(), error: None });
                 }
-                Err(error) => verdicts.push(FailedValidation::of_error(error.to_string(), error.error_type())),
+                Err(error) => verdicts.push(FailedValidation::of_error(index, error.to_string(), error.error_type())),
             }
         }
         let mut annotations = Vec::new();
@@ -142,8 +144,8 @@ impl Compiled {
 }
 
 impl FailedValidation {
-    fn of_error(message: String, error: ErrorType) -> Self {
-        Self { message, reason: String::new(), error: Some(error) }
+    fn of_error(index: usize, message: String, error: ErrorType) -> Self {
+        Self { index, message, reason: String::new(), error: Some(error) }
     }
 
     /// What metrics tell of it: the type of its error, or that there is none and it does not hold.

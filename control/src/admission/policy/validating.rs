@@ -1,6 +1,6 @@
 //! Evaluates the ValidatingAdmissionPolicies about a request.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     admission::{access, attributes::Attributes, expression::Input, per_revision::RevisionValue, versions::Versioned},
+    audit::current,
     deadline,
     metrics::AdmissionMetrics,
     status::Status,
@@ -32,7 +33,7 @@ pub async fn dispatch(
     objects: &mut Versioned<'_>,
     metrics: &AdmissionMetrics,
 ) -> Result<(), Status> {
-    let mut denial = None;
+    let (mut denial, mut notes) = (None, Notes::default());
     for found in invocations(policies, bindings, |policy| &policy.target, attributes, objects) {
         let own = match found {
             Ok(invocation) => {
@@ -42,7 +43,7 @@ pub async fn dispatch(
                     // There may be very many, and all have the time of one request.
                     deadline::must_not_be_over()?;
                     let denial = match param.read() {
-                        Ok(params) => apply(&invocation, &params, attributes, objects, metrics),
+                        Ok(params) => apply(&invocation, &params, attributes, objects, (metrics, &mut notes)),
                         Err(error) => {
                             let name = Some(invocation.binding.name.as_str());
                             let fails = invocation.policy.target.fails;
@@ -58,6 +59,7 @@ pub async fn dispatch(
         };
         denial = denial.or(own);
     }
+    notes.publish();
     let Some(Denial { message, reason, code }) = denial else { return Ok(()) };
     let mut status = Status::forbidden(attributes.subject(), &message);
     (status.reason, status.code) = (reason, code);
@@ -73,7 +75,7 @@ fn apply(
     params: &Value,
     attributes: &Attributes<'_>,
     objects: &Versioned<'_>,
-    metrics: &AdmissionMetrics,
+    (metrics, notes): (&AdmissionMetrics, &mut Notes),
 ) -> Option<Denial> {
     let Invocation { name, policy, binding, invoked, .. } = invocation;
     let fails = policy.target.fails;
@@ -103,15 +105,13 @@ fn apply(
                     "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {message}",
                     binding.name
                 )),
-                ValidationAction::Audit => {
-                    note(name, binding, "validation.policy.admission.k8s.io/validation_failure", message)
-                }
+                ValidationAction::Audit => note_failure(name, binding, failed.index, message),
             }
         }
     }
     for (key, value) in annotations {
         match value {
-            Ok(value) => note(name, binding, &format!("{name}/{key}"), &value),
+            Ok(value) => notes.add(format!("{name}/{key}"), value),
             Err(error) if fails => {
                 count(error.error_type().as_str(), "deny");
                 denial = denial.or_else(|| Some(denies(&error.to_string(), "")));
@@ -122,9 +122,38 @@ fn apply(
     denial
 }
 
-/// Notes for audit: in the log, under the request's id.
-fn note(policy: &str, binding: &Binding, key: &str, value: &str) {
-    tracing::info!(policy, binding = binding.name, key, value, "audit annotation of an admission policy");
+/// The audit annotations of policies: several bindings and parameters may give one key different values.
+#[derive(Default)]
+struct Notes(BTreeMap<String, Vec<String>>);
+
+/// The most bytes of a value.
+const MAX_NOTE: usize = 10 * 1024;
+
+impl Notes {
+    fn add(&mut self, key: String, mut value: String) {
+        value.truncate(value.floor_char_boundary(MAX_NOTE));
+        let values = self.0.entry(key).or_default();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+
+    fn publish(self) {
+        for (key, values) in self.0 {
+            let value = values.join(", ");
+            tracing::info!(key, value, "audit annotation of an admission policy");
+            current::annotate(&key, || value);
+        }
+    }
+}
+
+/// Notes a validation that does not hold, for a binding with the action Audit.
+fn note_failure(policy: &str, binding: &Binding, index: usize, message: &str) {
+    let actions: Vec<&str> = binding.actions.iter().map(|action| action.name()).collect();
+    let failure = json!([{"message": message, "policy": policy, "binding": binding.name, "expressionIndex": index,
+        "validationActions": actions}]);
+    tracing::info!(policy, binding = binding.name, message, "audit annotation of an admission policy");
+    current::annotate("validation.policy.admission.k8s.io/validation_failure", || failure.to_string());
 }
 
 fn denied(policy: &str, binding: Option<&str>, message: &str, reason: &str) -> Denial {

@@ -23,6 +23,7 @@ use crate::{
         selectors::Selectors,
         versions::Versioned,
     },
+    audit::current,
     deadline,
     kinds::{Kind, admissionregistration::scope::KnownNames},
     metrics::{AdmissionMetrics, WebhookCall},
@@ -159,6 +160,7 @@ impl Hook {
             .map_err(|why| Failure::Call(format!("received invalid webhook response: {why}"), UNAVAILABLE))?;
         for (key, value) in &answer.audit_annotations {
             tracing::info!(webhook = self.name, key, value, "audit annotation of an admission webhook");
+            current::annotate(&format!("{}/{key}", self.name), || value.clone());
         }
         for warning in &answer.warnings {
             warnings::add(warning.clone());

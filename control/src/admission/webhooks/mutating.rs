@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     hook::Hook,
@@ -17,6 +17,7 @@ use crate::{
         reinvocation::{MutatorKind, Reinvocation},
         versions::Versioned,
     },
+    audit::current,
     kinds::Kind,
     metrics::AdmissionMetrics,
     patch,
@@ -36,7 +37,7 @@ pub async fn dispatch(
     }
     objects.convert_to_stored().await?;
     state.begin(MutatorKind::Webhooks, objects.object());
-    for hook in hooks {
+    for (index, hook) in hooks.iter().enumerate() {
         let Some(invoked) = hook.invoked(attributes, objects).await? else { continue };
         if state.skips(MutatorKind::Webhooks, &hook.uid) {
             continue;
@@ -44,7 +45,8 @@ pub async fn dispatch(
         objects.convert(&invoked).await?;
         let begun = Instant::now();
         let asked = hook.ask(attributes, &invoked, (objects.object(), objects.old()), true).await;
-        let patched = asked.and_then(|answer| patched(hook, &answer, attributes, &invoked, objects.object()));
+        let place = format!("round_{}_index_{index}", state.round());
+        let patched = asked.and_then(|answer| patched((hook, &place), &answer, attributes, &invoked, objects.object()));
         hook.count(metrics, attributes.operation, true, begun, patched.as_ref().err());
         let changed = match patched {
             Ok(Some(object)) => {
@@ -54,10 +56,12 @@ pub async fn dispatch(
             }
             Ok(None) => false,
             Err(failure) => {
-                hook.failed(failure, true, metrics)?;
+                hook.failed(failure, true, metrics).inspect_err(|_| annotate_mutation(hook, &place, false))?;
+                current::annotate(&format!("failed-open.{MUTATION}{place}"), || hook.name.clone());
                 false
             }
         };
+        annotate_mutation(hook, &place, changed);
         tracing::debug!(webhook = hook.name, configuration = hook.configuration, changed, "asked a mutating webhook");
         if changed {
             state.changed(MutatorKind::Webhooks);
@@ -69,9 +73,19 @@ pub async fn dispatch(
     Ok(())
 }
 
+/// What audit events note of a mutating webhook, by the place at which it was asked.
+const MUTATION: &str = "mutation.webhook.admission.k8s.io/";
+const PATCH: &str = "patch.webhook.admission.k8s.io/";
+
+fn annotate_mutation(hook: &Hook, place: &str, mutated: bool) {
+    current::annotate(&format!("{MUTATION}{place}"), || {
+        json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated}).to_string()
+    });
+}
+
 /// The object with an answer's patch, if there is one.
 fn patched(
-    hook: &Hook,
+    (hook, place): (&Hook, &str),
     answer: &ReviewAnswer,
     attributes: &Attributes<'_>,
     invoked: &Kind,
@@ -99,5 +113,11 @@ fn patched(
     }
     let patched = patch::json(invoked, object, &operations);
     let patched = patched.map_err(|status| Failure::Internal(Status::internal(status.message)))?;
-    decoded(attributes, invoked, patched).map(Some).map_err(Failure::Internal)
+    let decoded = decoded(attributes, invoked, patched).map_err(Failure::Internal)?;
+    current::annotate_request(&format!("{PATCH}{place}"), || {
+        let (configuration, webhook) = (&hook.configuration, &hook.name);
+        json!({"configuration": configuration, "webhook": webhook, "patch": operations, "patchType": "JSONPatch"})
+            .to_string()
+    });
+    Ok(Some(decoded))
 }

@@ -8,11 +8,15 @@ use serde_json::Value;
 use super::hook::Hook;
 use crate::{
     admission::{attributes::Attributes, versions::Versioned},
+    audit::current,
     deadline,
     kinds::Kind,
     metrics::AdmissionMetrics,
     status::Status,
 };
+
+/// What audit events note of a webhook whose failure let the request pass.
+const FAILED_OPEN: &str = "failed-open.validating.webhook.admission.k8s.io/";
 
 /// Asks the webhooks about a request. Answers with the first refusal in their order.
 pub async fn dispatch(
@@ -36,13 +40,15 @@ pub async fn dispatch(
         objects.convert(invoked).await?;
         seen.push((objects.object().clone(), objects.old().clone()));
     }
-    let answers = asked.iter().zip(&seen).map(|((hook, invoked), (object, old))| async move {
+    let answers = asked.iter().zip(&seen).enumerate().map(|(index, ((hook, invoked), (object, old)))| async move {
         let begun = Instant::now();
         let answer = hook.ask(attributes, invoked, (object, old), false).await;
         hook.count(metrics, attributes.operation, false, begun, answer.as_ref().err());
         match answer {
             Ok(_) => Ok(()),
-            Err(failure) => hook.failed(failure, false, metrics),
+            Err(failure) => hook.failed(failure, false, metrics).inspect(|()| {
+                current::annotate(&format!("{FAILED_OPEN}round_0_index_{index}"), || hook.name.clone());
+            }),
         }
     });
     join_all(answers).await.into_iter().collect()

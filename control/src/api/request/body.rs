@@ -8,6 +8,7 @@ use serde_yaml::options::DuplicateKeyPolicy;
 
 use crate::{
     api::{Status, protobuf, subresource::SubresourceKind},
+    audit::current,
     kinds::{Kind, Storage},
     request::{content_type::ContentType, query::FieldValidation},
     schema::{self, DecodeError, Schema},
@@ -138,7 +139,16 @@ pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, 
     let schema = schema.unwrap_or_else(Schema::unstructured);
     let expected = Expected { api_version: "v1".to_owned(), version: "v1", kind: KIND, schema, is_stored: false };
     let decoded = expected.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error.into()))?;
+    current::request_object(&decoded.value);
     Ok(decoded.value)
+}
+
+/// A patch as JSON, if it is any; that of an apply may be YAML.
+pub fn patch(content_type: &ContentType, body: &[u8]) -> Option<Value> {
+    match content_type {
+        ContentType::ApplyPatch => yaml(body, DuplicateKeyPolicy::Error).ok(),
+        _ => serde_json::from_slice(body).ok(),
+    }
 }
 
 /// Checks a value by the kind's schema: one that was made from a stored object.
@@ -162,6 +172,17 @@ pub fn must_be(kind: &Kind, value: Value, validation: FieldValidation) -> Result
 }
 
 fn read(
+    expected: &Expected<'_>,
+    content_type: &ContentType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let decoded = decode(expected, content_type, body, validation)?;
+    current::request_object(&decoded.value);
+    Ok(decoded)
+}
+
+fn decode(
     expected: &Expected<'_>,
     content_type: &ContentType,
     body: &[u8],

@@ -17,7 +17,7 @@ mod stored_kinds;
 mod subresources;
 mod tokens;
 mod watches;
-mod webhooks;
+pub mod webhooks;
 mod writes;
 
 use std::sync::Arc;

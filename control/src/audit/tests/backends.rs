@@ -1,0 +1,230 @@
+//! What backends get of events, and what becomes of requests whose events cannot be written.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::body::Body;
+use http::Response;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{events, options};
+use crate::{
+    audit::{
+        Audit, AuditAttributes, AuditTarget, AuditedRequest, RequestFacts,
+        options::{AuditLogTarget, AuditMode, AuditOptions, AuditWebhookOptions},
+    },
+    identity::Identity,
+    metrics::Metrics,
+    status::Status,
+    webhook::tests::{Answering, TestServer},
+};
+
+const ALL: &str = "- level: Metadata\n";
+
+fn begin(audit: &Audit, id: usize) -> AuditedRequest {
+    let user = Identity::anonymous();
+    let uri = http::Uri::from_static("/version?x=1");
+    let request = AuditAttributes { user: Some(&user), verb: "get", target: AuditTarget::Path("/version") };
+    let facts = RequestFacts { audit_id: id.to_string(), uri: &uri, user_agent: "", source_ips: Vec::new() };
+    audit.begin(&request, || facts).unwrap()
+}
+
+async fn start(options: &AuditOptions) -> Audit {
+    Audit::start(options).await.unwrap().unwrap()
+}
+
+/// Begins, answers and ends a request.
+async fn ask(audit: &Audit, id: usize) -> Result<(), Status> {
+    let mut request = begin(audit, id);
+    request.received().await?;
+    request.answered(Response::new(Body::empty())).await;
+    Ok(())
+}
+
+fn metrics(audit: &Audit) -> String {
+    let (metrics, told) = (Metrics::default(), audit.clone());
+    metrics.add(move |scrape| told.tell(scrape));
+    metrics.render().unwrap()
+}
+
+#[tokio::test]
+async fn events_that_wait_are_written_at_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), ALL);
+    options.log.as_mut().unwrap().mode = AuditMode::Batch;
+    let audit = start(&options).await;
+    for id in 0..100 {
+        ask(&audit, id).await.unwrap();
+    }
+    audit.shut_down().await;
+    let ids: Vec<String> = (0..100).flat_map(|id: usize| [id.to_string(), id.to_string()]).collect();
+    let written = events(dir.path());
+    assert_eq!(written.iter().map(|event| event["auditID"].as_str().unwrap()).collect::<Vec<_>>(), ids);
+    ask(&audit, 100).await.unwrap();
+    let text = metrics(&audit);
+    for line in [
+        "apiserver_audit_event_total 202",
+        "apiserver_audit_level_total{level=\"Metadata\"} 101",
+        "apiserver_audit_level_total{level=\"None\"} 0",
+        "apiserver_audit_error_total{plugin=\"buffered\"} 2",
+        "apiserver_audit_requests_rejected_total 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_buffer_drops_events_and_counts_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), ALL);
+    let log = options.log.as_mut().unwrap();
+    (log.mode, log.buffer_size) = (AuditMode::Batch, 2);
+    let audit = start(&options).await;
+    // The writer's task does not run while nothing here waits.
+    for id in 0..3 {
+        drop(begin(&audit, id));
+    }
+    audit.shut_down().await;
+    assert_eq!(events(dir.path()).len(), 2);
+    assert!(metrics(&audit).contains("apiserver_audit_error_total{plugin=\"buffered\"} 1"));
+}
+
+/// A log on a device that is always full.
+fn on_a_full_disk(dir: &Path, mode: AuditMode) -> AuditOptions {
+    let mut options = options(dir, ALL);
+    let log = options.log.as_mut().unwrap();
+    (log.target, log.mode) = (AuditLogTarget::File("/dev/full".into()), mode);
+    options
+}
+
+#[tokio::test]
+async fn a_log_on_a_full_disk_stops_requests_only_where_that_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = start(&on_a_full_disk(dir.path(), AuditMode::Blocking)).await;
+    ask(&audit, 1).await.unwrap();
+    assert!(metrics(&audit).contains("apiserver_audit_error_total{plugin=\"log\"} 2"));
+
+    let audit = start(&on_a_full_disk(dir.path(), AuditMode::BlockingStrict)).await;
+    let refused = ask(&audit, 1).await.unwrap_err();
+    assert_eq!((refused.code, refused.reason), (500, "InternalError"));
+    assert_eq!(refused.message, "Internal error occurred: failed to store audit event");
+    let text = metrics(&audit);
+    for line in ["apiserver_audit_requests_rejected_total 1", "apiserver_audit_error_total{plugin=\"log\"} 1"] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_its_client_gives_up_or_that_panics_has_a_last_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = start(&options(dir.path(), ALL)).await;
+    drop(begin(&audit, 1));
+    drop(begin(&audit, 2).lasting(true));
+    let request = begin(&audit, 3);
+    let handled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _request = request;
+        panic!("a handler that panics, as this test wants");
+    }));
+    assert!(handled.is_err());
+    audit.shut_down().await;
+    let mut written: Vec<(String, String, u64)> = events(dir.path())
+        .iter()
+        .map(|event| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (text(&event["auditID"]), text(&event["stage"]), event["responseStatus"]["code"].as_u64().unwrap())
+        })
+        .collect();
+    written.sort();
+    let of = |id: &str, stage: &str, code| (id.to_owned(), stage.to_owned(), code);
+    let expected = [
+        of("1", "ResponseComplete", 200),
+        of("2", "ResponseComplete", 200),
+        of("2", "ResponseStarted", 200),
+        of("3", "Panic", 500),
+    ];
+    assert_eq!(written, expected);
+}
+
+/// A server that fails the first `failures` times, its kubeconfig, and what it is told when it answered.
+async fn collector(dir: &Path, failures: usize) -> (TestServer, PathBuf, mpsc::UnboundedReceiver<()>) {
+    let (told, answered) = mpsc::unbounded_channel();
+    let count = Arc::new(AtomicUsize::new(0));
+    let answering: Answering = Arc::new(move |_, _| {
+        let code = if count.fetch_add(1, Ordering::SeqCst) < failures { 500 } else { 200 };
+        let told = told.clone();
+        Box::pin(async move {
+            if code == 200 {
+                told.send(()).unwrap();
+            }
+            (code, json!({}))
+        })
+    });
+    let server = TestServer::start(&["localhost"], answering).await;
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "s", "cluster": {"server": format!("https://localhost:{}/audit?by=test", server.port),
+            "certificate-authority-data": server.bundle}}],
+        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "s", "user": "u"}}]});
+    let path = dir.join("webhook.kubeconfig");
+    std::fs::write(&path, kubeconfig.to_string()).unwrap();
+    (server, path, answered)
+}
+
+fn to_webhook(dir: &Path, webhook: AuditWebhookOptions) -> AuditOptions {
+    AuditOptions { log: None, webhook: Some(webhook), ..options(dir, ALL) }
+}
+
+#[tokio::test]
+async fn a_webhook_that_fails_is_sent_the_events_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, kubeconfig, _answered) = collector(dir.path(), 1).await;
+    let mut webhook = AuditWebhookOptions::new(kubeconfig);
+    (webhook.mode, webhook.initial_backoff) = (AuditMode::BlockingStrict, Duration::from_millis(1));
+    let audit = start(&to_webhook(dir.path(), webhook)).await;
+    begin(&audit, 7).received().await.unwrap();
+    let requests = server.requests.lock().clone();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0], requests[1]);
+    let (path, list) = &requests[1];
+    assert_eq!((path.as_str(), &list["kind"]), ("/audit?by=test", &json!("EventList")));
+    assert_eq!(list["apiVersion"], "audit.k8s.io/v1");
+    let items = list["items"].as_array().unwrap();
+    assert_eq!((items.len(), &items[0]["auditID"], items[0].get("kind")), (1, &json!("7"), None));
+    audit.shut_down().await;
+    assert!(!metrics(&audit).contains("apiserver_audit_error_total{"));
+}
+
+#[tokio::test]
+async fn a_webhook_gets_events_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, kubeconfig, mut answered) = collector(dir.path(), 0).await;
+    let mut webhook = AuditWebhookOptions::new(kubeconfig);
+    webhook.batch.max_size = 4;
+    let audit = start(&to_webhook(dir.path(), webhook)).await;
+    for id in 0..3 {
+        ask(&audit, id).await.unwrap();
+    }
+    answered.recv().await.unwrap();
+    audit.shut_down().await;
+    let sizes: Vec<usize> =
+        server.bodies("/audit").iter().map(|list| list["items"].as_array().unwrap().len()).collect();
+    assert_eq!(sizes, [4, 2]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_set_up_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let webhook = AuditWebhookOptions::new(dir.path().join("none"));
+    let error = Audit::start(&to_webhook(dir.path(), webhook)).await.err().unwrap();
+    assert!(error.to_string().ends_with("/none"), "{error}");
+    let nothing = AuditOptions { log: None, ..options(dir.path(), ALL) };
+    assert!(Audit::start(&nothing).await.unwrap().is_none());
+    assert!(Audit::start(&AuditOptions::default()).await.unwrap().is_none());
+}
