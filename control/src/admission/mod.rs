@@ -83,6 +83,8 @@ mod device_admin_access;
 mod expression;
 mod extended_resource_tolerations;
 mod external_ips;
+#[cfg(test)]
+mod large_inputs;
 mod limit_ranger;
 pub mod namespace;
 mod namespace_exists;
