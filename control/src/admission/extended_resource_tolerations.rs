@@ -11,6 +11,7 @@ use super::{
     toleration::Toleration,
 };
 use crate::{
+    admission_plugins::PluginName,
     kinds::{
         reading::{entries, items},
         resource_name,
@@ -20,14 +21,13 @@ use crate::{
 
 /// New and changed pods get the tolerations.
 pub static PLUGIN: Plugin = Plugin {
-    name: "ExtendedResourceToleration",
     mutate: Some(Mutate::Now(|context, pod| {
         if [Verb::Create, Verb::Update].into_iter().any(|operation| context.is(operation, ("", "Pod"), None)) {
             add(&mut pod["spec"]);
         }
         Ok(())
     })),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::ExtendedResourceToleration)
 };
 
 /// Adds a toleration for each extended resource that a container asks for; one that is about the same taints for a time

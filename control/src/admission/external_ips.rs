@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Plugin, Validate};
 use crate::{
+    admission_plugins::PluginName,
     kinds::reading::{as_text, items},
     request::Verb,
     status::Status,
@@ -15,7 +16,7 @@ use crate::{
 
 /// New external addresses are refused.
 pub static PLUGIN: Plugin =
-    Plugin { name: "DenyServiceExternalIPs", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+    Plugin { validate: Some(Validate::Now(validate)), ..Plugin::named(PluginName::DenyServiceExternalIPs) };
 
 fn validate(context: &AdmissionContext<'_>, service: &Value) -> Result<(), Status> {
     let is_written = [Verb::Create, Verb::Update].into_iter().any(|verb| context.is(verb, ("", "Service"), None));

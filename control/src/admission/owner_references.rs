@@ -12,6 +12,7 @@ use super::{
     plugins::{AdmissionContext, Plugin, Validate},
 };
 use crate::{
+    admission_plugins::PluginName,
     auth::{
         attributes::{Attributes, Resource},
         authorizer::Verdict,
@@ -25,8 +26,10 @@ use crate::{
 };
 
 /// New and changed owner references need rights.
-pub static PLUGIN: Plugin =
-    Plugin { name: "OwnerReferencesPermissionEnforcement", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+pub static PLUGIN: Plugin = Plugin {
+    validate: Some(Validate::Now(validate)),
+    ..Plugin::named(PluginName::OwnerReferencesPermissionEnforcement)
+};
 
 /// One owner reference. Two are the same to Kubernetes if all that they say is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +135,7 @@ fn namespace_of<'a>(context: &AdmissionContext<'a>) -> &'a str {
 fn must_be_finalizable(context: &AdmissionContext<'_>, owner: &OwnerReference<'_>) -> Result<(), Status> {
     let OwnerReference { api_version, kind, name, .. } = owner;
     let (group, version) = group_and_version(api_version);
-    let resources = context.kinds.map(|kinds| kinds.resources_of(group, version, kind)).unwrap_or_default();
+    let resources = context.kinds.resources_of(group, version, kind);
     if resources.is_empty() {
         return Err(context.forbidden(&format!(
             "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion {api_version} \

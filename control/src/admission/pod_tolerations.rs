@@ -15,6 +15,7 @@ use super::{
     toleration::{self, Toleration},
 };
 use crate::{
+    admission_plugins::PluginName,
     kinds::{
         pod::qos,
         reading::{as_text, items},
@@ -25,10 +26,9 @@ use crate::{
 
 /// New and changed pods keep to what their namespace says.
 pub static PLUGIN: Plugin = Plugin {
-    name: "PodTolerationRestriction",
     mutate: Some(Mutate::Now(mutate)),
     validate: Some(Validate::Now(validate)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::PodTolerationRestriction)
 };
 
 const GIVEN: &str = "scheduler.alpha.kubernetes.io/defaultTolerations";

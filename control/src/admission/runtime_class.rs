@@ -12,6 +12,7 @@ use super::{
     toleration::{self, Toleration},
 };
 use crate::{
+    admission_plugins::PluginName,
     kinds::reading::{entries, items, text},
     request::Verb,
     status::Status,
@@ -22,10 +23,9 @@ pub const RESOURCE: &str = "runtimeclasses.node.k8s.io";
 
 /// New pods get what their class has for them, and no other overhead.
 pub static PLUGIN: Plugin = Plugin {
-    name: "RuntimeClass",
     mutate: Some(Mutate::Now(mutate)),
     validate: Some(Validate::Now(validate)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::RuntimeClass)
 };
 
 fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
