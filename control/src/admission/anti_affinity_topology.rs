@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Plugin, Validate};
 use crate::{
+    admission_plugins::PluginName,
     kinds::reading::{items, text},
     request::Verb,
     status::Status,
@@ -14,7 +15,7 @@ use crate::{
 
 /// Pods are required to be apart by host alone.
 pub static PLUGIN: Plugin =
-    Plugin { name: "LimitPodHardAntiAffinityTopology", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+    Plugin { validate: Some(Validate::Now(validate)), ..Plugin::named(PluginName::LimitPodHardAntiAffinityTopology) };
 
 const HOST: &str = "kubernetes.io/hostname";
 

@@ -22,6 +22,7 @@ pub mod access_review;
 pub mod admissionregistration;
 pub mod age;
 pub mod api_service;
+pub mod api_version;
 pub mod binding;
 pub mod built_in;
 pub mod certificate_signing_request;

@@ -21,6 +21,7 @@ use crate::{
     },
     kinds::{
         FieldError,
+        api_version::group_and_version,
         reading::{items, text},
     },
     rfc3339,
@@ -160,7 +161,7 @@ fn bind(bound: &mut Bound, to: &Value, snapshot: &Snapshot) -> Result<(), Status
         return Ok(());
     }
     let (version, kind, name) = (text(to, "apiVersion"), text(to, "kind"), text(to, "name"));
-    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let (group, _) = group_and_version(version);
     let found = match (group, kind) {
         ("", "Pod") => {
             let found = find(snapshot, "pods", &bound.namespace, name)?;
