@@ -246,7 +246,7 @@ impl<'t> Reader<'_, 't> {
         };
         match checked {
             Ok(canonical) => Ok(Some(Value::String(canonical.unwrap_or(text)))),
-            Err(reason) => self.walk.wrong_text(&reason.to_string(), self.id).map(|()| None),
+            Err(reason) => self.walk.wrong_text(&reason, self.id).map(|()| None),
         }
     }
 }

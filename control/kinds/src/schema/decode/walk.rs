@@ -57,6 +57,10 @@ const BYTE: &str = "uint8";
 /// As many warnings as Kubernetes gathers of one object.
 const MAX_WARNINGS: usize = 100;
 
+/// Bytes of all paths that warnings were made with, those of fields that were warned of already among them. What would
+/// be warned of beyond is left out silently: only keys of very many bytes lead so far, and nobody reads their paths.
+const MAX_WARNED_BYTES: usize = 64 << 20;
+
 /// The state of one decoding.
 pub struct Walk<'t> {
     /// All types that the root can lead to.
@@ -64,6 +68,8 @@ pub struct Walk<'t> {
     /// The way from the root to the value that is being read.
     path: Vec<PathStep<'t>>,
     warnings: Vec<FieldWarning>,
+    /// See [`MAX_WARNED_BYTES`].
+    warned_bytes: usize,
     /// Why decoding ended; serde's own error is only the signal.
     error: Option<DecodeError>,
     /// The first value of another type than its own that was passed over.
@@ -96,6 +102,7 @@ impl<'t> Walk<'t> {
             types,
             path: Vec::new(),
             warnings: Vec::new(),
+            warned_bytes: 0,
             error: None,
             mistyped: None,
             silent: 0,
@@ -134,11 +141,12 @@ impl<'t> Walk<'t> {
 
     /// Notes what is wrong with the field `name` of the object that is being read.
     pub fn warn(&mut self, name: &str, warning: impl FnOnce(String) -> FieldWarning) {
-        if self.silent > 0 || self.warnings.len() >= MAX_WARNINGS {
+        if self.silent > 0 || self.warnings.len() >= MAX_WARNINGS || self.warned_bytes > MAX_WARNED_BYTES {
             return;
         }
         let mut path = self.path();
         append_name(&mut path, name);
+        self.warned_bytes = self.warned_bytes.saturating_add(path.len());
         let warning = warning(path);
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -153,6 +161,9 @@ impl<'t> Walk<'t> {
     /// `found`, which is of the kind `value`, stands where a value of the type `id` belongs. Ends decoding if that type
     /// reads itself; else the first such value is noted, and decoding goes on, as in Go.
     pub fn wrong_type<E: Error>(&mut self, found: &str, value: ValueKind, id: TypeId) -> Result<(), E> {
+        if self.is_passed_over(id) {
+            return Ok(());
+        }
         // Types that read themselves are read as what they are written as.
         let expected = match self.types.get(id) {
             Type::Time | Type::MicroTime => "string".to_owned(),
@@ -173,9 +184,12 @@ impl<'t> Walk<'t> {
 
     /// The same where one of the bytes of a list belongs.
     pub fn wrong_byte(&mut self, found: &str, value: ValueKind) {
+        if self.mistyped.is_some() {
+            return;
+        }
         let message = self.cannot_unmarshal(found, BYTE);
         let error = DecodeError { path: self.path(), message, of_patched: restore::scalar(value, BYTE) };
-        self.mistyped.get_or_insert(error);
+        self.mistyped = Some(error);
     }
 
     fn cannot_unmarshal(&self, found: &str, expected: &str) -> String {
@@ -193,12 +207,16 @@ impl<'t> Walk<'t> {
     }
 
     /// The same for a text that is not of the form that the type `id` asks for.
-    pub fn wrong_text<E: Error>(&mut self, reason: &str, id: TypeId) -> Result<(), E> {
+    pub fn wrong_text<E: Error>(&mut self, reason: &ScalarError, id: TypeId) -> Result<(), E> {
+        if self.is_passed_over(id) {
+            return Ok(());
+        }
+        let message = reason.to_string();
         let of_patched = match self.types.get(id) {
-            Type::Bytes => format!("error decoding from json: {reason}"),
-            _ => reason.to_owned(),
+            Type::Bytes => format!("error decoding from json: {message}"),
+            _ => message.clone(),
         };
-        self.refuse(DecodeError { path: self.path(), message: reason.to_owned(), of_patched }, id)
+        self.refuse(DecodeError { path: self.path(), message, of_patched }, id)
     }
 
     /// Ends decoding: what stands here cannot be read.
@@ -221,8 +239,19 @@ impl<'t> Walk<'t> {
         self.path.iter().any(|step| matches!(step, PathStep::Index(_))) || self.keeps_empties && !is_metadata()
     }
 
+    /// Whether values of the type read themselves: one that cannot be read ends decoding.
+    fn reads_itself(&self, id: TypeId) -> bool {
+        matches!(self.types.get(id), Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString)
+    }
+
+    /// Whether nothing comes of a wrong value, as one was noted before it. Asked before its error is made, whose path
+    /// has room for a key as long as the whole text.
+    fn is_passed_over(&self, id: TypeId) -> bool {
+        self.mistyped.is_some() && !self.reads_itself(id)
+    }
+
     fn refuse<E: Error>(&mut self, error: DecodeError, id: TypeId) -> Result<(), E> {
-        if matches!(self.types.get(id), Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString) {
+        if self.reads_itself(id) {
             self.error = Some(error);
             return Err(E::custom(""));
         }
