@@ -6,7 +6,7 @@ use super::{
     MAX_LEVELS,
     restore::{self, ValueKind, cannot_restore},
 };
-use crate::schema::{Type, TypeId, Types, scalar::ScalarError};
+use crate::schema::{Empty, SentEmpties, Type, TypeId, Types, scalar::ScalarError};
 
 /// A field that is in the text but not in the schema, or there twice. An error under `fieldValidation=Strict`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub struct Walk<'t> {
     mistyped: Option<DecodeError>,
     /// How many levels that nobody is warned of lead here.
     silent: usize,
-    /// Whether lists and maps stay that are empty.
-    keeps_empties: bool,
+    /// The empty lists and maps so far, if they are asked for.
+    empties: Option<SentEmpties>,
 }
 
 /// One step of a path: a field, a key of a map, or an index.
@@ -106,22 +106,37 @@ impl<'t> Walk<'t> {
             error: None,
             mistyped: None,
             silent: 0,
-            keeps_empties: false,
+            empties: None,
         }
     }
 
-    /// The same, of an object whose empty lists and maps stay, but for those of its metadata.
-    pub fn keeping_empties(types: &'t Types) -> Self {
-        Self { keeps_empties: true, ..Self::new(types) }
+    /// The same, of an object whose empty lists and maps are noted.
+    pub fn noting_empties(types: &'t Types) -> Self {
+        Self { empties: Some(SentEmpties::default()), ..Self::new(types) }
     }
 
-    /// `spec.containers[0].image`
+    /// `spec.containers[0].image`, and `data.key` of a map.
     fn path(&self) -> String {
+        self.path_with(append_name)
+    }
+
+    /// The same as validation names it: `data[key]`. `None` where names and keys are longer together than `longest`.
+    fn path_of_field_error(&self, longest: usize) -> Option<String> {
+        let length = |step: &PathStep<'_>| match step {
+            PathStep::Field { name, .. } => name.len(),
+            PathStep::Key(key) => key.len(),
+            PathStep::Index(_) => 0,
+        };
+        let is_long = self.path.iter().map(length).fold(0, usize::saturating_add) > longest;
+        (!is_long).then(|| self.path_with(|path, key| path.extend(["[", key, "]"])))
+    }
+
+    fn path_with(&self, append_key: impl Fn(&mut String, &str)) -> String {
         let mut out = String::new();
         for step in &self.path {
             match step {
                 PathStep::Field { name, .. } => append_name(&mut out, name),
-                PathStep::Key(key) => append_name(&mut out, key),
+                PathStep::Key(key) => append_key(&mut out, key),
                 PathStep::Index(index) => out.push_str(&format!("[{index}]")),
             }
         }
@@ -153,9 +168,9 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// What was found: warnings, and the reason why the text is no object of its kind, if it was JSON.
-    pub fn finish(self) -> (Vec<FieldWarning>, Option<DecodeError>) {
-        (self.warnings, self.error.or(self.mistyped))
+    /// What was found: warnings, what was empty, and the reason why the text is no object of its kind, if it was JSON.
+    pub fn finish(self) -> (Vec<FieldWarning>, SentEmpties, Option<DecodeError>) {
+        (self.warnings, self.empties.unwrap_or_default(), self.error.or(self.mistyped))
     }
 
     /// `found`, which is of the kind `value`, stands where a value of the type `id` belongs. Ends decoding if that type
@@ -233,10 +248,30 @@ impl<'t> Walk<'t> {
         value
     }
 
-    /// Whether an empty list or map stays in the object that is being read: in an item of a list it always does.
-    pub fn keeps_empty(&self) -> bool {
-        let is_metadata = || matches!(self.path.first(), Some(PathStep::Field { name: "metadata", .. }));
-        self.path.iter().any(|step| matches!(step, PathStep::Index(_))) || self.keeps_empties && !is_metadata()
+    /// Whether the value that is being read is an item of a list, or is in one.
+    pub fn is_in_item(&self) -> bool {
+        self.path.iter().any(|step| matches!(step, PathStep::Index(_)))
+    }
+
+    /// Notes that the value that is being read is empty, if that is asked for. Not of metadata, which is the same for
+    /// all kinds and has no such rules, nor of what may stand in the place of a schema.
+    pub fn note_empty(&mut self, empty: Empty) {
+        let is_metadata = matches!(self.path.first(), Some(PathStep::Field { name: "metadata", .. }));
+        if self.silent > 0 || is_metadata {
+            return;
+        }
+        if let Some(mut empties) = self.empties.take() {
+            empties.note(empty, |longest| self.path_of_field_error(longest));
+            self.empties = Some(empties);
+        }
+    }
+
+    /// Forgets what was empty in the value that is being read: it stood before, and only the last one counts.
+    pub fn forget_empties(&mut self) {
+        if let Some(mut empties) = self.empties.take() {
+            empties.forget(|longest| self.path_of_field_error(longest));
+            self.empties = Some(empties);
+        }
     }
 
     /// Whether values of the type read themselves: one that cannot be read ends decoding.
