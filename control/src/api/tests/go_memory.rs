@@ -93,6 +93,20 @@ async fn what_may_not_change_may_not_be_sent_empty() {
 }
 
 #[tokio::test]
+async fn an_ephemeral_container_may_not_have_even_empty_ports() {
+    let server = Server::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let mut sent = server.post(pods, pod("p")).await.json;
+    sent["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i", "ports": []}]);
+    let path = format!("{pods}/p/ephemeralcontainers?dryRun=All");
+    let refused = server.put(&path, sent.clone()).await;
+    let why = "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container";
+    assert!(refused.message().ends_with(why), "{}", refused.json);
+    sent["spec"]["ephemeralContainers"][0]["ports"] = Value::Null;
+    assert_eq!(server.put(&path, sent).await.code, 200);
+}
+
+#[tokio::test]
 async fn a_job_without_labels_has_one_map_with_its_template() {
     let server = Server::start().await;
     let job = |name: &str, labels: Value| {

@@ -225,7 +225,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             kind.schema.write_zeros(&mut new);
             escalation::refuse(api.authorizer(), &request, &new)?;
             let validate = || match (effect, stored) {
-                (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
+                (Effect::Part(part), Some(old)) => (part.validate)(&new, old, &sent.empties),
                 // What sets an immutable field is not held against the object as it was.
                 (Effect::SetImmutable, _) => (kind.validate)(&new, None, &sent.empties),
                 (_, stored) => (kind.validate)(&new, stored, &sent.empties),
