@@ -10,7 +10,7 @@ use super::{
     path::PathElement,
     set::{Entry, FieldSet},
     shape::{ItemError, Shape, TypeRef, list_item},
-    whole::{is_same, is_same_text, is_zero},
+    whole::{is_same, is_zero, leaves_unchanged},
 };
 use crate::schema::Field;
 
@@ -136,7 +136,7 @@ fn replaced<'a>(of: TypeRef<'a>, before: &'a Value, after: &'a Value) -> Result<
 
 fn leaf<'a>(of: TypeRef<'_>, old: State<'_>, new: State<'_>) -> FieldSets<'a> {
     let differs = match (old, new) {
-        (State::Is(old), State::Is(new)) if of.is_as_written() => old != new && !is_same_text(of, old, new),
+        (State::Is(old), State::Is(new)) if of.is_as_written() => old != new && !leaves_unchanged(of, old, new),
         (State::Is(old), State::Is(new)) => !is_same(of, old, new),
         (State::Zero, State::Is(value)) | (State::Is(value), State::Zero) => !is_zero(of, value),
         (State::Absent, _) | (_, State::Absent) => true,

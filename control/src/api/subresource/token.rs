@@ -53,7 +53,7 @@ const WARN_ONLY_SECONDS: i64 = 3607;
 const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
-    let body::Decoded { value: request, warnings } =
+    let body::Decoded { value: request, warnings, .. } =
         body::form(&FORM, &call.content_type, given, call.query.field_validation)?;
     let mut request = request;
     let (name, namespace) = (target_name(call), call.target.namespace.as_deref().unwrap_or_default());

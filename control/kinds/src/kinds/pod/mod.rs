@@ -20,6 +20,7 @@ pub mod qos;
 pub mod resize;
 pub mod resources;
 mod security;
+pub mod sent_empties;
 mod status;
 mod summary;
 mod termination;
@@ -54,6 +55,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default: defaults::pod,
     validate: validation::pod,
+    validate_sent: Some(|new, old, empties| sent_empties::refused_with(validation::pod(new, old), empties)),
     prepare: prepare_pod,
     prepare_status: status::prepare,
     columns: &[
