@@ -1,5 +1,5 @@
-//! LimitPodHardAntiAffinityTopology: pods may require to be apart from others by host alone. By zone, say, one pod would
-//! keep all others out of a part of the cluster.
+//! LimitPodHardAntiAffinityTopology: pods may require to be apart from others by host alone. By zone, say, one pod
+//! would keep all others out of a part of the cluster.
 //!
 //! Source: `plugin/pkg/admission/antiaffinity`, whose words these are.
 

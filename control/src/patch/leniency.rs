@@ -1,7 +1,7 @@
 //! What Kubernetes' reader of JSON patches takes beside RFC 6902, put in the RFC's terms: a value that is left out is
 //! `null`, a field that is not there reads as `null`, and an index may count from the end. The whole object cannot be
-//! added, removed, copied or moved. A `move` removes first: its path is read by what is left, and so a value can even be
-//! moved into the item that takes its place in a list, which the RFC forbids.
+//! added, removed, copied or moved. A `move` removes first: its path is read by what is left, and so a value can even
+//! be moved into the item that takes its place in a list, which the RFC forbids.
 //!
 //! Source: `patch.go` of `gopkg.in/evanphx/json-patch.v4`, with `SupportNegativeIndices`.
 
@@ -18,7 +18,8 @@ use serde_json::Value;
 pub enum Strict {
     /// This one.
     Operation(PatchOperation),
-    /// What is at `from` is removed, and added at `path`, as the client wrote it: what it means shows after the removal.
+    /// What is at `from` is removed, and added at `path`, as the client wrote it: what it means shows after the
+    /// removal.
     Move {
         /// Of an item or field that may not be there.
         from: PointerBuf,

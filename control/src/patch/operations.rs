@@ -1,6 +1,7 @@
 //! JSON Patch (RFC 6902) with bounds on what it may make: the operations are applied one by one, and what `copy` and
 //! `move` touch is counted. A few short operations could otherwise double an object again and again, or nest it without
-//! end. Where Kubernetes' reader of patches takes more than the RFC, so does this one: see [`leniency`](super::leniency).
+//! end. Where Kubernetes' reader of patches takes more than the RFC, so does this one: see
+//! [`leniency`](super::leniency).
 
 use std::borrow::Cow;
 
@@ -131,8 +132,8 @@ struct PatchLimits {
 }
 
 impl PatchLimits {
-    /// Refuses an operation other than a `move`, whose two halves come here, that would make the object too large or too deep. What else is wrong with it shows when it
-    /// is applied.
+    /// Refuses an operation other than a `move`, whose two halves come here, that would make the object too large or
+    /// too deep. What else is wrong with it shows when it is applied.
     fn check(&mut self, object: &Value, operation: &PatchOperation) -> Result<(), Status> {
         let list = operation.path().parent().and_then(|parent| value_at(object, parent)).and_then(Value::as_array);
         self.shifted_items = self.shifted_items.saturating_add(list.map_or(0, Vec::len));

@@ -1,6 +1,6 @@
 //! Lists and maps that a client sent empty. To Kubernetes they are there until the object is stored: messages show
-//! them, and some rules count them. Decoding notes them ([`Schema::decode_sent`](super::Schema::decode_sent)) and leaves
-//! them out where `omitempty` does.
+//! them, and some rules count them. Decoding notes them ([`Schema::decode_sent`](super::Schema::decode_sent)) and
+//! leaves them out where `omitempty` does.
 
 use serde_json::Value;
 

@@ -129,7 +129,8 @@ fn parse_whole(object: &Object) -> Result<Value, Status> {
     serde_json::from_slice(&object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
 }
 
-/// Refuses an object with any reason against it, be it of its kind or of its metadata. `empties` is what was sent empty.
+/// Refuses an object with any reason against it, be it of its kind or of its metadata. `empties` is what was sent
+/// empty.
 fn must_be_valid(
     kind: &Kind,
     (new, old): (&Value, Option<&Value>),

@@ -90,9 +90,9 @@ fn label_as_template(job: &mut Value) {
     }
 }
 
-/// Whether the labels of a Job are those of its template, and there are some. Go gives a Job that is sent without labels
-/// the very map of its template, so that what is added to that map is added to both. Who changed one of the two since,
-/// a webhook, has sent the Job anew, and they are two.
+/// Whether the labels of a Job are those of its template, and there are some. Go gives a Job that is sent without
+/// labels the very map of its template, so that what is added to that map is added to both. Who changed one of the two
+/// since, a webhook, has sent the Job anew, and they are two.
 fn has_labels_of_template(job: &Value) -> bool {
     let labels = &job["metadata"]["labels"];
     !is_empty(labels) && *labels == job["spec"]["template"]["metadata"]["labels"]

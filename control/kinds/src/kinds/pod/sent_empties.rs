@@ -1,5 +1,5 @@
-//! Fields of a pod spec that may not be set, not even to an empty list or map: Kubernetes asks whether each has its zero
-//! value. What is in them otherwise is refused where the field is validated.
+//! Fields of a pod spec that may not be set, not even to an empty list or map: Kubernetes asks whether each has its
+//! zero value. What is in them otherwise is refused where the field is validated.
 
 use super::containers::EPHEMERAL;
 use crate::{kinds::FieldError, schema::SentEmpties};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kinds::{FieldError, Kinds, error_budget, names, pod};
 
 /// Far more than the linear work takes on a slow machine, and far less than anything quadratic.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn repeated(count: usize, item: impl Fn(usize) -> Value) -> Value {
     (0..count).map(item).collect()
