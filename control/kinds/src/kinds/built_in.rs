@@ -122,7 +122,7 @@ pub struct BuiltIn {
     /// See [`Kind::validate`].
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
     /// In place of `validate`, for a kind that tells what was sent empty from what was not sent.
-    pub validate_sent: Option<fn(new: &Value, old: Option<&Value>, empties: &SentEmpties) -> Vec<FieldError>>,
+    pub validate_sent: Option<ValidateSent>,
     /// See [`Kind::makes_paths_on_demand`].
     pub makes_paths_on_demand: bool,
     /// See [`Kind::prepare`].
@@ -148,6 +148,9 @@ pub struct BuiltIn {
     /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
 }
+
+/// See [`BuiltIn::validate_sent`].
+pub type ValidateSent = fn(new: &Value, old: Option<&Value>, empties: &SentEmpties) -> Vec<FieldError>;
 
 /// A built-in kind's [`StoredAs`].
 pub struct BuiltInAs {
