@@ -9,7 +9,6 @@ use super::plugins::{AdmissionContext, Plugin, Validate};
 use crate::{
     admission_plugins::PluginName,
     kinds::reading::{items, text},
-    request::Verb,
     status::Status,
 };
 
@@ -20,8 +19,7 @@ pub static PLUGIN: Plugin =
 const HOST: &str = "kubernetes.io/hostname";
 
 fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
-    let is_written = [Verb::Create, Verb::Update].into_iter().any(|verb| context.is(verb, ("", "Pod"), None));
-    match wider_topology(&pod["spec"]).filter(|_| is_written) {
+    match wider_topology(&pod["spec"]).filter(|_| context.puts(("", "Pod"))) {
         None => Ok(()),
         Some(key) => Err(context.forbidden(&format!(
             "affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {key} but only key {HOST} is allowed"

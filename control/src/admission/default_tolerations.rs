@@ -7,7 +7,6 @@ use super::plugins::{Mutate, Plugin};
 use crate::{
     admission_plugins::PluginName,
     kinds::reading::{items, text},
-    request::Verb,
 };
 
 /// Seconds that a pod stays bound to a node that is not ready or not reachable.
@@ -16,7 +15,7 @@ const LOST_NODE_TOLERATION_SECONDS: i64 = 300;
 /// New and changed pods get the tolerations.
 pub static PLUGIN: Plugin = Plugin {
     mutate: Some(Mutate::Now(|context, pod| {
-        if [Verb::Create, Verb::Update].into_iter().any(|operation| context.is(operation, ("", "Pod"), None)) {
+        if context.puts(("", "Pod")) {
             add(&mut pod["spec"]);
         }
         Ok(())

@@ -16,13 +16,12 @@ use crate::{
         reading::{entries, items},
         resource_name,
     },
-    request::Verb,
 };
 
 /// New and changed pods get the tolerations.
 pub static PLUGIN: Plugin = Plugin {
     mutate: Some(Mutate::Now(|context, pod| {
-        if [Verb::Create, Verb::Update].into_iter().any(|operation| context.is(operation, ("", "Pod"), None)) {
+        if context.puts(("", "Pod")) {
             add(&mut pod["spec"]);
         }
         Ok(())

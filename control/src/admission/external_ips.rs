@@ -10,7 +10,6 @@ use super::plugins::{AdmissionContext, Plugin, Validate};
 use crate::{
     admission_plugins::PluginName,
     kinds::reading::{as_text, items},
-    request::Verb,
     status::Status,
 };
 
@@ -19,8 +18,7 @@ pub static PLUGIN: Plugin =
     Plugin { validate: Some(Validate::Now(validate)), ..Plugin::named(PluginName::DenyServiceExternalIPs) };
 
 fn validate(context: &AdmissionContext<'_>, service: &Value) -> Result<(), Status> {
-    let is_written = [Verb::Create, Verb::Update].into_iter().any(|verb| context.is(verb, ("", "Service"), None));
-    match is_written && adds_addresses(service, context.request.old.unwrap_or(&Value::Null)) {
+    match context.puts(("", "Service")) && adds_addresses(service, context.request.old.unwrap_or(&Value::Null)) {
         true => Err(context.forbidden("Use of external IPs is denied by admission control")),
         false => Ok(()),
     }

@@ -131,6 +131,11 @@ impl AdmissionContext<'_> {
             && *request.kind.group == *group
     }
 
+    /// Whether the write creates or updates an object of this kind itself.
+    pub fn puts(&self, kind: (&str, &str)) -> bool {
+        [Verb::Create, Verb::Update].into_iter().any(|operation| self.is(operation, kind, None))
+    }
+
     /// 403 about the object.
     pub fn forbidden(&self, why: &str) -> Status {
         Status::forbidden(self.request.subject(), why)

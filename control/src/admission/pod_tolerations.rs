@@ -151,7 +151,7 @@ fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
 }
 
 fn concerns(context: &AdmissionContext<'_>) -> bool {
-    [Verb::Create, Verb::Update].into_iter().any(|operation| context.is(operation, ("", "Pod"), None))
+    context.puts(("", "Pod"))
 }
 
 fn of_namespace(context: &AdmissionContext<'_>) -> Result<Arc<NamespaceTolerations>, Status> {
