@@ -1,7 +1,7 @@
 //! Which of Kubernetes' admission plugins are on: `--enable-admission-plugins` and `--disable-admission-plugins` name
 //! those that are to be on beside, or not to be on among, the ones that are on by default.
 //!
-//! What each plugin does is written in `admission`; here is only that there is one.
+//! What each plugin does is written in `admission`; here are the names, their order, and which are on.
 //!
 //! Source: `AllOrderedPlugins` and `DefaultOffAdmissionPlugins` in `pkg/kubeapiserver/options/plugins.go`, and
 //! `pkg/server/options/admission.go` of `k8s.io/apiserver`.
@@ -83,8 +83,8 @@ plugins! {
     CertificateApproval: On,
     /// Who signs for a signer.
     CertificateSigning: On,
-    /// Who attests for a signer.
-    ClusterTrustBundleAttest: Unsupported { because: "ClusterTrustBundles are not served" },
+    /// Who attests for a signer. It does nothing: ClusterTrustBundles are not served.
+    ClusterTrustBundleAttest: On,
     /// No client certificate makes an administrator.
     CertificateSubjectRestriction: On,
     /// The class of an Ingress.
@@ -93,8 +93,9 @@ plugins! {
     DenyServiceExternalIPs: Off,
     /// A pod gets the topology labels of its node.
     PodTopologyLabels: On,
-    /// What a node declares that it can.
-    NodeDeclaredFeatureValidator: Unsupported { because: "there is no feature gate NodeDeclaredFeatures" },
+    /// What a node declares that it can. It does nothing, as in Kubernetes without the feature gate
+    /// NodeDeclaredFeatures, which is not here.
+    NodeDeclaredFeatureValidator: On,
     /// Evaluates MutatingAdmissionPolicies, where the feature gate of that name has them evaluated at all.
     MutatingAdmissionPolicy: On,
     /// Asks the webhooks that change objects.
@@ -133,6 +134,12 @@ fn every_name() -> String {
 }
 
 impl PluginName {
+    /// Each of them, in their order.
+    #[cfg(test)]
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        ALL.iter().map(|(name, ..)| *name)
+    }
+
     /// As flags and messages have it.
     pub fn as_str(self) -> &'static str {
         self.row().1
@@ -204,11 +211,6 @@ impl AdmissionPlugins {
         self.on.contains(&name)
     }
 
-    /// Those that are on, in their order.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.on.iter().map(|name| name.as_str())
-    }
-
     /// Tells the log of plugins that have no real meaning, as Kubernetes does.
     pub(crate) fn warn_of_deprecated(&self) {
         for name in [PluginName::AlwaysAdmit, PluginName::AlwaysDeny] {
@@ -233,17 +235,20 @@ mod tests {
 
     #[test]
     fn flags_add_to_what_is_on_by_default_and_take_from_it() {
-        let default: Vec<&str> = AdmissionPlugins::default().names().collect();
+        let names = |plugins: &AdmissionPlugins| plugins.on.iter().map(|name| name.as_str()).collect::<Vec<_>>();
+        let default = names(&AdmissionPlugins::default());
+        // The 23 of Kubernetes, and NodeRestriction.
         assert_eq!(
             (default.len(), default.first(), default.last()),
-            (22, Some(&"NamespaceLifecycle"), Some(&"ResourceQuota"))
+            (24, Some(&"NamespaceLifecycle"), Some(&"ResourceQuota"))
         );
         assert_eq!(plugins(&[""], &[]), Ok(AdmissionPlugins::default()), "an empty value names nothing");
         assert_eq!(plugins(&["Priority"], &["AlwaysDeny"]), Ok(AdmissionPlugins::default()));
         let some = plugins(&["NamespaceExists,AlwaysPullImages", "AlwaysDeny"], &["Priority,ServiceAccount"]).unwrap();
-        let added: Vec<&str> = some.names().filter(|name| !default.contains(name)).collect();
+        let some = names(&some);
+        let added: Vec<&str> = some.iter().filter(|name| !default.contains(name)).copied().collect();
         assert_eq!(added, ["NamespaceExists", "AlwaysPullImages", "AlwaysDeny"], "in Kubernetes' order");
-        let left: Vec<&str> = default.into_iter().filter(|name| !some.names().any(|on| on == *name)).collect();
+        let left: Vec<&str> = default.into_iter().filter(|name| !some.contains(name)).collect();
         assert_eq!(left, ["ServiceAccount", "Priority"]);
     }
 
@@ -260,18 +265,19 @@ mod tests {
             told("ServiceAccount,Priority,AlwaysDeny", "Priority,ServiceAccount"),
             "[Priority ServiceAccount] in enable-admission-plugins and disable-admission-plugins overlapped"
         );
-        for name in ["ImagePolicyWebhook", "EventRateLimit", "ClusterTrustBundleAttest", "NodeDeclaredFeatureValidator"]
-        {
+        for name in ["NamespaceAutoProvision", "ImagePolicyWebhook", "EventRateLimit"] {
             assert!(told(name, "").starts_with(&format!("admission plugin {name} is not supported: ")), "{name}");
             assert_eq!(plugins(&[], &[name]), Ok(AdmissionPlugins::default()), "{name} is off");
         }
-        assert!(told("NamespaceAutoProvision", "").contains("is not supported"));
     }
 
+    /// A command line of kube-apiserver that names them starts.
     #[test]
-    fn every_name_has_its_row() {
-        for (name, text, _) in ALL {
-            assert_eq!((name.as_str(), text.parse()), (*text, Ok(*name)));
-        }
+    fn plugins_without_anything_to_do_may_be_named() {
+        let names = "AlwaysAdmit,ClusterTrustBundleAttest,NodeDeclaredFeatureValidator";
+        let on = plugins(&[names], &[]).unwrap();
+        assert!(on.has(PluginName::ClusterTrustBundleAttest) && on.has(PluginName::NodeDeclaredFeatureValidator));
+        let off = plugins(&[], &[names]).unwrap();
+        assert!(!off.has(PluginName::ClusterTrustBundleAttest) && !off.has(PluginName::NodeDeclaredFeatureValidator));
     }
 }

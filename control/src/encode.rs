@@ -204,7 +204,10 @@ fn end_of_string(json: &[u8], at: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{EventType, Object};
+    use crate::{
+        schema::SentEmpties,
+        store::{EventType, Object},
+    };
     use serde_json::json;
 
     #[test]
@@ -265,7 +268,7 @@ mod tests {
         let (stored, sent): (Value, Value) =
             (serde_json::from_slice(&read.json()).unwrap(), kind.schema.decode_value(pod("1000m")).unwrap().value);
         assert_eq!(stored["spec"], pod("1")["spec"]);
-        assert_eq!((kind.validate)(&sent, Some(&stored)), [], "it is sent back as it was written");
+        assert_eq!((kind.validate)(&sent, Some(&stored), &SentEmpties::NONE), [], "it is sent back as it was written");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use crate::kinds::{
     AddError, BuiltIn, Kind, Kinds, Registry,
     admissionregistration::{ALPHA, BETA},
+    api_version::group_and_version,
 };
 
 /// What was asked for.
@@ -119,7 +120,7 @@ impl FromStr for VersionSetting {
         let key = key.trim();
         // A key alone switches on.
         let on = if value.is_empty() { true } else { read_bool(key, value)? };
-        let (group, version) = key.split_once('/').unwrap_or(("", key));
+        let (group, version) = group_and_version(key);
         let is_served = Kinds::built_in().serves_version(group, version);
         match WIDE.contains(&key) || key == BETA_VERSION || key == ALPHA_VERSION {
             true if matches!(key, "api/all" | "api/ga") && !on => Err(FeatureError::AlwaysServed(key.to_owned())),

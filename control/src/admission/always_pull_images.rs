@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Mutate, Plugin, Validate};
 use crate::{
+    admission_plugins::PluginName,
     kinds::{
         FieldError, error_budget,
+        pod::{CONTAINER_LISTS, all_containers},
         reading::{items, text},
     },
     request::Verb,
@@ -18,7 +20,6 @@ use crate::{
 
 /// Pods pull, and what is changed afterwards must pull, too.
 pub static PLUGIN: Plugin = Plugin {
-    name: "AlwaysPullImages",
     mutate: Some(Mutate::Now(|context, pod| {
         if concerns(context, pod) {
             set(&mut pod["spec"]);
@@ -26,12 +27,10 @@ pub static PLUGIN: Plugin = Plugin {
         Ok(())
     })),
     validate: Some(Validate::Now(validate)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::AlwaysPullImages)
 };
 
 const ALWAYS: &str = "Always";
-/// In the order in which Kubernetes visits them.
-const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// Whether a write is about a pod with images that it did not have before.
 fn concerns(context: &AdmissionContext<'_>, pod: &Value) -> bool {
@@ -46,11 +45,11 @@ fn has_new_images(new: &Value, old: &Value) -> bool {
 }
 
 fn images(spec: &Value) -> impl Iterator<Item = &str> {
-    LISTS.into_iter().flat_map(|list| items(&spec[list])).map(|container| text(container, "image"))
+    all_containers(spec).map(|container| text(container, "image"))
 }
 
 fn set(spec: &mut Value) {
-    for list in LISTS {
+    for list in CONTAINER_LISTS {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             container["imagePullPolicy"] = ALWAYS.into();
         }
@@ -67,12 +66,12 @@ fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
         return Ok(());
     }
     let errors = error_budget::within(|| violations(&pod["spec"]));
-    let told = |error: &FieldError| context.forbidden(&format!("{}: {}", error.path, error.message)).message;
-    // What is told twice, is told once.
+    let message = |error: &FieldError| context.forbidden(&format!("{}: {}", error.path, error.message)).message;
+    // Of those that are the same, one is told.
     let mut seen = BTreeSet::new();
     let (errors, _) = error_budget::told(&errors);
-    let told: Vec<String> = errors.into_iter().map(told).filter(|text| seen.insert(text.clone())).collect();
-    match told.as_slice() {
+    let messages: Vec<String> = errors.into_iter().map(message).filter(|text| seen.insert(text.clone())).collect();
+    match messages.as_slice() {
         [] => Ok(()),
         // A list of errors is no error of the API to Kubernetes, even if it is a list of one.
         [one] => Err(Status::plain_error(one.as_str())),
@@ -87,7 +86,7 @@ fn violations(spec: &Value) -> Vec<FieldError> {
             errors.push(FieldError::not_supported(path, policy, &[ALWAYS]));
         }
     };
-    for list in LISTS {
+    for list in CONTAINER_LISTS {
         for (i, container) in items(&spec[list]).enumerate() {
             check(format!("spec.{list}[{i}].imagePullPolicy"), &container["imagePullPolicy"]);
         }

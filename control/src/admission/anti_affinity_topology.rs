@@ -1,5 +1,5 @@
-//! LimitPodHardAntiAffinityTopology: pods may require to be apart from others by host alone. By zone, say, one pod would
-//! keep all others out of a part of the cluster.
+//! LimitPodHardAntiAffinityTopology: pods may require to be apart from others by host alone. By zone, say, one pod
+//! would keep all others out of a part of the cluster.
 //!
 //! Source: `plugin/pkg/admission/antiaffinity`, whose words these are.
 
@@ -7,20 +7,19 @@ use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Plugin, Validate};
 use crate::{
+    admission_plugins::PluginName,
     kinds::reading::{items, text},
-    request::Verb,
     status::Status,
 };
 
 /// Pods are required to be apart by host alone.
 pub static PLUGIN: Plugin =
-    Plugin { name: "LimitPodHardAntiAffinityTopology", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+    Plugin { validate: Some(Validate::Now(validate)), ..Plugin::named(PluginName::LimitPodHardAntiAffinityTopology) };
 
 const HOST: &str = "kubernetes.io/hostname";
 
 fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
-    let is_written = [Verb::Create, Verb::Update].into_iter().any(|verb| context.is(verb, ("", "Pod"), None));
-    match wider_topology(&pod["spec"]).filter(|_| is_written) {
+    match wider_topology(&pod["spec"]).filter(|_| context.puts(("", "Pod"))) {
         None => Ok(()),
         Some(key) => Err(context.forbidden(&format!(
             "affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {key} but only key {HOST} is allowed"

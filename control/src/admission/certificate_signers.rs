@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Plugin, Validate};
 use crate::{
+    admission_plugins::PluginName,
     auth::{
         attributes::{Attributes, Resource},
         authorizer::{Authorizer, Verdict},
@@ -19,16 +20,14 @@ use crate::{
 
 /// Who writes through `/approval` may `approve` for the signer of the request.
 pub static APPROVAL_PLUGIN: Plugin = Plugin {
-    name: "CertificateApproval",
     validate: Some(Validate::Now(|context, new| validate(context, "approval", new))),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::CertificateApproval)
 };
 
 /// Who writes another status may `sign` for the signer of the request.
 pub static SIGNING_PLUGIN: Plugin = Plugin {
-    name: "CertificateSigning",
     validate: Some(Validate::Now(|context, new| validate(context, "status", new))),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::CertificateSigning)
 };
 
 const GROUP: &str = "certificates.k8s.io";

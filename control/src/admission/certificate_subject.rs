@@ -7,13 +7,13 @@ use serde_json::Value;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
 use super::plugins::{AdmissionContext, Plugin, Validate};
-use crate::{identity::MASTERS, kinds::reading::text, request::Verb, status::Status};
+use crate::{admission_plugins::PluginName, identity::MASTERS, kinds::reading::text, request::Verb, status::Status};
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 /// New requests ask for no certificate of `system:masters`.
 pub static PLUGIN: Plugin =
-    Plugin { name: "CertificateSubjectRestriction", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+    Plugin { validate: Some(Validate::Now(validate)), ..Plugin::named(PluginName::CertificateSubjectRestriction) };
 
 fn validate(context: &AdmissionContext<'_>, request: &Value) -> Result<(), Status> {
     if !context.is(Verb::Create, ("certificates.k8s.io", "CertificateSigningRequest"), None) {

@@ -9,6 +9,7 @@ use super::{
     plugins::{AdmissionContext, Plugin, Validate},
 };
 use crate::{
+    admission_plugins::PluginName,
     kinds::{quantity::Quantity, reading::text},
     request::Verb,
     status::Status,
@@ -16,7 +17,7 @@ use crate::{
 
 /// Changed claims grow only where they can.
 pub static PLUGIN: Plugin =
-    Plugin { name: "PersistentVolumeClaimResize", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+    Plugin { validate: Some(Validate::Now(validate)), ..Plugin::named(PluginName::PersistentVolumeClaimResize) };
 
 fn validate(context: &AdmissionContext<'_>, claim: &Value) -> Result<(), Status> {
     let old = context.request.old.filter(|_| context.is(Verb::Update, ("", "PersistentVolumeClaim"), None));

@@ -9,7 +9,7 @@ use std::{cmp::Reverse, sync::Arc};
 use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Mutate, Plugin};
-use crate::{kinds::reading::text, request::Verb, status::Status};
+use crate::{admission_plugins::PluginName, kinds::reading::text, request::Verb, status::Status};
 
 /// Where StorageClasses are stored.
 pub const STORAGE_CLASSES: &str = "storageclasses.storage.k8s.io";
@@ -18,11 +18,11 @@ pub const INGRESS_CLASSES: &str = "ingressclasses.networking.k8s.io";
 
 /// New claims get the default StorageClass.
 pub static STORAGE_PLUGIN: Plugin =
-    Plugin { name: "DefaultStorageClass", mutate: Some(Mutate::Now(default_storage_class)), ..Plugin::NONE };
+    Plugin { mutate: Some(Mutate::Now(default_storage_class)), ..Plugin::named(PluginName::DefaultStorageClass) };
 
 /// New Ingresses get the default IngressClass.
 pub static INGRESS_PLUGIN: Plugin =
-    Plugin { name: "DefaultIngressClass", mutate: Some(Mutate::Now(default_ingress_class)), ..Plugin::NONE };
+    Plugin { mutate: Some(Mutate::Now(default_ingress_class)), ..Plugin::named(PluginName::DefaultIngressClass) };
 
 fn default_storage_class(context: &AdmissionContext<'_>, claim: &mut Value) -> Result<(), Status> {
     if context.is(Verb::Create, ("", "PersistentVolumeClaim"), None) {

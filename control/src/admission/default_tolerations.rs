@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::plugins::{Mutate, Plugin};
 use crate::{
+    admission_plugins::PluginName,
     kinds::reading::{items, text},
-    request::Verb,
 };
 
 /// Seconds that a pod stays bound to a node that is not ready or not reachable.
@@ -14,14 +14,13 @@ const LOST_NODE_TOLERATION_SECONDS: i64 = 300;
 
 /// New and changed pods get the tolerations.
 pub static PLUGIN: Plugin = Plugin {
-    name: "DefaultTolerationSeconds",
     mutate: Some(Mutate::Now(|context, pod| {
-        if [Verb::Create, Verb::Update].into_iter().any(|operation| context.is(operation, ("", "Pod"), None)) {
+        if context.puts(("", "Pod")) {
             add(&mut pod["spec"]);
         }
         Ok(())
     })),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::DefaultTolerationSeconds)
 };
 
 /// Adds the tolerations that a pod's spec does not have.

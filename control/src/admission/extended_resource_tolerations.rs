@@ -2,7 +2,7 @@
 //!
 //! Source: `plugin/pkg/admission/extendedresourcetoleration`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -11,46 +11,48 @@ use super::{
     toleration::Toleration,
 };
 use crate::{
+    admission_plugins::PluginName,
     kinds::{
         reading::{entries, items},
         resource_name,
     },
-    request::Verb,
 };
 
 /// New and changed pods get the tolerations.
 pub static PLUGIN: Plugin = Plugin {
-    name: "ExtendedResourceToleration",
     mutate: Some(Mutate::Now(|context, pod| {
-        if [Verb::Create, Verb::Update].into_iter().any(|operation| context.is(operation, ("", "Pod"), None)) {
+        if context.puts(("", "Pod")) {
             add(&mut pod["spec"]);
         }
         Ok(())
     })),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::ExtendedResourceToleration)
 };
 
 /// Adds a toleration for each extended resource that a container asks for; one that is about the same taints for a time
 /// becomes one for good.
-fn add(spec: &mut Value) {
+pub(super) fn add(spec: &mut Value) {
     let containers = ["containers", "initContainers"].into_iter().flat_map(|list| items(&spec[list]));
     let requested = containers.flat_map(|container| entries(&container["resources"]["requests"]));
     let extended: BTreeSet<String> =
         requested.filter(|(name, _)| resource_name::is_extended(name)).map(|(name, _)| name.clone()).collect();
+    if extended.is_empty() {
+        return;
+    }
+    if !spec["tolerations"].is_array() {
+        spec["tolerations"] = Value::Array(Vec::new());
+    }
+    let Some(list) = spec["tolerations"].as_array_mut() else { return };
+    let mut places: HashMap<Toleration, Vec<usize>> = HashMap::new();
+    for (i, known) in list.iter().enumerate() {
+        places.entry(Toleration::read(known).for_good()).or_default().push(i);
+    }
     for name in extended {
         let toleration = Toleration::of_no_schedule(&name);
         let json = toleration.to_json();
-        let Some(list) = spec["tolerations"].as_array_mut() else {
-            spec["tolerations"] = Value::Array(vec![json]);
-            continue;
-        };
-        let mut is_there = false;
-        for known in list.iter_mut().filter(|known| toleration.matches(&Toleration::read(known))) {
-            *known = json.clone();
-            is_there = true;
-        }
-        if !is_there {
-            list.push(json);
+        match places.get(&toleration) {
+            Some(places) => places.iter().for_each(|i| list[*i] = json.clone()),
+            None => list.push(json),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     pod_resources::{self, Reckoning},
 };
 use crate::{
+    admission_plugins::PluginName,
     kinds::{
         quantity::Quantity,
         reading::{items, text},
@@ -28,10 +29,9 @@ const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 /// Pods get defaults; pods and claims keep to the limits.
 pub static PLUGIN: Plugin = Plugin {
-    name: "LimitRanger",
     mutate: Some(Mutate::Now(mutate)),
     validate: Some(Validate::Now(validate)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::LimitRanger)
 };
 
 fn mutate(context: &AdmissionContext<'_>, object: &mut Value) -> Result<(), Status> {

@@ -83,6 +83,8 @@ mod device_admin_access;
 mod expression;
 mod extended_resource_tolerations;
 mod external_ips;
+#[cfg(test)]
+mod large_inputs;
 mod limit_ranger;
 pub mod namespace;
 mod namespace_exists;
@@ -115,13 +117,13 @@ mod write_warnings;
 pub use self::served_kinds::ServedKinds;
 
 /// Admits writes. One per control service; cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Admission {
     inner: Arc<Configured>,
     readings: Arc<PluginReadings>,
     /// The kinds that objects and their owners may have.
-    kinds: Option<ServedKinds>,
-    store: Option<Arc<dyn Store>>,
+    kinds: ServedKinds,
+    store: Arc<dyn Store>,
 }
 
 /// Which plugins are on, and what the cluster's objects configure, compiled.
@@ -140,22 +142,16 @@ struct Configured {
 }
 
 impl Configured {
-    fn new(plugins: &AdmissionPlugins, webhooks: webhooks::Webhooks) -> Self {
+    fn new(plugins: &AdmissionPlugins, network: Arc<dyn Dial>) -> Self {
         Self {
             chain: PluginChain::of(plugins),
-            policies: policy::Policies::of(plugins),
-            webhooks: webhooks.asked_by(plugins),
+            policies: policy::Policies::new(plugins),
+            webhooks: webhooks::Webhooks::new(plugins, network),
             metrics: AdmissionMetrics::default(),
             requires_namespaces: plugins.has(PluginName::NamespaceLifecycle),
             charges_quotas: plugins.has(PluginName::ResourceQuota),
             denies_all: plugins.has(PluginName::AlwaysDeny),
         }
-    }
-}
-
-impl Default for Configured {
-    fn default() -> Self {
-        Self::new(&AdmissionPlugins::default(), webhooks::Webhooks::default())
     }
 }
 
@@ -168,13 +164,12 @@ impl Admission {
         network: Arc<dyn Dial>,
         plugins: &AdmissionPlugins,
     ) -> Self {
-        let inner = Arc::new(Configured::new(plugins, webhooks::Webhooks::over(network)));
-        Self { inner, kinds: Some(kinds), store: Some(store), ..Self::default() }
+        let inner = Arc::new(Configured::new(plugins, network));
+        Self { inner, readings: Arc::default(), kinds, store }
     }
 
     fn context<'a>(&'a self, request: &'a WriteRequest<'a>, authorizer: &'a Authorizer) -> AdmissionContext<'a> {
-        let (store, kinds) = (self.store.as_ref(), self.kinds.as_ref());
-        AdmissionContext { request, readings: &self.readings, authorizer, store, kinds }
+        AdmissionContext { request, readings: &self.readings, authorizer, store: &self.store, kinds: &self.kinds }
     }
 
     /// Fills in what the cluster gives to a new or changed object. Refuses new objects whose namespace does not take

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::plugins::{AdmissionContext, Mutate, Plugin};
 use crate::{
+    admission_plugins::PluginName,
     request::{Verb, WriteRequest},
     status::{Status, Subject},
     store::{Key, Object},
@@ -14,10 +15,9 @@ pub const RESOURCE: &str = "namespaces";
 
 /// New objects need a namespace that takes them; some namespaces are never deleted.
 pub static PLUGIN: Plugin = Plugin {
-    name: "NamespaceLifecycle",
     mutate: Some(Mutate::Now(|context, _| must_take_new_objects(context))),
     delete: Some(|context, _| may_be_deleted(context.request)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::NamespaceLifecycle)
 };
 
 fn must_take_new_objects(context: &AdmissionContext<'_>) -> Result<(), Status> {

@@ -7,14 +7,16 @@ use super::{
     namespace::RESOURCE,
     plugins::{AdmissionContext, Plugin, Validate},
 };
-use crate::status::{Status, Subject};
+use crate::{
+    admission_plugins::PluginName,
+    status::{Status, Subject},
+};
 
 /// Every write in a namespace needs it.
 pub static PLUGIN: Plugin = Plugin {
-    name: "NamespaceExists",
     validate: Some(Validate::Now(|context, _| must_exist(context))),
     delete: Some(|context, _| must_exist(context)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::NamespaceExists)
 };
 
 fn must_exist(context: &AdmissionContext<'_>) -> Result<(), Status> {

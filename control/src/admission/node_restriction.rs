@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Mutate, Plugin};
 use crate::{
+    admission_plugins::PluginName,
     request::Verb,
     status::{Status, Subject},
 };
@@ -17,10 +18,9 @@ use crate::{
 /// Holds the writes of nodes, deletions included, against [`check`]. As in Kubernetes it sees what the node sent,
 /// before later plugins and the cluster's webhooks change it: a node does not answer for what these add.
 pub static PLUGIN: Plugin = Plugin {
-    name: "NodeRestriction",
     mutate: Some(Mutate::Now(|context, object| restrict(context, object))),
     delete: Some(restrict),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::NodeRestriction)
 };
 
 fn restrict(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::plugins::{Mutate, Plugin};
 use crate::{
+    admission_plugins::PluginName,
     kinds::reading::{items, text},
     request::Verb,
 };
@@ -13,14 +14,13 @@ const EFFECT: &str = "NoSchedule";
 
 /// New nodes get the taint of nodes that are not ready.
 pub static PLUGIN: Plugin = Plugin {
-    name: "TaintNodesByCondition",
     mutate: Some(Mutate::Now(|context, node| {
         if context.is(Verb::Create, ("", "Node"), None) {
             add(node);
         }
         Ok(())
     })),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::TaintNodesByCondition)
 };
 
 /// Adds the taint of nodes that are not ready.

@@ -3,30 +3,37 @@
 //!
 //! Source: `plugin/pkg/admission/gc`, whose words these are.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::{
     namespace,
     plugins::{AdmissionContext, Plugin, Validate},
-    served_kinds::group_and_version,
 };
 use crate::{
+    admission_plugins::PluginName,
     auth::{
         attributes::{Attributes, Resource},
         authorizer::Verdict,
     },
-    kinds::reading::{items, text},
+    kinds::{
+        api_version::group_and_version,
+        reading::{items, text},
+    },
     request::Verb,
     status::Status,
 };
 
 /// New and changed owner references need rights.
-pub static PLUGIN: Plugin =
-    Plugin { name: "OwnerReferencesPermissionEnforcement", validate: Some(Validate::Now(validate)), ..Plugin::NONE };
+pub static PLUGIN: Plugin = Plugin {
+    validate: Some(Validate::Now(validate)),
+    ..Plugin::named(PluginName::OwnerReferencesPermissionEnforcement)
+};
 
 /// One owner reference. Two are the same to Kubernetes if all that they say is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OwnerReference<'a> {
+pub(super) struct OwnerReference<'a> {
     api_version: &'a str,
     kind: &'a str,
     name: &'a str,
@@ -37,7 +44,7 @@ struct OwnerReference<'a> {
 }
 
 impl<'a> OwnerReference<'a> {
-    fn all_of(object: &'a Value) -> Vec<Self> {
+    pub(super) fn all_of(object: &'a Value) -> Vec<Self> {
         let one = |reference: &'a Value| Self {
             api_version: text(reference, "apiVersion"),
             kind: text(reference, "kind"),
@@ -55,10 +62,10 @@ impl<'a> OwnerReference<'a> {
 }
 
 /// The references by which the deletion of an owner waits for the object, and did not before.
-fn newly_blocking<'a>(new: &[OwnerReference<'a>], old: &[OwnerReference<'_>]) -> Vec<OwnerReference<'a>> {
+pub(super) fn newly_blocking<'a>(new: &[OwnerReference<'a>], old: &[OwnerReference<'_>]) -> Vec<OwnerReference<'a>> {
     // Of several old references to one owner, the last counts.
-    let did_block = |uid: &str| old.iter().rfind(|old| old.uid == uid).is_some_and(OwnerReference::blocks);
-    new.iter().filter(|new| new.blocks() && !did_block(new.uid)).copied().collect()
+    let did_block: HashMap<&str, bool> = old.iter().map(|old| (old.uid, old.blocks())).collect();
+    new.iter().filter(|new| new.blocks() && did_block.get(new.uid) != Some(&true)).copied().collect()
 }
 
 fn validate(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
@@ -128,7 +135,7 @@ fn namespace_of<'a>(context: &AdmissionContext<'a>) -> &'a str {
 fn must_be_finalizable(context: &AdmissionContext<'_>, owner: &OwnerReference<'_>) -> Result<(), Status> {
     let OwnerReference { api_version, kind, name, .. } = owner;
     let (group, version) = group_and_version(api_version);
-    let resources = context.kinds.map(|kinds| kinds.resources_of(group, version, kind)).unwrap_or_default();
+    let resources = context.kinds.resources_of(group, version, kind);
     if resources.is_empty() {
         return Err(context.forbidden(&format!(
             "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion {api_version} \
@@ -200,5 +207,7 @@ mod tests {
         let no = json!({"uid": "a", "blockOwnerDeletion": false});
         assert_eq!(uids(json!([blocks("a")]), json!([no])), ["a"]);
         assert_eq!(uids(json!([no]), json!([blocks("a")])), [""; 0]);
+        let twice = json!([blocks("a"), no]);
+        assert_eq!(uids(json!([blocks("a")]), twice), ["a"], "the last of an owner's references counts");
     }
 }

@@ -22,8 +22,6 @@ pub struct PerRevision<T> {
     kept: ArcSwap<Vec<RevisionValue<T>>>,
     /// The revision of the newest state that was seen.
     latest: AtomicU64,
-    /// Whether nobody asks for them.
-    is_off: bool,
 }
 
 /// What was made of one object.
@@ -45,17 +43,12 @@ impl<T> Clone for RevisionValue<T> {
 impl<T> PerRevision<T> {
     /// Of the objects of `resource`.
     pub fn new(resource: &'static str) -> Self {
-        Self { resource, kept: ArcSwap::default(), latest: AtomicU64::new(0), is_off: false }
-    }
-
-    /// The same, or as if there were no objects.
-    pub fn only_if(self, is_on: bool) -> Self {
-        Self { is_off: !is_on, ..self }
+        Self { resource, kept: ArcSwap::default(), latest: AtomicU64::new(0) }
     }
 
     /// Whether there are no objects to be asked for.
     pub fn is_empty(&self, snapshot: &Snapshot) -> bool {
-        self.is_off || snapshot.count(self.resource) == 0
+        snapshot.count(self.resource) == 0
     }
 
     /// What is made of the objects of `snapshot`, in the order of their names. Objects that have not changed since the
@@ -127,6 +120,6 @@ mod tests {
         assert_eq!(made.load(Ordering::Relaxed), 4);
         let last = kept.of(&Snapshot::default(), Clone::clone);
         assert!(last.is_empty(), "nothing is kept of what is gone");
-        assert!(!kept.is_empty(&first) && kept.only_if(false).is_empty(&first));
+        assert!(!kept.is_empty(&first));
     }
 }

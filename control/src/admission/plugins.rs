@@ -18,14 +18,14 @@ use super::{
     priority, readings::Readings, runtime_class, service_account, storage_protection, topology_labels,
 };
 use crate::{
-    admission_plugins::AdmissionPlugins,
+    admission_plugins::{AdmissionPlugins, PluginName},
     auth::authorizer::Authorizer,
     request::{Verb, WriteRequest},
     status::Status,
     store::Store,
 };
 
-/// The plugins, in Kubernetes' order.
+/// The plugins, in the order of [`PluginName`], which is Kubernetes'.
 static ORDER: [&Plugin; 25] = [
     &namespace::PLUGIN,
     &namespace_exists::PLUGIN,
@@ -54,10 +54,18 @@ static ORDER: [&Plugin; 25] = [
     &topology_labels::PLUGIN,
 ];
 
+const _: () = {
+    let (mut earlier, mut rest) = ORDER.split_first().expect("there are plugins");
+    while let Some((later, others)) = rest.split_first() {
+        assert!((earlier.name as usize) < later.name as usize, "a plugin is not at its place, or stands twice");
+        (earlier, rest) = (later, others);
+    }
+};
+
 /// A built-in admission plugin: what it does with writes, of which it finds those that concern it.
 pub struct Plugin {
-    /// As Kubernetes calls it.
-    pub name: &'static str,
+    /// Which of Kubernetes' plugins it is.
+    pub name: PluginName,
     /// Fills in a created or updated object, or refuses it, before the object is validated. May run twice for a write.
     pub mutate: Option<Mutate>,
     /// Refuses a created or updated object as it is to be stored.
@@ -67,12 +75,15 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// For the fields that a plugin does not have.
-    pub const NONE: Self = Self { name: "", mutate: None, validate: None, delete: None };
+    /// One that does nothing yet: for the fields that a plugin does not have.
+    pub const fn named(name: PluginName) -> Self {
+        Self { name, mutate: None, validate: None, delete: None }
+    }
 
     /// `outcome`, and in the log which plugin refused: its answer need not tell.
     fn told(&self, outcome: Result<(), Status>) -> Result<(), Status> {
-        outcome.inspect_err(|status| tracing::debug!(plugin = self.name, "refused a write: {}", status.message))
+        outcome
+            .inspect_err(|status| tracing::debug!(plugin = self.name.as_str(), "refused a write: {}", status.message))
     }
 }
 
@@ -105,9 +116,9 @@ pub struct AdmissionContext<'a> {
     /// Whom plugins ask what the writer may do beside.
     pub authorizer: &'a Authorizer,
     /// Where a plugin waits for an object that is about to be made.
-    pub store: Option<&'a Arc<dyn Store>>,
+    pub store: &'a Arc<dyn Store>,
     /// The kinds that are served.
-    pub kinds: Option<&'a ServedKinds>,
+    pub kinds: &'a ServedKinds,
 }
 
 impl AdmissionContext<'_> {
@@ -118,6 +129,11 @@ impl AdmissionContext<'_> {
             && request.subresource == subresource
             && *request.kind.kind == *kind
             && *request.kind.group == *group
+    }
+
+    /// Whether the write creates or updates an object of this kind itself.
+    pub fn puts(&self, kind: (&str, &str)) -> bool {
+        [Verb::Create, Verb::Update].into_iter().any(|operation| self.is(operation, kind, None))
     }
 
     /// 403 about the object.
@@ -135,8 +151,7 @@ pub struct PluginChain {
 impl PluginChain {
     /// Of those of [`ORDER`] that are on.
     pub fn of(on: &AdmissionPlugins) -> Self {
-        let is_on = |plugin: &&Plugin| on.names().any(|name| name == plugin.name);
-        Self { plugins: ORDER.into_iter().filter(is_on).collect() }
+        Self { plugins: ORDER.into_iter().filter(|plugin| on.has(plugin.name)).collect() }
     }
 
     /// Has each plugin fill in what the cluster gives to a new or changed object.
@@ -212,79 +227,34 @@ impl Default for PluginReadings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission_plugins::PluginError;
 
-    /// Whether a plugin of Kubernetes is in [`ORDER`], or why not.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    enum Standing {
-        /// On by default.
-        On,
-        /// Off by default.
-        Off,
-        /// [`super::super::Admission`] asks it itself, or there is nothing to ask.
-        Asked,
-        /// It cannot be on.
-        Unsupported,
-    }
-    use Standing::{Asked, Off, On, Unsupported};
-
-    /// `AllOrderedPlugins` of Kubernetes 1.35.
-    const KUBERNETES: [(&str, Standing); 37] = [
-        ("AlwaysAdmit", Asked),
-        ("NamespaceAutoProvision", Unsupported),
-        ("NamespaceLifecycle", On),
-        ("NamespaceExists", Off),
-        ("LimitPodHardAntiAffinityTopology", Off),
-        ("LimitRanger", On),
-        ("ServiceAccount", On),
-        ("NodeRestriction", On),
-        ("TaintNodesByCondition", On),
-        ("AlwaysPullImages", Off),
-        ("ImagePolicyWebhook", Unsupported),
-        ("PodSecurity", On),
-        ("PodNodeSelector", Off),
-        ("Priority", On),
-        ("DefaultTolerationSeconds", On),
-        ("PodTolerationRestriction", Off),
-        ("EventRateLimit", Unsupported),
-        ("ExtendedResourceToleration", Off),
-        ("DefaultStorageClass", On),
-        ("StorageObjectInUseProtection", On),
-        ("OwnerReferencesPermissionEnforcement", Off),
-        ("PersistentVolumeClaimResize", On),
-        ("RuntimeClass", On),
-        ("CertificateApproval", On),
-        ("CertificateSigning", On),
-        ("ClusterTrustBundleAttest", Unsupported),
-        ("CertificateSubjectRestriction", On),
-        ("DefaultIngressClass", On),
-        ("DenyServiceExternalIPs", Off),
-        ("PodTopologyLabels", On),
-        ("NodeDeclaredFeatureValidator", Unsupported),
-        ("MutatingAdmissionPolicy", Asked),
-        ("MutatingAdmissionWebhook", Asked),
-        ("ValidatingAdmissionPolicy", Asked),
-        ("ValidatingAdmissionWebhook", Asked),
-        ("ResourceQuota", Asked),
-        ("AlwaysDeny", Asked),
+    /// Those that [`super::super::Admission`] asks itself, and those without anything to do.
+    const ELSEWHERE: [PluginName; 9] = [
+        PluginName::AlwaysAdmit,
+        PluginName::ClusterTrustBundleAttest,
+        PluginName::NodeDeclaredFeatureValidator,
+        PluginName::MutatingAdmissionPolicy,
+        PluginName::MutatingAdmissionWebhook,
+        PluginName::ValidatingAdmissionPolicy,
+        PluginName::ValidatingAdmissionWebhook,
+        PluginName::ResourceQuota,
+        PluginName::AlwaysDeny,
     ];
 
-    fn names(wanted: &[Standing]) -> Vec<&'static str> {
-        KUBERNETES.iter().filter(|(_, standing)| wanted.contains(standing)).map(|(name, _)| *name).collect()
-    }
-
-    fn on(enable: &str, disable: &str) -> Vec<&'static str> {
-        let plugins = AdmissionPlugins::of(&[enable.parse().unwrap()], &[disable.parse().unwrap()]).unwrap();
-        PluginChain::of(&plugins).plugins.iter().map(|plugin| plugin.name).collect()
-    }
-
     #[test]
-    fn the_plugins_that_are_on_see_a_write_in_kubernetes_order() {
-        assert_eq!(ORDER.map(|plugin| plugin.name).to_vec(), names(&[On, Off]));
-        assert_eq!(on("", ""), names(&[On]));
-        assert_eq!(on(&names(&[Asked, Off]).join(","), ""), names(&[On, Off]));
-        assert_eq!(on("", &names(&[On, Asked, Unsupported]).join(",")), [""; 0]);
-        for name in names(&[Unsupported]) {
-            assert!(AdmissionPlugins::of(&[name.parse().unwrap()], &[]).is_err(), "{name}");
+    fn every_plugin_that_can_be_on_is_asked_where_it_is_on() {
+        for name in PluginName::all() {
+            let names = |enable: &str, disable: &str| {
+                let on = AdmissionPlugins::of(&[enable.parse().unwrap()], &[disable.parse().unwrap()])?;
+                Ok::<_, PluginError>(PluginChain::of(&on).plugins.iter().map(|plugin| plugin.name).collect::<Vec<_>>())
+            };
+            let Ok(enabled) = names(name.as_str(), "") else {
+                assert!(!ORDER.iter().any(|plugin| plugin.name == name), "{name:?} cannot be on");
+                continue;
+            };
+            assert_eq!(enabled.contains(&name), !ELSEWHERE.contains(&name), "{name:?}");
+            assert!(!names("", name.as_str()).unwrap().contains(&name), "{name:?}");
         }
     }
 
@@ -292,7 +262,7 @@ mod tests {
     fn every_plugin_does_something() {
         for plugin in ORDER {
             let does = plugin.mutate.is_some() || plugin.validate.is_some() || plugin.delete.is_some();
-            assert!(does, "{}", plugin.name);
+            assert!(does, "{:?}", plugin.name);
         }
     }
 }

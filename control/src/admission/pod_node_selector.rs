@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Mutate, Plugin, Validate};
 use crate::{
+    admission_plugins::PluginName,
     kinds::{
         FieldError, names,
         reading::{as_text, entries},
@@ -21,10 +22,9 @@ use crate::{
 
 /// New pods get the selector of their namespace, and may not contradict it.
 pub static PLUGIN: Plugin = Plugin {
-    name: "PodNodeSelector",
     mutate: Some(Mutate::Now(mutate)),
     validate: Some(Validate::Now(|context, pod| with_labels(context, |labels| agree(context, labels, pod)))),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::PodNodeSelector)
 };
 
 const ANNOTATION: &str = "scheduler.alpha.kubernetes.io/node-selector";
@@ -42,8 +42,8 @@ pub enum SelectorError {
     #[error("invalid selector: [{}]", .0.join(" "))]
     Term(Vec<String>),
     /// A key or a value is no label's.
-    #[error("{0}")]
-    Label(String),
+    #[error("{}: {}", .0.path, .0.message)]
+    Label(FieldError),
 }
 
 /// Reads a stored namespace.
@@ -72,8 +72,7 @@ fn must_be_label(path: String, text: &str, why: Vec<String>) -> Result<(), Selec
     if why.is_empty() {
         return Ok(());
     }
-    let FieldError { path, message, .. } = FieldError::invalid(path, &Value::from(text), why.join("; "));
-    Err(SelectorError::Label(format!("{path}: {message}")))
+    Err(SelectorError::Label(FieldError::invalid(path, &Value::from(text), why.join("; "))))
 }
 
 fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {

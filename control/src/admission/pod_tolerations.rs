@@ -15,9 +15,10 @@ use super::{
     toleration::{self, Toleration},
 };
 use crate::{
+    admission_plugins::PluginName,
     kinds::{
         pod::qos,
-        reading::{as_text, items, text},
+        reading::{as_text, items},
     },
     request::Verb,
     status::{Status, Subject},
@@ -25,10 +26,9 @@ use crate::{
 
 /// New and changed pods keep to what their namespace says.
 pub static PLUGIN: Plugin = Plugin {
-    name: "PodTolerationRestriction",
     mutate: Some(Mutate::Now(mutate)),
     validate: Some(Validate::Now(validate)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::PodTolerationRestriction)
 };
 
 const GIVEN: &str = "scheduler.alpha.kubernetes.io/defaultTolerations";
@@ -36,19 +36,22 @@ const ALLOWED: &str = "scheduler.alpha.kubernetes.io/tolerationsWhitelist";
 const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 
 /// What a namespace says of its pods' tolerations. An error is told to whoever writes a pod that it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct NamespaceTolerations {
     given: Result<Vec<Toleration>, TolerationsError>,
     allowed: Result<Vec<Toleration>, TolerationsError>,
 }
 
 /// Why an annotation is no list of tolerations. Kubernetes tells of broken JSON in Go's words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum TolerationsError {
-    #[error("{0}")]
-    Syntax(String),
+    /// It is no JSON.
+    #[error(transparent)]
+    Syntax(#[from] serde_json::Error),
+    /// A value is no list, or one in the list is no object.
     #[error("json: cannot unmarshal {found} into Go value of type {wanted}")]
     Shape { found: &'static str, wanted: &'static str },
+    /// A field is of another type.
     #[error("json: cannot unmarshal {found} into Go struct field Toleration.{field} of type {wanted}")]
     Field { found: String, field: &'static str, wanted: &'static str },
 }
@@ -64,7 +67,7 @@ fn parse(annotation: &str) -> Result<Vec<Toleration>, TolerationsError> {
     if annotation.is_empty() {
         return Ok(Vec::new());
     }
-    let value: Value = serde_json::from_str(annotation).map_err(|error| TolerationsError::Syntax(error.to_string()))?;
+    let value: Value = serde_json::from_str(annotation)?;
     match &value {
         Value::Null => Ok(Vec::new()),
         Value::Array(list) => list.iter().map(parse_one).collect(),
@@ -123,11 +126,11 @@ fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status>
     if context.request.operation == Verb::Create {
         more.extend(known(&of_namespace(context)?.given)?.iter().cloned());
     }
-    if !is_best_effort(pod) {
+    if !qos::is_best_effort(pod) {
         more.push(Toleration::of_no_schedule(MEMORY_PRESSURE));
     }
     if !more.is_empty() {
-        let merged = toleration::merge(of_pod(pod), more);
+        let merged = toleration::merge([of_pod(pod), more].concat());
         pod["spec"]["tolerations"] = merged.iter().map(Toleration::to_json).collect();
     }
     validate(context, pod)
@@ -148,7 +151,7 @@ fn validate(context: &AdmissionContext<'_>, pod: &Value) -> Result<(), Status> {
 }
 
 fn concerns(context: &AdmissionContext<'_>) -> bool {
-    [Verb::Create, Verb::Update].into_iter().any(|operation| context.is(operation, ("", "Pod"), None))
+    context.puts(("", "Pod"))
 }
 
 fn of_namespace(context: &AdmissionContext<'_>) -> Result<Arc<NamespaceTolerations>, Status> {
@@ -165,17 +168,8 @@ fn of_pod(pod: &Value) -> Vec<Toleration> {
     items(&pod["spec"]["tolerations"]).map(Toleration::read).collect()
 }
 
-fn is_best_effort(pod: &Value) -> bool {
-    match text(&pod["status"], "qosClass") {
-        "" => qos::class(&pod["spec"]) == "BestEffort",
-        class => class == "BestEffort",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -201,13 +195,6 @@ mod tests {
         ] {
             assert_eq!(read(text), Err(why.to_owned()), "{text}");
         }
-        assert!(read("[").is_err());
-    }
-
-    #[test]
-    fn only_pods_that_ask_for_something_tolerate_memory_pressure() {
-        let pod = |requests: Value| json!({"spec": {"containers": [{"resources": {"requests": requests}}]}});
-        assert!(is_best_effort(&pod(json!({}))) && !is_best_effort(&pod(json!({"cpu": "1"}))));
-        assert!(!is_best_effort(&json!({"spec": {"containers": []}, "status": {"qosClass": "Burstable"}})));
+        assert!(matches!(parse("["), Err(TolerationsError::Syntax(cause)) if cause.is_eof()));
     }
 }

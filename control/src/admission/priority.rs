@@ -8,17 +8,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::plugins::{AdmissionContext, Mutate, Plugin, Validate};
-use crate::{kinds::reading::text, request::Verb, status::Status};
+use crate::{admission_plugins::PluginName, kinds::reading::text, request::Verb, status::Status};
 
 /// Where PriorityClasses are stored.
 pub const RESOURCE: &str = "priorityclasses.scheduling.k8s.io";
 
 /// Pods get their priority; a second default class is refused.
 pub static PLUGIN: Plugin = Plugin {
-    name: "Priority",
     mutate: Some(Mutate::Now(mutate)),
     validate: Some(Validate::Now(validate)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::Priority)
 };
 
 fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {

@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use super::{
     amounts,
     plugins::{AdmissionContext, Mutate, Plugin, Validate},
+    toleration::{self, Toleration},
 };
 use crate::{
-    kinds::reading::{entries, items, same, text},
+    admission_plugins::PluginName,
+    kinds::reading::{entries, items, text},
     request::Verb,
     status::Status,
 };
@@ -21,10 +23,9 @@ pub const RESOURCE: &str = "runtimeclasses.node.k8s.io";
 
 /// New pods get what their class has for them, and no other overhead.
 pub static PLUGIN: Plugin = Plugin {
-    name: "RuntimeClass",
     mutate: Some(Mutate::Now(mutate)),
     validate: Some(Validate::Now(validate)),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::RuntimeClass)
 };
 
 fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
@@ -55,7 +56,7 @@ pub struct RuntimeClass {
     /// Null where it says none.
     overhead: Value,
     node_selector: Value,
-    tolerations: Vec<Value>,
+    tolerations: Vec<Toleration>,
     schedules: bool,
 }
 
@@ -69,7 +70,7 @@ pub fn read(class: &Value) -> RuntimeClass {
     RuntimeClass {
         overhead,
         node_selector: scheduling["nodeSelector"].clone(),
-        tolerations: items(&scheduling["tolerations"]).cloned().collect(),
+        tolerations: items(&scheduling["tolerations"]).map(Toleration::read).collect(),
         schedules: scheduling.is_object(),
     }
 }
@@ -83,7 +84,7 @@ const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match Runtime
 
 /// Why a pod cannot have what its class has for it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum RuntimeClassError {
+pub(super) enum RuntimeClassError {
     /// The pod says another overhead.
     #[error("{OTHER_OVERHEAD}")]
     Overhead,
@@ -93,7 +94,7 @@ enum RuntimeClassError {
 }
 
 /// Gives a new pod the overhead and the scheduling of its class.
-fn set(spec: &mut Value, class: &RuntimeClass) -> Result<(), RuntimeClassError> {
+pub(super) fn set(spec: &mut Value, class: &RuntimeClass) -> Result<(), RuntimeClassError> {
     if !class.overhead.is_null() {
         let said = &spec["overhead"];
         if entries(said).next().is_some() && amounts::read(said) != amounts::read(&class.overhead) {
@@ -115,9 +116,10 @@ fn set(spec: &mut Value, class: &RuntimeClass) -> Result<(), RuntimeClassError> 
     for (key, wanted) in entries(&class.node_selector) {
         spec["nodeSelector"][key] = wanted.clone();
     }
-    let merged = merge(items(&spec["tolerations"]).chain(&class.tolerations).collect());
+    let of_pod = items(&spec["tolerations"]).map(Toleration::read);
+    let merged = toleration::merge(of_pod.chain(class.tolerations.iter().cloned()).collect());
     if !merged.is_empty() {
-        spec["tolerations"] = merged.into();
+        spec["tolerations"] = merged.iter().map(Toleration::to_json).collect();
     }
     Ok(())
 }
@@ -128,50 +130,6 @@ fn violation(spec: &Value, class: Option<&RuntimeClass>) -> Option<&'static str>
         Some(class) => (amounts::read(&spec["overhead"]) != amounts::read(&class.overhead)).then_some(OTHER_OVERHEAD),
         None if spec["overhead"].is_null() => None,
         None => Some("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"),
-    }
-}
-
-/// More tolerations than this stay as they are: each is compared with all others.
-const MOST_MERGED: usize = 1000;
-
-/// The tolerations without those that another one covers.
-fn merge(all: Vec<&Value>) -> Vec<Value> {
-    if all.len() > MOST_MERGED {
-        return all.into_iter().cloned().collect();
-    }
-    let mut merged: Vec<Value> = Vec::new();
-    for (i, toleration) in all.iter().enumerate() {
-        let covered = merged.iter().any(|known| covers(known, toleration))
-            || all[i + 1..].iter().any(|later| !same(later, toleration) && covers(later, toleration));
-        if !covered {
-            merged.push((*toleration).clone());
-        }
-    }
-    merged
-}
-
-/// Whether `wide` tolerates all that `toleration` tolerates.
-fn covers(wide: &Value, toleration: &Value) -> bool {
-    if same(wide, toleration) {
-        return true;
-    }
-    let of = |field: &str| (text(wide, field), text(toleration, field));
-    let ((key, other), (effect, other_effect), operator) = (of("key"), of("effect"), text(wide, "operator"));
-    if (key != other && !(key.is_empty() && operator == "Exists")) || (effect != other_effect && !effect.is_empty()) {
-        return false;
-    }
-    if let Some(seconds) = wide["tolerationSeconds"].as_i64().filter(|_| effect == "NoExecute")
-        && toleration["tolerationSeconds"].as_i64().is_none_or(|other| other > seconds)
-    {
-        return false;
-    }
-    match operator {
-        "" | "Equal" => {
-            let (value, other) = of("value");
-            text(toleration, "operator") == "Equal" && value == other
-        }
-        "Exists" => true,
-        _ => false,
     }
 }
 
@@ -212,16 +170,5 @@ mod tests {
         assert_eq!(violation(&json!({}), Some(&RuntimeClass::default())), None);
         let class = read(&json!({"overhead": {"podFixed": {"cpu": "1"}}}));
         assert_eq!(violation(&json!({}), Some(&class)), Some(OTHER_OVERHEAD));
-    }
-
-    #[test]
-    fn a_toleration_that_another_covers_goes() {
-        let wide = json!({"operator": "Exists"});
-        let narrow =
-            json!({"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 5});
-        let short = json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1});
-        assert_eq!(merge(vec![&narrow, &wide]), std::slice::from_ref(&wide));
-        assert_eq!(merge(vec![&narrow, &short]), [narrow.clone(), short.clone()]);
-        assert_eq!(merge(vec![&narrow, &narrow]), [narrow]);
     }
 }

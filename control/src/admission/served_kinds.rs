@@ -61,14 +61,10 @@ impl ServedKinds {
     }
 }
 
-/// Group and version of an `apiVersion`.
-pub fn group_and_version(api_version: &str) -> (&str, &str) {
-    api_version.split_once('/').unwrap_or(("", api_version))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::api_version::group_and_version;
 
     #[test]
     fn a_kind_is_found_by_its_group_version_and_name() {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::plugins::{AdmissionContext, Mutate, Plugin};
 use crate::{
+    admission_plugins::PluginName,
     kinds::protection_finalizer::{ATTRIBUTES_CLASS, CLAIM, VOLUME},
     request::Verb,
     status::Status,
@@ -14,7 +15,7 @@ use crate::{
 
 /// New objects that storage controllers protect get their finalizer.
 pub static PLUGIN: Plugin =
-    Plugin { name: "StorageObjectInUseProtection", mutate: Some(Mutate::Now(mutate)), ..Plugin::NONE };
+    Plugin { mutate: Some(Mutate::Now(mutate)), ..Plugin::named(PluginName::StorageObjectInUseProtection) };
 
 fn mutate(context: &AdmissionContext<'_>, object: &mut Value) -> Result<(), Status> {
     let protected = [

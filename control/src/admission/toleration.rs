@@ -2,12 +2,17 @@
 //!
 //! Source: `pkg/util/tolerations` of Kubernetes.
 
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
+
 use serde_json::{Map, Value};
 
 use crate::kinds::reading::text;
 
 /// One toleration. Empty text stands for what is not said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Toleration {
     /// Key of the taints; empty, with the operator `Exists`, for all.
     pub key: String,
@@ -52,10 +57,9 @@ impl Toleration {
         Value::Object(object)
     }
 
-    /// Whether both are about the same taints: for how long does not matter.
-    pub fn matches(&self, other: &Self) -> bool {
-        (&self.key, &self.effect, &self.operator, &self.value)
-            == (&other.key, &other.effect, &other.operator, &other.value)
+    /// Of the same taints, for good.
+    pub fn for_good(self) -> Self {
+        Self { seconds: None, ..self }
     }
 
     /// Whether it tolerates all that `other` does.
@@ -78,16 +82,55 @@ impl Toleration {
     }
 }
 
-/// All of both lists, without those that another one covers.
-pub fn merge(first: Vec<Toleration>, second: Vec<Toleration>) -> Vec<Toleration> {
-    let all: Vec<Toleration> = first.into_iter().chain(second).collect();
-    let mut merged: Vec<Toleration> = Vec::new();
-    for (i, one) in all.iter().enumerate() {
-        // Of two that are the same, the first stays.
-        let mut later = all.iter().skip(i.saturating_add(1));
-        let is_covered =
-            merged.iter().any(|other| other.covers(one)) || later.any(|other| other != one && other.covers(one));
-        if !is_covered {
+/// Tolerations by what they are about: one that covers another is found without a look at all of them.
+#[derive(Default)]
+struct Covering<'a> {
+    all: HashSet<&'a Toleration>,
+    /// By key, effect, and the value of an operator that compares it: the two that last longest. Of two that differ,
+    /// one is another than the toleration that is to be covered.
+    longest: HashMap<(&'a str, &'a str, Option<&'a str>), Vec<&'a Toleration>>,
+}
+
+impl<'a> Covering<'a> {
+    fn add(&mut self, one: &'a Toleration) {
+        let value = match one.operator.as_str() {
+            "Equal" | "" => Some(one.value.as_str()),
+            _ => None,
+        };
+        if self.all.insert(one) {
+            let longest = self.longest.entry((&one.key, &one.effect, value)).or_default();
+            longest.push(one);
+            longest.sort_by_key(|one| Reverse((one.operator == "Exists", one.seconds.is_none(), one.seconds)));
+            longest.truncate(2);
+        }
+    }
+
+    /// Whether one that is not the same covers it.
+    fn others_cover(&self, one: &Toleration) -> bool {
+        let keys = [(&*one.key, &*one.effect), (&*one.key, ""), ("", &*one.effect), ("", "")];
+        let abouts = keys.into_iter().flat_map(|(key, effect)| [(key, effect, None), (key, effect, Some(&*one.value))]);
+        let mut candidates = abouts.filter_map(|about| self.longest.get(&about)).flatten();
+        candidates.any(|other| *other != one && other.covers(one))
+    }
+
+    fn cover(&self, one: &Toleration) -> bool {
+        self.all.contains(one) || self.others_cover(one)
+    }
+}
+
+/// Of a list of tolerations, those that no other one covers; of those that are the same, the first.
+pub fn merge(all: Vec<Toleration>) -> Vec<Toleration> {
+    let mut later = Covering::default();
+    let mut is_covered_later = vec![false; all.len()];
+    for (one, is_covered) in all.iter().zip(&mut is_covered_later).rev() {
+        *is_covered = later.others_cover(one);
+        later.add(one);
+    }
+    let mut kept = Covering::default();
+    let mut merged = Vec::new();
+    for (one, _) in all.iter().zip(is_covered_later).filter(|(_, is_covered)| !is_covered) {
+        if !kept.cover(one) {
+            kept.add(one);
             merged.push(one.clone());
         }
     }
@@ -96,12 +139,14 @@ pub fn merge(first: Vec<Toleration>, second: Vec<Toleration>) -> Vec<Toleration>
 
 /// Whether each of a pod's tolerations is covered by one that is allowed. If none is, nothing is limited.
 pub fn are_allowed(tolerations: &[Toleration], allowed: &[Toleration]) -> bool {
-    let is_allowed = |toleration: &Toleration| allowed.iter().any(|allowed| allowed.covers(toleration));
-    allowed.is_empty() || tolerations.iter().all(is_allowed)
+    let mut covering = Covering::default();
+    allowed.iter().for_each(|one| covering.add(one));
+    allowed.is_empty() || tolerations.iter().all(|toleration| covering.cover(toleration))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
     use serde_json::json;
 
     use super::*;
@@ -139,7 +184,7 @@ mod tests {
         };
         let list = |keys: &str| keys.chars().map(|key| of_key(&key.to_string())).collect::<Vec<_>>();
         for (first, second, merged) in [("a", "ba", "ab"), ("ab", "*", "*"), ("*", "a", "*"), ("", "a", "a")] {
-            assert_eq!(merge(list(first), list(second)), list(merged), "{first} and {second}");
+            assert_eq!(merge([list(first), list(second)].concat()), list(merged), "{first} and {second}");
         }
         for (has, allowed, is_allowed) in
             [("a", "", true), ("", "b", true), ("a", "*", true), ("ab", "b", false), ("ab", "ba", true)]
@@ -150,5 +195,38 @@ mod tests {
         assert_eq!(a.to_json(), json!({"key": "a", "operator": "Exists", "effect": "NoSchedule"}));
         let all = json!({"key": "a", "operator": "Equal", "value": "v", "effect": "NoExecute", "tolerationSeconds": 5});
         assert_eq!(Toleration::read(&all).to_json(), all);
+    }
+
+    /// As Kubernetes merges them, which compares each with all others.
+    fn merge_by_pairs(all: &[Toleration]) -> Vec<Toleration> {
+        let mut merged: Vec<Toleration> = Vec::new();
+        for (i, one) in all.iter().enumerate() {
+            let is_covered = merged.iter().any(|other| other.covers(one))
+                || all[i + 1..].iter().any(|other| other != one && other.covers(one));
+            if !is_covered {
+                merged.push(one.clone());
+            }
+        }
+        merged
+    }
+
+    fn some_tolerations() -> impl Strategy<Value = Vec<Toleration>> {
+        let one = (
+            select(vec!["", "a", "b"]),
+            select(vec!["", "Equal", "Exists", "Gt"]),
+            select(vec!["", "v"]),
+            select(vec!["", "NoSchedule", "NoExecute"]),
+            select(vec![None, Some(-1), Some(0), Some(1)]),
+        );
+        vec(one.prop_map(|(key, operator, value, effect, seconds)| of(key, operator, value, effect, seconds)), 0..12)
+    }
+
+    proptest! {
+        #[test]
+        fn what_covers_another_is_found_as_if_all_were_compared(all in some_tolerations(), more in some_tolerations()) {
+            prop_assert_eq!(merge(all.clone()), merge_by_pairs(&all));
+            let each = all.iter().all(|one| more.iter().any(|other| other.covers(one)));
+            prop_assert_eq!(are_allowed(&all, &more), more.is_empty() || each);
+        }
     }
 }

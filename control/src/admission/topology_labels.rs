@@ -5,13 +5,14 @@
 use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Mutate, Plugin};
-use crate::{kinds::reading::text, request::Verb, status::Status};
+use crate::{admission_plugins::PluginName, kinds::reading::text, request::Verb, status::Status};
 
 /// The labels that a pod takes from its node.
 const LABELS: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
 
 /// Pods that are created on a node, or bound to one, get its labels.
-pub static PLUGIN: Plugin = Plugin { name: "PodTopologyLabels", mutate: Some(Mutate::Now(mutate)), ..Plugin::NONE };
+pub static PLUGIN: Plugin =
+    Plugin { mutate: Some(Mutate::Now(mutate)), ..Plugin::named(PluginName::PodTopologyLabels) };
 
 fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
     const POD: (&str, &str) = ("", "Pod");

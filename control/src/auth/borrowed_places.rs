@@ -3,8 +3,8 @@
 //! A DaemonSet on thousands of nodes needs thousands of them: each borrower may have [`SHARE`] times what is then left
 //! free, so that one alone gets three quarters, and who comes later finds some. Nobody's place is taken for another
 //! borrower, who could else cut connections by opening and closing one; but once nodes come, whoever has borrowed most
-//! gives back first. The ServiceAccounts of one namespace count together. A place is lent and taken back under one lock:
-//! no more are lent than nodes leave free.
+//! gives back first. The ServiceAccounts of one namespace count together. A place is lent and taken back under one
+//! lock: no more are lent than nodes leave free.
 
 use std::{
     collections::{BTreeMap, HashMap},

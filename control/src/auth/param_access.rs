@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     identity::{Identity, MASTERS},
-    kinds::{FieldError, Kinds},
+    kinds::{FieldError, Kinds, api_version::group_and_version},
     request::WriteRequest,
     status::{Status, Subject},
 };
@@ -110,7 +110,7 @@ impl<'a> Params<'a> {
     fn of(param_kind: &'a Value, kinds: &Kinds) -> Self {
         let text = |field: &str| param_kind[field].as_str().unwrap_or_default();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let (group, version) = group_and_version(api_version);
         let plural = kinds.by_gvk(group, version, kind).map(|kind| kind.plural.to_string()).unwrap_or_default();
         Self { api_version, kind, group, version, plural }
     }

@@ -17,6 +17,7 @@ use crate::{
     custom::{WebhookConversion, definition::Definition},
     deadline,
     kinds::{Kind, Storage, error_budget},
+    schema::SentEmpties,
     status::Status,
     store::{Object, PackedHeader, Store},
     webhook::{CallError, Client, ClientConfig, ConfigError, Dial},
@@ -297,7 +298,7 @@ pub async fn to_stored(kind: &Kind, mut object: Value, old: Option<&Object>) -> 
         Some(Ok(old)) => Some(from_stored(kind, old).await?),
         Some(Err(error)) => return Err(Status::internal(format!("a stored object is damaged: {error}"))),
     };
-    let errors = error_budget::within(|| (kind.validate)(&object, old.as_ref()));
+    let errors = error_budget::within(|| (kind.validate)(&object, old.as_ref(), &SentEmpties::NONE));
     if !errors.is_empty() {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let subject = crate::status::Subject { group: &kind.group, resource: &kind.kind, name };

@@ -1,6 +1,7 @@
 //! What Kubernetes' reader of JSON patches takes beside RFC 6902, put in the RFC's terms: a value that is left out is
 //! `null`, a field that is not there reads as `null`, and an index may count from the end. The whole object cannot be
-//! added, removed, copied or moved.
+//! added, removed, copied or moved. A `move` removes first: its path is read by what is left, and so a value can even
+//! be moved into the item that takes its place in a list, which the RFC forbids.
 //!
 //! Source: `patch.go` of `gopkg.in/evanphx/json-patch.v4`, with `SupportNegativeIndices`.
 
@@ -17,6 +18,14 @@ use serde_json::Value;
 pub enum Strict {
     /// This one.
     Operation(PatchOperation),
+    /// What is at `from` is removed, and added at `path`, as the client wrote it: what it means shows after the
+    /// removal.
+    Move {
+        /// Of an item or field that may not be there.
+        from: PointerBuf,
+        /// Where it is added.
+        path: PointerBuf,
+    },
     /// It asks for nothing, and is satisfied.
     Satisfied,
     /// A test of a field that is not there.
@@ -60,6 +69,7 @@ pub fn strict(operation: PatchOperation, object: &Value) -> Strict {
         PatchOperation::Copy(copy) if is_absent_field(object, &copy.from) => {
             PatchOperation::Add(AddOperation { path: copy.path, value: Value::Null })
         }
+        PatchOperation::Move(r#move) => return Strict::Move { from: r#move.from, path: r#move.path },
         PatchOperation::Test(test) if is_absent_field(object, &test.path) => {
             return if test.value.is_null() { Strict::Satisfied } else { Strict::TestFailed };
         }
@@ -67,17 +77,14 @@ pub fn strict(operation: PatchOperation, object: &Value) -> Strict {
     })
 }
 
-/// An operation whose indexes all count from the start.
+/// An operation whose indexes count from the start, but for those of the path of a `move`.
 fn counted(mut operation: PatchOperation, object: &Value) -> PatchOperation {
     match &mut operation {
         PatchOperation::Add(add) => count(&mut add.path, object, Place::New),
         PatchOperation::Remove(remove) => count(&mut remove.path, object, Place::There),
         PatchOperation::Replace(replace) => count(&mut replace.path, object, Place::There),
         PatchOperation::Test(test) => count(&mut test.path, object, Place::There),
-        PatchOperation::Move(r#move) => {
-            count(&mut r#move.from, object, Place::There);
-            count(&mut r#move.path, object, Place::New);
-        }
+        PatchOperation::Move(r#move) => count(&mut r#move.from, object, Place::There),
         PatchOperation::Copy(copy) => {
             count(&mut copy.from, object, Place::There);
             count(&mut copy.path, object, Place::New);
@@ -204,5 +211,49 @@ mod tests {
         }
         let fields = json!({"-1": 1, "01": 2});
         assert_eq!(apply(&fields, &json!([{"op": "remove", "path": "/-1"}])).unwrap(), json!({"01": 2}));
+    }
+
+    /// Each as `patch.go` of `json-patch.v4` 4.13.0 does it: a copy finds and adds, a move removes, finds and adds.
+    #[test]
+    fn a_move_counts_on_what_is_left_and_a_copy_on_what_is_there() {
+        let applied = |list: &Value, op: &str, from: &str, path: &str| {
+            apply(&json!({"list": list}), &json!([{"op": op, "from": from, "path": path}]))
+                .map(|mut new| new["list"].take())
+        };
+        let list = json!(["a", "b", "c"]);
+        for (op, from, path, expected) in [
+            ("move", "/list/0", "/list/-1", json!(["b", "c", "a"])),
+            ("move", "/list/0", "/list/-2", json!(["b", "a", "c"])),
+            ("move", "/list/0", "/list/-3", json!(["a", "b", "c"])),
+            ("move", "/list/-1", "/list/-3", json!(["c", "a", "b"])),
+            ("move", "/list/0", "/list/-", json!(["b", "c", "a"])),
+            ("move", "/list/0", "/list/2", json!(["b", "c", "a"])),
+            ("copy", "/list/0", "/list/-1", json!(["a", "b", "c", "a"])),
+            ("copy", "/list/0", "/list/-2", json!(["a", "b", "a", "c"])),
+            ("copy", "/list/-1", "/list/-4", json!(["c", "a", "b", "c"])),
+            ("copy", "/list/0", "/list/3", json!(["a", "b", "c", "a"])),
+        ] {
+            assert_eq!(applied(&list, op, from, path).unwrap(), expected, "{op} {from} {path}");
+        }
+        let list = json!([{"n": 1}, {"n": 2}, {"n": 3}]);
+        for (op, from, path, expected) in [
+            ("move", "/list/0", "/list/-1/x", json!([{"n": 2}, {"n": 3, "x": {"n": 1}}])),
+            ("move", "/list/0", "/list/-2/x", json!([{"n": 2, "x": {"n": 1}}, {"n": 3}])),
+            ("move", "/list/0", "/list/0/x", json!([{"n": 2, "x": {"n": 1}}, {"n": 3}])),
+            ("copy", "/list/0", "/list/-2/x", json!([{"n": 1}, {"n": 2, "x": {"n": 1}}, {"n": 3}])),
+        ] {
+            assert_eq!(applied(&list, op, from, path).unwrap(), expected, "{op} {from} {path}");
+        }
+        for (op, from, path) in [
+            ("move", "/list/0", "/list/-4"),
+            ("move", "/list/0", "/list/3"),
+            ("move", "/list/0", "/list/-3/x"),
+            ("move", "/list/-4", "/list/0"),
+            ("move", "/list", "/list/0"),
+            ("copy", "/list/0", "/list/-5"),
+            ("copy", "/list/0", "/list/-4/x"),
+        ] {
+            assert_eq!(applied(&list, op, from, path).unwrap_err().code, 422, "{op} {from} {path}");
+        }
     }
 }

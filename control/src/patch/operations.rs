@@ -1,10 +1,14 @@
 //! JSON Patch (RFC 6902) with bounds on what it may make: the operations are applied one by one, and what `copy` and
 //! `move` touch is counted. A few short operations could otherwise double an object again and again, or nest it without
-//! end. Where Kubernetes' reader of patches takes more than the RFC, so does this one: see [`leniency`](super::leniency).
+//! end. Where Kubernetes' reader of patches takes more than the RFC, so does this one: see
+//! [`leniency`](super::leniency).
 
 use std::borrow::Cow;
 
-use json_patch::{Patch, PatchErrorKind, PatchOperation, jsonptr::Pointer};
+use json_patch::{
+    AddOperation, Patch, PatchErrorKind, PatchOperation, RemoveOperation,
+    jsonptr::{Pointer, PointerBuf},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -67,19 +71,51 @@ pub fn apply(current: &Value, patch: &Value) -> Result<Value, Refusal> {
     let mut limits = PatchLimits::default();
     for (at, operation) in operations.into_iter().enumerate() {
         let path = operation.path().to_owned();
-        let operation = match leniency::strict(operation, &patched) {
-            Strict::Operation(operation) => operation,
-            Strict::Satisfied => continue,
-            Strict::TestFailed => return Err(Refusal::TestFailed(failed(at, &path, &PatchErrorKind::TestFailed))),
-            Strict::NoField => return Err(Refusal::Unfit(failed(at, &path, &PatchErrorKind::InvalidPointer))),
-        };
-        limits.check(&patched, &operation)?;
-        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(&operation)).map_err(|error| match error.kind {
-            PatchErrorKind::TestFailed => Refusal::TestFailed(failed(at, &path, &error.kind)),
-            _ => Refusal::Unfit(failed(at, &path, &error.kind)),
-        })?;
+        apply_one(&mut patched, &mut limits, operation, &|why| failed(at, &path, why))?;
     }
     Ok(patched)
+}
+
+/// Applies one operation, which may leave the object half changed where it is refused. `failed` words a refusal.
+fn apply_one(
+    object: &mut Value,
+    limits: &mut PatchLimits,
+    operation: PatchOperation,
+    failed: &dyn Fn(&PatchErrorKind) -> String,
+) -> Result<(), Refusal> {
+    let operation = match leniency::strict(operation, object) {
+        Strict::Operation(operation) => operation,
+        Strict::Move { from, path } => {
+            let value = take(object, limits, from, failed)?;
+            return apply_one(object, limits, PatchOperation::Add(AddOperation { path, value }), failed);
+        }
+        Strict::Satisfied => return Ok(()),
+        Strict::TestFailed => return Err(Refusal::TestFailed(failed(&PatchErrorKind::TestFailed))),
+        Strict::NoField => return Err(Refusal::Unfit(failed(&PatchErrorKind::InvalidPointer))),
+    };
+    limits.check(object, &operation)?;
+    json_patch::patch_unsafe(object, std::slice::from_ref(&operation)).map_err(|error| match error.kind {
+        PatchErrorKind::TestFailed => Refusal::TestFailed(failed(&error.kind)),
+        _ => Refusal::Unfit(failed(&error.kind)),
+    })
+}
+
+/// Takes out what a `move` puts in elsewhere.
+fn take(
+    object: &mut Value,
+    limits: &mut PatchLimits,
+    from: PointerBuf,
+    failed: &dyn Fn(&PatchErrorKind) -> String,
+) -> Result<Value, Refusal> {
+    let Some(moved) = value_at(object, &from) else {
+        return Err(Refusal::Unfit(failed(&PatchErrorKind::InvalidFromPointer)));
+    };
+    limits.check_moved(moved)?;
+    let removal = PatchOperation::Remove(RemoveOperation { path: from.clone() });
+    limits.check(object, &removal)?;
+    let value = object.pointer_mut(from.as_str()).map(Value::take).unwrap_or_default();
+    json_patch::patch_unsafe(object, &[removal]).map_err(|error| Refusal::Unfit(failed(&error.kind)))?;
+    Ok(value)
 }
 
 /// Which operation did not fit, and why.
@@ -96,17 +132,11 @@ struct PatchLimits {
 }
 
 impl PatchLimits {
-    /// Refuses an operation that would make the object too large or too deep. What else is wrong with it shows when it
-    /// is applied.
+    /// Refuses an operation other than a `move`, whose two halves come here, that would make the object too large or
+    /// too deep. What else is wrong with it shows when it is applied.
     fn check(&mut self, object: &Value, operation: &PatchOperation) -> Result<(), Status> {
-        let from = match operation {
-            PatchOperation::Move(r#move) => Some(r#move.from.as_ptr()),
-            _ => None,
-        };
-        for place in from.into_iter().chain([operation.path()]) {
-            let list = place.parent().and_then(|parent| value_at(object, parent)).and_then(Value::as_array);
-            self.shifted_items = self.shifted_items.saturating_add(list.map_or(0, Vec::len));
-        }
+        let list = operation.path().parent().and_then(|parent| value_at(object, parent)).and_then(Value::as_array);
+        self.shifted_items = self.shifted_items.saturating_add(list.map_or(0, Vec::len));
         if self.shifted_items > MAX_SHIFTED_ITEMS {
             return Err(too_large(format!("the patch shifts items of long lists more than {MAX_SHIFTED_ITEMS} times")));
         }
@@ -125,25 +155,25 @@ impl PatchLimits {
                 }
                 measured.depth
             }
-            PatchOperation::Move(r#move) => {
-                let room = MAX_MOVED_BYTES.saturating_sub(self.moved_bytes);
-                let moved = value_at(object, &r#move.from);
-                let Some(measured) = moved.map(|value| measure(value, room)) else { return Ok(()) };
-                self.moved_bytes = self.moved_bytes.saturating_add(measured.bytes);
-                if self.moved_bytes > MAX_MOVED_BYTES {
-                    return Err(too_large(format!(
-                        "Unable to complete the move, the accumulated size of move is {}, exceeding the limit {}",
-                        self.moved_bytes, MAX_MOVED_BYTES
-                    )));
-                }
-                measured.depth
-            }
             PatchOperation::Add(add) => measure(&add.value, usize::MAX).depth,
             PatchOperation::Replace(replace) => measure(&replace.value, usize::MAX).depth,
-            PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(()),
+            PatchOperation::Remove(_) | PatchOperation::Test(_) | PatchOperation::Move(_) => return Ok(()),
         };
         if operation.path().count().saturating_add(depth) > MAX_LEVELS {
             return Err(too_large(format!("the patched object would be nested deeper than {MAX_LEVELS} levels")));
+        }
+        Ok(())
+    }
+
+    /// Refuses a value that is too much to be moved, after all that was.
+    fn check_moved(&mut self, value: &Value) -> Result<(), Status> {
+        let room = MAX_MOVED_BYTES.saturating_sub(self.moved_bytes);
+        self.moved_bytes = self.moved_bytes.saturating_add(measure(value, room).bytes);
+        if self.moved_bytes > MAX_MOVED_BYTES {
+            return Err(too_large(format!(
+                "Unable to complete the move, the accumulated size of move is {}, exceeding the limit {}",
+                self.moved_bytes, MAX_MOVED_BYTES
+            )));
         }
         Ok(())
     }

@@ -63,8 +63,8 @@ impl NodeRequests<'_> {
         Ok(())
     }
 
-    /// Renews the Lease; once more, at once, after no answer in time: over a new connection where the old one is silent.
-    /// The control service takes a node for lost four beats after its last renewal.
+    /// Renews the Lease; once more, at once, after no answer in time: over a new connection where the old one is
+    /// silent. The control service takes a node for lost four beats after its last renewal.
     pub async fn renew_lease(&self, name: &str) -> Result<(), AnswerError> {
         match self.write_lease(name).await {
             Err(late @ AnswerError::Late(_)) => {

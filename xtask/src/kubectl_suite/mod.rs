@@ -209,8 +209,8 @@ fn copy_source(dir: &Path, programs: &Path) -> anyhow::Result<PathBuf> {
     Ok(to)
 }
 
-/// Has the suite use a token and the authority of the service and files of its own, and leaves the service's certificate
-/// where the suite looks for it.
+/// Has the suite use a token and the authority of the service and files of its own, and leaves the service's
+/// certificate where the suite looks for it.
 fn fit_source(server: &Server, source: &Path) -> anyhow::Result<()> {
     let kubectl = |arguments: &[&str]| {
         let mut kubectl = server.as_administrator(Command::new(source.join("_output/bin/kubectl")));

@@ -204,7 +204,6 @@ fn kind(
         deletion: Deletion::PLAIN,
         default: default(rules),
         validate: validation(rules, None),
-        go_memory: BuiltIn::PLAIN.go_memory,
         makes_paths_on_demand: BuiltIn::PLAIN.makes_paths_on_demand,
         prepare: prepare(version.has_status),
         prepare_status: Arc::new(BuiltIn::PLAIN.prepare_status),
@@ -232,7 +231,7 @@ fn stored_kind(
     let served_as = format!("{}/{}", definition.group, version.name);
     // What a webhook makes of an object is stored as it is: the object itself was checked as it came.
     let (default, validate): (DefaultFn, ValidateFn) = match webhook {
-        Some(_) => (Arc::new(|_: &mut Value| {}), Arc::new(|_: &Value, _: Option<&Value>| Vec::new())),
+        Some(_) => (Arc::new(|_: &mut Value| {}), Arc::new(|_, _, _| Vec::new())),
         None => (default(rules), validation(rules, Some(served_as))),
     };
     Kind { default, validate, prepare: prepare(version.has_status), ..stored }
@@ -246,7 +245,7 @@ fn default(rules: &VersionRules) -> DefaultFn {
 /// Validates objects as this version, which is what they are called then.
 fn validation(rules: &VersionRules, served_as: Option<String>) -> ValidateFn {
     let rules = rules.clone();
-    Arc::new(move |new, old| match &served_as {
+    Arc::new(move |new, old, _| match &served_as {
         None => rules.validate(new, old),
         Some(version) => {
             let named = |object: &Value| {
@@ -261,7 +260,7 @@ fn validation(rules: &VersionRules, served_as: Option<String>) -> ValidateFn {
 
 /// The status is the subresource's, if there is one; all that is not metadata counts as a generation.
 fn prepare(has_status: bool) -> PrepareFn {
-    Arc::new(move |new, old| {
+    Arc::new(move |new, old, _| {
         let Some(object) = new.as_object_mut() else { return };
         if has_status {
             match old.and_then(|old| old.get("status")) {
@@ -331,6 +330,7 @@ fn conversions(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::Sent;
 
     #[test]
     fn stable_versions_come_first() {
@@ -344,13 +344,13 @@ mod tests {
         let prepare = prepare(true);
         let old = json!({"metadata": {"generation": 3}, "spec": {"a": 1}, "status": {"s": 1}});
         let mut new = json!({"metadata": {"labels": {}}, "spec": {"a": 1}, "status": {"s": 2}});
-        prepare(&mut new, Some(&old));
+        prepare(&mut new, Some(&old), &Sent::default());
         assert_eq!((&new["metadata"]["generation"], &new["status"]), (&json!(3), &json!({"s": 1})));
         new["spec"] = json!({"a": 2});
-        prepare(&mut new, Some(&old));
+        prepare(&mut new, Some(&old), &Sent::default());
         assert_eq!(new["metadata"]["generation"], 4);
         let mut created = json!({"metadata": {}, "status": {"s": 1}});
-        prepare(&mut created, None);
+        prepare(&mut created, None, &Sent::default());
         assert_eq!(created, json!({"metadata": {"generation": 1}}));
     }
 }

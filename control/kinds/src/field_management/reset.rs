@@ -44,8 +44,8 @@ impl Filter {
             (Some("status"), ..) => Self::Without(SPEC),
             (Some("approval"), ..) => Self::Without(&[&["spec"], &["status", "certificate"]]),
             (Some("finalize"), ..) => Self::Without(STATUS),
-            // Kubernetes' storage of these two does not pass on what their strategies reset: whoever sends another field
-            // owns it, although it stays as it was.
+            // Kubernetes' storage of these two does not pass on what their strategies reset: whoever sends another
+            // field owns it, although it stays as it was.
             (Some("ephemeralcontainers" | "resize"), ..) => Self::Without(&[]),
             (Some("scale"), ..) => Self::Only(&["spec", "replicas"]),
             _ => Self::Without(&[]),

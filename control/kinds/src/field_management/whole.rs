@@ -1,6 +1,6 @@
 //! Whether two states of a value that has one owner as a whole are the same: as Kubernetes' Go structs hold them.
 //!
-//! A configuration that is applied is no Go struct: what it names counts as it is written there ([`is_same_text`]).
+//! A configuration that is applied is no Go struct: what it names counts as it is written there ([`leaves_unchanged`]).
 //!
 //! An empty list or map is the same as none where `omitempty` leaves it out. Not so in the items of a list: Go compares
 //! lists as they are in memory (`reflect.DeepEqual`), and tells `[]`, which a client sent, from nothing, which comes
@@ -18,19 +18,18 @@ pub fn is_same(of: TypeRef<'_>, old: &Value, new: &Value) -> bool {
     same(of, Empties::LeftOut, old, new)
 }
 
-/// Whether `new`, which is text that a configuration was laid over, says of a whole value what `old`, a Go struct, says
-/// when it is written: a null that the text names is a field more, and a field that Go writes though nobody set it is
-/// missing where the text does not name it.
-pub fn is_same_text(of: TypeRef<'_>, old: &Value, new: &Value) -> bool {
+/// Whether applying `new` (JSON) leaves `old` (a Go struct as Go writes it) unchanged: an explicit null counts as a
+/// field, an always-written field that `new` lacks counts as missing.
+pub fn leaves_unchanged(of: TypeRef<'_>, old: &Value, new: &Value) -> bool {
     match (of.r#type(), old, new) {
-        (Type::Object(object), Value::Object(old), Value::Object(new)) => has_same_text(of, object, old, new),
+        (Type::Object(object), Value::Object(old), Value::Object(new)) => leaves_fields_unchanged(of, object, old, new),
         (Type::List(_), Value::Array(old), Value::Array(new)) => {
             let Some(item) = of.plain_item() else { return old == new };
-            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same_text(item, old, new))
+            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| leaves_unchanged(item, old, new))
         }
         (Type::Map(_), Value::Object(old), Value::Object(new)) => {
             let same = |(name, old): (&String, &Value)| match (of.plain_field(name), new.get(name)) {
-                (Some(item), Some(new)) => is_same_text(item, old, new),
+                (Some(item), Some(new)) => leaves_unchanged(item, old, new),
                 (_, new) => Some(old) == new,
             };
             old.len() == new.len() && old.iter().all(same)
@@ -39,7 +38,12 @@ pub fn is_same_text(of: TypeRef<'_>, old: &Value, new: &Value) -> bool {
     }
 }
 
-fn has_same_text(of: TypeRef<'_>, object: &Object, old: &Map<String, Value>, new: &Map<String, Value>) -> bool {
+fn leaves_fields_unchanged(
+    of: TypeRef<'_>,
+    object: &Object,
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
+) -> bool {
     let one = |name: &String| {
         let (known, inner) = (object.field(name).filter(|_| of.is_in_structs()), of.plain_field(name));
         let was = old.get(name).map(Cow::Borrowed);
@@ -50,7 +54,7 @@ fn has_same_text(of: TypeRef<'_>, object: &Object, old: &Map<String, Value>, new
         let was = was.or_else(|| known.and_then(|field| of.zero_in_struct(field)).map(Cow::Owned));
         match (was, new.get(name), inner) {
             (None, None, _) => true,
-            (Some(was), Some(is), Some(inner)) => is_same_text(inner, &was, is),
+            (Some(was), Some(is), Some(inner)) => leaves_unchanged(inner, &was, is),
             (was, is, _) => was.as_deref() == is,
         }
     };
@@ -185,7 +189,7 @@ mod tests {
         let of = |kind: &str, field: &str, old: Value, new: Value| {
             let schema = Schema::builtin(kind).unwrap();
             let of = TypeRef::root(schema.types(), schema.root()).as_written().plain_field(field).unwrap();
-            is_same_text(of, &old, &new)
+            leaves_unchanged(of, &old, &new)
         };
         let same = |old: Value, new: Value| of("io.k8s.api.discovery.v1.EndpointSlice", "endpoints", old, new);
         let stored = || json!([{"addresses": ["10.0.0.1"], "conditions": {}}]);

@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use serde_json::Value;
 
 use super::{Cell, Column, Deletion, Deprecation, FieldError, Kind, Naming, Storage, StoredAs, names, superseded, *};
-use crate::schema::Schema;
+use crate::schema::{Schema, SentEmpties};
 
 /// Every kind that is served unless it is switched off. Within a group the preferred version stands first; the order of
 /// groups means nothing, as discovery sorts them by their priority.
@@ -121,12 +121,14 @@ pub struct BuiltIn {
     pub default: fn(object: &mut Value),
     /// See [`Kind::validate`].
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
-    /// See [`Kind::go_memory`].
-    pub go_memory: GoMemory,
+    /// In place of `validate`, for a kind that tells what was sent empty from what was not sent.
+    pub validate_sent: Option<ValidateSent>,
     /// See [`Kind::makes_paths_on_demand`].
     pub makes_paths_on_demand: bool,
     /// See [`Kind::prepare`].
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
+    /// In place of `prepare`, for a kind that asks what was sent.
+    pub prepare_sent: Option<fn(new: &mut Value, old: Option<&Value>, sent: &Sent)>,
     /// See [`Kind::prepare_status`].
     pub prepare_status: fn(new: &mut Value, old: &Value),
     /// See [`Kind::columns`].
@@ -146,6 +148,9 @@ pub struct BuiltIn {
     /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
 }
+
+/// See [`BuiltIn::validate_sent`].
+pub type ValidateSent = fn(new: &Value, old: Option<&Value>, empties: &SentEmpties) -> Vec<FieldError>;
 
 /// A built-in kind's [`StoredAs`].
 pub struct BuiltInAs {
@@ -179,9 +184,10 @@ impl BuiltIn {
         deletion: Deletion::PLAIN,
         default: |_| {},
         validate: |_, _| Vec::new(),
-        go_memory: GoMemory::PLAIN,
+        validate_sent: None,
         makes_paths_on_demand: false,
         prepare: |_, _| {},
+        prepare_sent: None,
         prepare_status: |_, _| {},
         columns: &[],
         cells: |_| Vec::new(),
@@ -220,10 +226,15 @@ impl From<&'static BuiltIn> for Kind {
             content_first: declared.content_first,
             deletion: declared.deletion,
             default: Arc::new(declared.default),
-            validate: Arc::new(declared.validate),
-            go_memory: declared.go_memory,
+            validate: match declared.validate_sent {
+                Some(validate) => Arc::new(validate),
+                None => Arc::new(|new, old, _| (declared.validate)(new, old)),
+            },
             makes_paths_on_demand: declared.makes_paths_on_demand,
-            prepare: Arc::new(declared.prepare),
+            prepare: match declared.prepare_sent {
+                Some(prepare) => Arc::new(prepare),
+                None => Arc::new(|new, old, _| (declared.prepare)(new, old)),
+            },
             prepare_status: Arc::new(declared.prepare_status),
             columns: declared.columns.into(),
             cells: Arc::new(declared.cells),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{BuiltIn, Cell, Column, FieldError, FixedMap, GoMemory, Storage, names, reading::entries};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, names, reading::entries};
+use crate::schema::SentEmpties;
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -19,11 +20,7 @@ pub static KIND: BuiltIn = BuiltIn {
     subresources: &[],
     storage: Storage::Stored,
     default: |_| {},
-    validate,
-    go_memory: GoMemory {
-        fixed_maps: &[fixed_where_immutable("data"), fixed_where_immutable("binaryData")],
-        ..GoMemory::PLAIN
-    },
+    validate_sent: Some(validate),
     prepare: |_, _| {},
     columns: &[Column::name(), Column::text("Data", "Number of keys, text and binary."), Column::age()],
     cells: |o| vec![Cell::name(o), Cell::integer(count(&o["data"]) + count(&o["binaryData"])), Cell::age(o)],
@@ -32,20 +29,11 @@ pub static KIND: BuiltIn = BuiltIn {
     ..BuiltIn::PLAIN
 };
 
-/// Data that does not change once the object says that it is immutable.
-pub const fn fixed_where_immutable(field: &'static str) -> FixedMap {
-    FixedMap {
-        field,
-        why: "field is immutable when `immutable` is set",
-        is_fixed: |old| matches!(old["immutable"], Value::Bool(true)),
-    }
-}
-
 fn count(map: &Value) -> i64 {
     map.as_object().map_or(0, |m| m.len() as i64)
 }
 
-fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+fn validate(new: &Value, old: Option<&Value>, empties: &SentEmpties) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut size = 0;
     for field in ["data", "binaryData"] {
@@ -63,7 +51,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         errors.push(FieldError::too_long("", MAX_DATA));
     }
     if let Some(old) = old {
-        errors.extend(immutable(new, old, &["data", "binaryData"]));
+        errors.extend(immutable(new, old, empties, &["data", "binaryData"]));
     }
     errors
 }
@@ -71,8 +59,8 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
 /// Bytes of all values of a ConfigMap or a Secret together.
 pub const MAX_DATA: usize = 1 << 20;
 
-/// What `immutable: true` forbids, of a ConfigMap or a Secret.
-pub fn immutable(new: &Value, old: &Value, fields: &[&str]) -> Vec<FieldError> {
+/// What `immutable: true` forbids, of a ConfigMap or a Secret: to send empty what is not there is a change, too.
+pub fn immutable(new: &Value, old: &Value, empties: &SentEmpties, fields: &[&str]) -> Vec<FieldError> {
     const WHY: &str = "field is immutable when `immutable` is set";
     if old["immutable"] != true {
         return Vec::new();
@@ -82,19 +70,21 @@ pub fn immutable(new: &Value, old: &Value, fields: &[&str]) -> Vec<FieldError> {
     if new["immutable"] != true {
         errors.push(FieldError::forbidden("immutable", WHY));
     }
-    let changed = fields.iter().filter(|field| content(&new[**field]) != content(&old[**field]));
-    errors.extend(changed.map(|field| FieldError::forbidden(*field, WHY)));
+    let is_changed = |field: &&&str| content(&new[**field]) != content(&old[**field]) || empties.is_new_at(field, old);
+    errors.extend(fields.iter().filter(is_changed).map(|field| FieldError::forbidden(*field, WHY)));
     errors
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Schema;
     use serde_json::json;
 
     #[test]
     fn a_key_is_a_file_name_and_is_there_once() {
-        let errors = validate(&json!({"data": {"a/b": "", "c": ""}, "binaryData": {"c": ""}}), None);
+        let errors =
+            validate(&json!({"data": {"a/b": "", "c": ""}, "binaryData": {"c": ""}}), None, &SentEmpties::NONE);
         let paths: Vec<&str> = errors.iter().map(|e| e.path.as_str()).collect();
         assert_eq!(paths, ["data[a/b]", "data[c]"]);
     }
@@ -102,9 +92,18 @@ mod tests {
     #[test]
     fn what_is_immutable_stays() {
         let old = json!({"immutable": true, "data": {"a": "b"}});
-        assert_eq!(validate(&old, Some(&old)), []);
-        let errors = validate(&json!({"data": {"a": "c"}}), Some(&old));
+        assert_eq!(validate(&old, Some(&old), &SentEmpties::NONE), []);
+        let errors = validate(&json!({"data": {"a": "c"}}), Some(&old), &SentEmpties::NONE);
         let paths: Vec<&str> = errors.iter().map(|e| e.path.as_str()).collect();
         assert_eq!(paths, ["immutable", "data"]);
+        for (immutable, expected) in
+            [(true, vec!["binaryData: Forbidden: field is immutable when `immutable` is set"]), (false, vec![])]
+        {
+            let old = json!({"immutable": immutable, "data": {"a": "b"}});
+            let sent = json!({"immutable": immutable, "data": {"a": "b"}, "binaryData": {}});
+            let (sent, empties) = Schema::builtin(KIND.schema).unwrap().decode_sent_value(sent).unwrap();
+            let errors = validate(&sent.value, Some(&old), &empties);
+            assert_eq!(errors.iter().map(|e| format!("{}: {}", e.path, e.message)).collect::<Vec<_>>(), expected);
+        }
     }
 }

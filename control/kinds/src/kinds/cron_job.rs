@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     BuiltIn, Cell, Column, FieldError, Storage, cron_schedule, job, label_selector,
-    pod::defaults::{fill, fill_text},
+    pod::{
+        defaults::{fill, fill_text},
+        sent_empties::refused_with,
+    },
     prepare,
     reading::{items, text},
     workload::{self, CONTAINERS, IMAGES, SELECTOR},
@@ -26,6 +29,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
+    validate_sent: Some(|new, old, empties| refused_with(validate(new, old), empties)),
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({}));
         workload::drop_unknown(new, old, "/spec/jobTemplate/spec/template");

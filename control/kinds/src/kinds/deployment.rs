@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     BuiltIn, Cell, Column, FieldError, Storage, int_or_percent,
-    pod::defaults::{fill, fill_text},
+    pod::{
+        defaults::{fill, fill_text},
+        sent_empties::refused_with,
+    },
     prepare,
     reading::{number, same},
     workload::{self, CONTAINERS, IMAGES, SELECTOR},
@@ -26,6 +29,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
+    validate_sent: Some(|new, old, empties| refused_with(validate(new, old), empties)),
     prepare: prepare_deployment,
     columns: COLUMNS,
     cells,

@@ -15,13 +15,14 @@ use serde_json::Value;
 
 use crate::{
     custom::Custom,
-    schema::{Schema, Types},
+    schema::{Schema, SentEmpties, Types},
 };
 
 pub mod access_review;
 pub mod admissionregistration;
 pub mod age;
 pub mod api_service;
+pub mod api_version;
 pub mod binding;
 pub mod built_in;
 pub mod certificate_signing_request;
@@ -45,7 +46,6 @@ pub mod event;
 pub mod field;
 pub mod flowcontrol;
 mod go_duration;
-pub mod go_memory;
 pub mod group_priority;
 pub mod horizontal_pod_autoscaler;
 pub mod int_or_percent;
@@ -81,6 +81,7 @@ pub mod resource_name;
 pub mod resource_quota;
 pub mod runtime_class;
 pub mod secret;
+mod sent;
 pub mod service;
 pub mod service_account;
 pub mod snapshot;
@@ -96,9 +97,9 @@ pub use column::Column;
 pub use deletion::Deletion;
 pub use derived::Derived;
 pub use field::{FieldError, FieldErrorReason};
-pub use go_memory::{FixedMap, GoMemory};
 pub use naming::Naming;
 pub use registry::{AddError, Registry};
+pub use sent::Sent;
 pub use snapshot::Kinds;
 
 /// The fields of an object that `fieldSelector` may name, with their values.
@@ -142,17 +143,15 @@ pub struct Kind {
     pub deletion: Deletion,
     /// Fills in what Kubernetes fills in for this kind. Idempotent.
     pub default: DefaultFn,
-    /// Reasons why `new` may not be stored (in place of `old`, on update). Names, labels and annotations are checked
-    /// for all kinds alike, elsewhere.
+    /// Reasons why `new` may not be stored (in place of `old`, on update), given what was sent empty. Names, labels and
+    /// annotations are checked for all kinds alike, elsewhere.
     pub validate: ValidateFn,
     /// Whether `validate` runs without paths first (see [`paths_on_demand`]): for a kind with many objects, and with
     /// checks that cost less than their paths. Checks that compile rules, or decide by paths, are not asked twice.
     pub makes_paths_on_demand: bool,
-    /// Rules that follow from how Go holds the objects.
-    pub go_memory: GoMemory,
-    /// Runs after `default`. What a create or update through the main resource does to `new` before it is validated:
-    /// drop or keep `status`, bump `metadata.generation`, and so on (`PrepareForCreate`/`PrepareForUpdate` in
-    /// Kubernetes).
+    /// Runs after `default`. What a create or update through the main resource, of what was sent, does to `new` before
+    /// it is validated: drop or keep `status`, bump `metadata.generation`, and so on
+    /// (`PrepareForCreate`/`PrepareForUpdate` in Kubernetes).
     pub prepare: PrepareFn,
     /// What a write through `/status` does to `new`, given the stored `old`, before it is validated.
     pub prepare_status: PrepareStatusFn,
@@ -181,9 +180,9 @@ pub struct Kind {
 /// See [`Kind::default`].
 pub type DefaultFn = Arc<dyn Fn(&mut Value) + Send + Sync>;
 /// See [`Kind::validate`].
-pub type ValidateFn = Arc<dyn Fn(&Value, Option<&Value>) -> Vec<FieldError> + Send + Sync>;
+pub type ValidateFn = Arc<dyn Fn(&Value, Option<&Value>, &SentEmpties) -> Vec<FieldError> + Send + Sync>;
 /// See [`Kind::prepare`].
-pub type PrepareFn = Arc<dyn Fn(&mut Value, Option<&Value>) + Send + Sync>;
+pub type PrepareFn = Arc<dyn Fn(&mut Value, Option<&Value>, &Sent) + Send + Sync>;
 /// See [`Kind::prepare_status`].
 pub type PrepareStatusFn = Arc<dyn Fn(&mut Value, &Value) + Send + Sync>;
 /// See [`Kind::cells`].

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::{FieldError, Kind};
+use crate::schema::SentEmpties;
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
@@ -167,8 +168,10 @@ const METADATA: [(&str, &str); 15] = [
 ];
 
 /// Every field of a template's metadata that templates do not have.
-pub fn only_labels_and_annotations(path: &str, metadata: &Value) -> Vec<FieldError> {
-    let is_set = |field: &str| metadata.get(field).is_some_and(|value| !value.is_null());
+pub fn only_labels_and_annotations(path: &str, metadata: &Value, empties: &SentEmpties) -> Vec<FieldError> {
+    let is_set = |field: &str| {
+        metadata.get(field).is_some_and(|value| !value.is_null()) || empties.at(&format!("{path}.{field}")).is_some()
+    };
     let others = METADATA.iter().filter(|(field, _)| !matches!(*field, "labels" | "annotations") && is_set(field));
     others.map(|(_, shown)| FieldError::forbidden(format!("{path}.{shown}"), "cannot be set")).collect()
 }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{BuiltIn, Cell, Column, FieldError, Storage, pod::defaults::fill, prepare, workload};
+use super::{
+    BuiltIn, Cell, Column, FieldError, Storage,
+    pod::{defaults::fill, sent_empties::refused_with},
+    prepare, workload,
+};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -20,6 +24,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
+    validate_sent: Some(|new, old, empties| refused_with(validate(new, old), empties)),
     prepare: |new, old| {
         workload::drop_unknown(new, old, "/template");
         prepare::count_generation(new, old);

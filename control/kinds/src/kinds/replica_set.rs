@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, FieldError, Storage, prepare,
+    BuiltIn, Cell, Column, FieldError, Storage,
+    pod::sent_empties::refused_with,
+    prepare,
     workload::{self, CONTAINERS, IMAGES, SELECTOR},
 };
 
@@ -23,6 +25,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
+    validate_sent: Some(|new, old, empties| refused_with(validate(new, old), empties)),
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"replicas": 0}));
         workload::drop_unknown(new, old, "/spec/template");

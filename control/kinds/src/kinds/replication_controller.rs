@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     BuiltIn, Cell, Column, Deletion, FieldError, Storage,
-    pod::defaults::fill,
+    pod::{defaults::fill, sent_empties::refused_with},
     prepare,
     reading::{is_empty, number, same},
     replica_set,
@@ -26,6 +26,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate,
+    validate_sent: Some(|new, old, empties| refused_with(validate(new, old), empties)),
     prepare: |new, old| {
         prepare::keep_status(new, old, json!({"replicas": 0}));
         workload::drop_unknown(new, old, "/spec/template");

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 
-use super::{BuiltIn, Cell, Column, FieldError, GoMemory, Storage, config_map, names, reading::text};
+use super::{BuiltIn, Cell, Column, FieldError, Storage, config_map, names, reading::text};
+use crate::schema::SentEmpties;
 
 /// Annotation of a Secret that is to hold a token of a ServiceAccount: the account's name.
 pub const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
@@ -23,8 +24,7 @@ pub static KIND: BuiltIn = BuiltIn {
     subresources: &[],
     storage: Storage::Stored,
     default,
-    validate,
-    go_memory: GoMemory { fixed_maps: &[config_map::fixed_where_immutable("data")], ..GoMemory::PLAIN },
+    validate_sent: Some(validate),
     prepare: |_, _| {},
     columns: &[
         Column::name(),
@@ -55,7 +55,7 @@ fn default(object: &mut Value) {
     }
 }
 
-fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+fn validate(new: &Value, old: Option<&Value>, empties: &SentEmpties) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut size = 0;
     for (key, value) in new["data"].as_object().into_iter().flatten() {
@@ -89,7 +89,7 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         if old["type"] != new["type"] {
             errors.push(FieldError::immutable("type", &new["type"]));
         }
-        errors.extend(config_map::immutable(new, old, &["data"]));
+        errors.extend(config_map::immutable(new, old, empties, &["data"]));
     }
     errors
 }
@@ -125,16 +125,17 @@ mod tests {
         let mut secret = json!({"data": {"a": "eA==", "b": "eQ=="}, "stringData": {"b": "z"}});
         default(&mut secret);
         assert_eq!(secret, json!({"data": {"a": "eA==", "b": "eg=="}, "type": "Opaque"}));
-        assert_eq!(validate(&secret, None), []);
+        assert_eq!(validate(&secret, None, &SentEmpties::NONE), []);
     }
 
     #[test]
     fn a_type_has_its_keys_and_stays() {
         let tls = json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}});
-        let errors = validate(&tls, Some(&json!({"type": "Opaque"})));
+        let errors = validate(&tls, Some(&json!({"type": "Opaque"})), &SentEmpties::NONE);
         let paths: Vec<&str> = errors.iter().map(|e| e.path.as_str()).collect();
         assert_eq!(paths, ["data[tls.key]", "type"]);
-        let paths = |secret: Value| validate(&secret, None).into_iter().map(|e| e.path).collect::<Vec<_>>();
+        let paths =
+            |secret: Value| validate(&secret, None, &SentEmpties::NONE).into_iter().map(|e| e.path).collect::<Vec<_>>();
         let of = |kind: &str, data: Value| paths(json!({"type": format!("kubernetes.io/{kind}"), "data": data}));
         assert_eq!(of("dockercfg", json!({".dockercfg": "eA=="})), ["data[.dockercfg]"]);
         assert_eq!(paths(json!({"type": "Opaque", "data": {"": "eA=="}})).len(), 1, "no name, and no JSON");

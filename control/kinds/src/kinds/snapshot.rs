@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::{Kind, Storage, built_in};
+use super::{Kind, Storage, api_version::group_and_version, built_in};
 
 /// All served kinds at one moment.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Kinds {
 
     /// `("apps/v1", "Deployment")`, as an object or an owner reference says it.
     pub fn by_api_version(&self, api_version: &str, kind: &str) -> Option<Arc<Kind>> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let (group, version) = group_and_version(api_version);
         self.by_gvk(group, version, kind)
     }
 

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     BuiltIn, Cell, Column, FieldError, Storage, int_or_percent, names, persistent_volume_claim,
-    pod::defaults::{fill, fill_text},
+    pod::{
+        defaults::{fill, fill_text},
+        sent_empties::refused_with,
+    },
     prepare,
     reading::{entries, items, number, same, text},
     workload::{self, CONTAINERS, IMAGES},
@@ -27,6 +30,7 @@ pub static KIND: BuiltIn = BuiltIn {
     object_name: names::label,
     default,
     validate,
+    validate_sent: Some(|new, old, empties| refused_with(validate(new, old), empties)),
     prepare: prepare_stateful_set,
     columns: &[
         Column::name(),

@@ -41,7 +41,7 @@ fn every_kind_is_found_by_path_and_by_name() {
 fn defaults_and_preparation_change_nothing_the_second_time() {
     for kind in Kinds::built_in().stored() {
         let mut once = minimal(kind);
-        (kind.prepare)(&mut once, None);
+        (kind.prepare)(&mut once, None, &Sent::default());
         (kind.default)(&mut once);
         let mut twice = once.clone();
         (kind.default)(&mut twice);

@@ -73,6 +73,7 @@ pub fn check(text: &str, layout: &'static str) -> Result<(), GoTimeError> {
             parser.rest = digits;
         }
     }
+    let zone = parser.rest;
     parser.element("Z07:00", |rest| match rest.strip_prefix('Z') {
         Some(rest) => Some((0, rest)),
         None => {
@@ -81,6 +82,15 @@ pub fn check(text: &str, layout: &'static str) -> Result<(), GoTimeError> {
             (matches!(bytes[0], b'+' | b'-') && bytes[3] == b':' && digits).then(|| (0, &rest[6..]))
         }
     })?;
+    let exceeds = |digits: std::ops::Range<usize>, most: u32| {
+        zone.get(digits).and_then(|digits| digits.parse::<u32>().ok()).is_some_and(|number| number > most)
+    };
+    // Hours of 24 and minutes of 60 are taken.
+    for (digits, most, what) in [(4..6, 60, "time zone offset minute"), (1..3, 24, "time zone offset hour")] {
+        if !zone.starts_with('Z') && exceeds(digits, most) {
+            return Err(GoTimeError::OutOfRange { text: text.to_owned(), what });
+        }
+    }
     if !parser.rest.is_empty() {
         return Err(GoTimeError::ExtraText { text: text.to_owned(), extra: parser.rest.to_owned() });
     }
@@ -153,8 +163,11 @@ mod tests {
     /// What kube-apiserver 1.35.4 answered with for each.
     #[test]
     fn refusals_are_those_of_go() {
-        let seconds = |text| check(text, SECONDS).unwrap_err().to_string();
+        let seconds = |text: &str| check(text, SECONDS).unwrap_err().to_string();
         assert_eq!(seconds("2020-13-01T00:00:00Z"), "parsing time \"2020-13-01T00:00:00Z\": month out of range");
+        let zone = |zone: &str| seconds(&format!("2020-01-01T00:00:00{zone}"));
+        assert!(zone("+25:00").ends_with("\": time zone offset hour out of range"), "{}", zone("+25:00"));
+        assert!(zone("-24:61x").ends_with("\": time zone offset minute out of range"));
         let form = "as \"2006-01-02T15:04:05Z07:00\": cannot parse";
         assert_eq!(seconds("now"), format!("parsing time \"now\" {form} \"now\" as \"2006\""));
         let form = "as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse";

@@ -15,15 +15,9 @@ pub const ZERO_MICRO_TIME: &str = "0001-01-01T00:00:00.000000Z";
 /// Why a text is not what its field holds. The texts are those of Kubernetes' decoder.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScalarError {
-    /// Not in the form of RFC 3339, or no such day or hour.
+    /// Not in the form of RFC 3339, no such day or hour, or further away than can be told.
     #[error(transparent)]
     Time(#[from] GoTimeError),
-    /// A point in time that is further away than can be told.
-    #[error("parsing time {text:?}: out of range")]
-    TimeOutOfRange {
-        /// As it was written.
-        text: String,
-    },
     /// No digits, or two points.
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Quantity,
@@ -54,7 +48,11 @@ pub fn micro_time(text: &str) -> Result<Option<String>, ScalarError> {
 
 fn timestamp(text: &str, layout: &'static str) -> Result<Timestamp, ScalarError> {
     go_time::check(text, layout)?;
-    text.parse().map_err(|_| ScalarError::TimeOutOfRange { text: text.to_owned() })
+    // Go takes an hour of one digit.
+    let padded = (text.as_bytes().get(12) == Some(&b':')).then(|| format!("{}0{}", &text[..11], &text[11..]));
+    let parsed = padded.as_deref().unwrap_or(text).parse();
+    // Go takes the last hours of 9999 in zones where it is earlier: in UTC they have no year of four digits.
+    parsed.map_err(|_| GoTimeError::OutOfRange { text: text.to_owned(), what: "year" }.into())
 }
 
 /// The canonical form of a quantity: `500m` for `0.5`.
@@ -133,6 +131,10 @@ mod tests {
         assert_eq!(micro_time("2024-05-01T10:00:00.000001+02:00"), Ok(Some("2024-05-01T08:00:00.000001Z".into())));
         assert!(micro_time("2024-05-01T10:00:00Z").is_err());
         assert_eq!(micro_time("2024-05-01T10:00:00.123456Z"), Ok(None));
+        assert_eq!(time("2024-05-01T9:00:00+02:00"), Ok(Some("2024-05-01T07:00:00Z".into())));
+        assert_eq!(time("2024-05-01T9:00:00Z"), Ok(Some("2024-05-01T09:00:00Z".into())));
+        let far = time("9999-12-31T23:59:59-12:00").unwrap_err().to_string();
+        assert_eq!(far, "parsing time \"9999-12-31T23:59:59-12:00\": year out of range");
         assert_eq!((time(ZERO_TIME), micro_time(ZERO_MICRO_TIME)), (Ok(None), Ok(None)));
         for bad in
             ["", "yesterday", "2024-05-01", "2024-05-01 10:00:00Z", "2024-13-01T10:00:00Z", "é024-05-01T10:00:00Z"]

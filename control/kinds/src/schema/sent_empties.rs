@@ -1,14 +1,15 @@
 //! Lists and maps that a client sent empty. To Kubernetes they are there until the object is stored: messages show
-//! them, and some rules count them. Afterwards `omitempty` has left them out, and nobody knows of them.
+//! them, and some rules count them. Decoding notes them ([`Schema::decode_sent`](super::Schema::decode_sent)) and
+//! leaves them out where `omitempty` does.
 
 use serde_json::Value;
 
-use super::{Schema, Type, TypeId, Types};
-
-/// Where an object had an empty list or map.
+/// Where an object had an empty list or map. Not in its metadata, and not in objects of custom kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SentEmpties {
     found: Vec<(String, Empty)>,
+    /// How often a path was asked for.
+    tried: usize,
 }
 
 /// What was empty.
@@ -20,12 +21,17 @@ pub enum Empty {
     Map,
 }
 
-/// How many are kept: more than any object has that is not meant to have many.
+/// How many are looked at: more than any object has that is not meant to have many. Those beyond, and those whose path
+/// is longer than [`LONGEST`], are the same as not sent: a message shows `null` for them, and no rule refuses or counts
+/// them.
 const MOST: usize = 1000;
-/// The longest path that is kept.
+/// Bytes of all names and keys of a path that is kept.
 const LONGEST: usize = 1 << 10;
 
 impl SentEmpties {
+    /// Nothing was.
+    pub const NONE: Self = Self { found: Vec::new(), tried: 0 };
+
     /// What was empty at a path: `webhooks[0].rules`.
     pub fn at(&self, path: &str) -> Option<Empty> {
         self.found.iter().find(|(found, _)| found == path).map(|(_, empty)| *empty)
@@ -35,6 +41,50 @@ impl SentEmpties {
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.found.iter().map(|(path, _)| &**path)
     }
+
+    /// Whether a field at the top of an object was sent empty, and is not there in the stored object `old`: what
+    /// `reflect.DeepEqual` calls a change.
+    pub fn is_new_at(&self, field: &str, old: &Value) -> bool {
+        self.at(field).is_some() && old[field].is_null()
+    }
+
+    /// Leaves those alone that are in one of these fields.
+    pub fn retain_in(&mut self, fields: &[&[&str]]) {
+        if self.found.is_empty() {
+            return;
+        }
+        let fields: Vec<String> = fields.iter().map(|field| field.join(".")).collect();
+        self.found.retain(|(path, _)| fields.iter().any(|field| is_in(path, field)));
+    }
+
+    /// Keeps where something is empty. `path` answers nothing for one that is longer than it is told.
+    pub(super) fn note(&mut self, empty: Empty, path: impl FnOnce(usize) -> Option<String>) {
+        if self.tried < MOST {
+            self.tried = self.tried.saturating_add(1);
+            self.found.extend(path(LONGEST).map(|path| (path, empty)));
+        }
+    }
+
+    /// Forgets what is empty in a field that stands once more. Of an object with so many such fields that they exceed
+    /// the bound, all is forgotten.
+    pub(super) fn forget(&mut self, path: impl FnOnce(usize) -> Option<String>) {
+        if self.found.is_empty() {
+            return;
+        }
+        if self.tried >= MOST {
+            self.found.clear();
+            return;
+        }
+        self.tried = self.tried.saturating_add(1);
+        if let Some(field) = path(LONGEST) {
+            self.found.retain(|(path, _)| !is_in(path, &field));
+        }
+    }
+}
+
+/// Whether a path is that of a field, or leads into it.
+fn is_in(path: &str, field: &str) -> bool {
+    path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 impl Empty {
@@ -47,160 +97,70 @@ impl Empty {
     }
 }
 
-impl Schema {
-    /// Notes the empty lists and maps of an object that [`Schema::decode_sent`] read, and takes those out that
-    /// `omitempty` leaves out. In the items of a list they stay for now: they make it another list. Metadata and objects
-    /// of custom kinds are left as they are.
-    pub fn take_empties(&self, object: &mut Value) -> SentEmpties {
-        let mut empties = SentEmpties::default();
-        if let (Some(root), Value::Object(fields)) = (self.types.object(self.root), object)
-            && std::ptr::eq(&*self.types, &**Types::builtin())
-        {
-            let mut gone: Vec<String> = Vec::new();
-            for (name, value) in fields.iter_mut().filter(|(name, _)| *name != "metadata") {
-                let Some(field) = root.field(name) else { continue };
-                let step = Step { before: None, part: Part::Name(name) };
-                if self.types.note_empties(field.r#type, value, &step, &mut empties)
-                    && self.types.is_left_out(field, value)
-                {
-                    gone.push(name.clone());
-                }
-            }
-            for name in gone {
-                fields.shift_remove(&name);
-            }
-        }
-        empties
-    }
-}
-
-impl Types {
-    /// Whether the value itself is an empty list or map.
-    fn note_empties(&self, id: TypeId, value: &mut Value, at: &Step<'_>, empties: &mut SentEmpties) -> bool {
-        match (self.get(id), value) {
-            (Type::List(_), Value::Array(list)) if list.is_empty() => at.note(Empty::List, empties),
-            (Type::Map(_), Value::Object(map)) if map.is_empty() => at.note(Empty::Map, empties),
-            (Type::List(item), Value::Array(list)) if self.has_fields(*item) => {
-                for (index, value) in list.iter_mut().enumerate() {
-                    self.note_empties(*item, value, &at.then(Part::Index(index)), empties);
-                }
-                false
-            }
-            (Type::Map(item), Value::Object(map)) if self.has_fields(*item) => {
-                for (key, value) in map.iter_mut() {
-                    self.note_empties(*item, value, &at.then(Part::Key(key)), empties);
-                }
-                false
-            }
-            (Type::Object(object), Value::Object(map)) => {
-                let stays = at.is_in_item();
-                let mut gone: Vec<String> = Vec::new();
-                for (name, value) in map.iter_mut() {
-                    let Some(field) = object.field(name) else { continue };
-                    let is_empty = self.note_empties(field.r#type, value, &at.then(Part::Name(name)), empties);
-                    if is_empty && !stays && self.is_left_out(field, value) {
-                        gone.push(name.clone());
-                    }
-                }
-                for name in gone {
-                    map.shift_remove(&name);
-                }
-                false
-            }
-            _ => false,
-        }
-    }
-}
-
-/// One step of the way to a value. Paths are made for what is empty alone.
-struct Step<'a> {
-    before: Option<&'a Step<'a>>,
-    part: Part<'a>,
-}
-
-enum Part<'a> {
-    Name(&'a str),
-    Key(&'a str),
-    Index(usize),
-}
-
-impl Step<'_> {
-    fn then<'s>(&'s self, part: Part<'s>) -> Step<'s> {
-        Step { before: Some(self), part }
-    }
-
-    fn is_in_item(&self) -> bool {
-        matches!(self.part, Part::Index(_)) || self.before.is_some_and(Step::is_in_item)
-    }
-
-    /// Keeps where an empty list or map is.
-    fn note(&self, empty: Empty, empties: &mut SentEmpties) -> bool {
-        if empties.found.len() < MOST {
-            let mut path = String::new();
-            self.write(&mut path);
-            if path.len() <= LONGEST {
-                empties.found.push((path, empty));
-            }
-        }
-        true
-    }
-
-    fn write(&self, path: &mut String) {
-        if let Some(before) = self.before {
-            before.write(path);
-        }
-        if path.len() > LONGEST {
-            return;
-        }
-        match self.part {
-            Part::Name(name) => {
-                if !path.is_empty() {
-                    path.push('.');
-                }
-                path.push_str(name);
-            }
-            Part::Key(key) => path.extend(["[", &key[..key.floor_char_boundary(LONGEST)], "]"]),
-            Part::Index(index) => path.push_str(&format!("[{index}]")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::schema::Schema;
 
-    fn sent(kind: &str, object: &Value) -> Value {
-        Schema::builtin(kind).unwrap().decode_sent(object.to_string().as_bytes()).unwrap().value
+    const POLICY: &str = "io.k8s.api.networking.v1.NetworkPolicy";
+
+    fn sent(kind: &str, text: &str) -> (Value, SentEmpties) {
+        let (decoded, empties) = Schema::builtin(kind).unwrap().decode_sent(text.as_bytes()).unwrap();
+        (decoded.value, empties)
     }
 
     #[test]
     fn what_was_sent_empty_is_noted_and_left_out() {
-        let kind = "io.k8s.api.networking.v1.NetworkPolicy";
         let object = json!({"metadata": {"labels": {}}, "spec": {"podSelector": {"matchLabels": {}}, "egress": [],
             "ingress": [{"ports": [], "from": [{"podSelector": {"matchLabels": {}}}]}]}});
-        let mut policy = sent(kind, &object);
-        assert_eq!(policy["spec"], object["spec"]);
-        assert_eq!(policy["metadata"], json!({}));
-        let empties = Schema::builtin(kind).unwrap().take_empties(&mut policy);
-        assert_eq!(
-            policy["spec"],
-            json!({"podSelector": {}, "ingress": [{"ports": [], "from": [{"podSelector": {"matchLabels": {}}}]}]})
-        );
+        let (policy, empties) = sent(POLICY, &object.to_string());
+        let left = json!({"metadata": {}, "spec": {"podSelector": {},
+            "ingress": [{"ports": [], "from": [{"podSelector": {"matchLabels": {}}}]}]}});
+        assert_eq!(policy, left);
         let at = |path: &str| empties.at(path);
         assert_eq!((at("spec.egress"), at("spec.podSelector.matchLabels")), (Some(Empty::List), Some(Empty::Map)));
         assert_eq!((at("spec.ingress[0].ports"), at("spec.ingress")), (Some(Empty::List), None));
         assert_eq!(at("spec.ingress[0].from[0].podSelector.matchLabels"), Some(Empty::Map));
         assert_eq!(empties.paths().count(), 4);
+        let schema = Schema::builtin(POLICY).unwrap();
+        assert_eq!(schema.decode_sent_value(object).unwrap().1, empties);
+        assert_eq!(schema.decode_value(left.clone()).unwrap().value, left);
+    }
+
+    #[test]
+    fn of_a_field_that_stands_twice_the_last_one_counts() {
+        let (_, empties) = sent(POLICY, r#"{"spec":{"egress":[],"ingress":[],"egress":[{"to":[]}]}}"#);
+        assert_eq!(empties.paths().collect::<Vec<_>>(), ["spec.ingress", "spec.egress[0].to"]);
+        let (_, empties) = sent(POLICY, r#"{"spec":{"ingress":[],"ingressed":1},"spec":{"egress":[]}}"#);
+        assert_eq!(empties.paths().collect::<Vec<_>>(), ["spec.egress"]);
+    }
+
+    #[test]
+    fn fields_that_are_not_written_are_not_sent() {
+        let (_, mut empties) = sent(POLICY, r#"{"spec":{"egress":[],"ingress":[{"from":[]}]}}"#);
+        empties.retain_in(&[&["status"], &["spec", "ingress"], &["spec", "egres"]]);
+        assert_eq!(empties.paths().collect::<Vec<_>>(), ["spec.ingress[0].from"]);
     }
 
     #[test]
     fn very_many_take_little_memory() {
-        let kind = "io.k8s.api.networking.v1.NetworkPolicy";
-        let many = vec![json!({"ports": []}); 100_000];
-        let mut policy = sent(kind, &json!({"spec": {"ingress": many}}));
-        let empties = Schema::builtin(kind).unwrap().take_empties(&mut policy);
+        let many = vec![r#"{"ports":[]}"#; 100_000].join(",");
+        let (_, empties) = sent(POLICY, &format!(r#"{{"spec":{{"ingress":[{many}]}}}}"#));
         assert_eq!(empties.paths().count(), MOST);
+    }
+
+    #[test]
+    fn very_many_below_a_long_key_are_passed_over_in_time() {
+        let began = std::time::Instant::now();
+        let kind = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition";
+        let key = "k".repeat(1_000_000);
+        let below = vec![r#"{"required":[]}"#; 100_000].join(",");
+        let schema = format!(r#"{{"openAPIV3Schema":{{"properties":{{"{key}":{{"allOf":[{below}]}}}}}}}}"#);
+        let (_, empties) =
+            sent(kind, &format!(r#"{{"spec":{{"versions":[{{"schema":{schema}}}],"names":{{"shortNames":[]}}}}}}"#));
+        assert_eq!(empties.paths().count(), 0, "what is beyond the bound is the same as not sent");
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     }
 }

@@ -32,6 +32,7 @@ use self::{
 };
 use super::plugins::{Plugin, Validate};
 use crate::{
+    admission_plugins::PluginName,
     audit::current,
     kinds::{
         FieldError,
@@ -44,9 +45,8 @@ use crate::{
 
 /// Pods keep to the level of their namespace.
 pub static PLUGIN: Plugin = Plugin {
-    name: "PodSecurity",
     validate: Some(Validate::Now(|context, object| validate(context.request, object))),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::PodSecurity)
 };
 
 /// Subresources of a pod that change nothing that is checked.

@@ -53,33 +53,41 @@ const MUTATING_BINDINGS: &str = "mutatingadmissionpolicybindings.admissionregist
 /// The policies of the cluster.
 #[derive(Debug)]
 pub struct Policies {
-    validating: PerRevision<Compiled>,
-    bindings: PerRevision<Binding>,
-    mutating: PerRevision<Mutator>,
-    mutating_bindings: PerRevision<Binding>,
+    /// `None` where their plugin is off.
+    validating: Option<BoundPolicies<Compiled>>,
+    /// `None` where their plugin is off.
+    mutating: Option<BoundPolicies<Mutator>>,
     /// Whether mutating policies are evaluated.
     mutates: AtomicBool,
 }
 
-impl Default for Policies {
-    fn default() -> Self {
-        Self {
-            validating: PerRevision::new(POLICIES),
-            bindings: PerRevision::new(BINDINGS),
-            mutating: PerRevision::new(MUTATING),
-            mutating_bindings: PerRevision::new(MUTATING_BINDINGS),
-            mutates: AtomicBool::new(false),
-        }
+/// The policies of one kind, and what puts them to work.
+#[derive(Debug)]
+struct BoundPolicies<P> {
+    policies: PerRevision<P>,
+    bindings: PerRevision<Binding>,
+}
+
+impl<P> BoundPolicies<P> {
+    fn new(policies: &'static str, bindings: &'static str) -> Self {
+        Self { policies: PerRevision::new(policies), bindings: PerRevision::new(bindings) }
+    }
+
+    fn is_empty(&self, snapshot: &Snapshot) -> bool {
+        self.policies.is_empty(snapshot) || self.bindings.is_empty(snapshot)
     }
 }
 
 impl Policies {
     /// Those that these plugins evaluate.
-    pub fn of(plugins: &AdmissionPlugins) -> Self {
-        let Self { validating, bindings, mutating, mutating_bindings, mutates } = Self::default();
-        let validating = validating.only_if(plugins.has(PluginName::ValidatingAdmissionPolicy));
-        let mutating = mutating.only_if(plugins.has(PluginName::MutatingAdmissionPolicy));
-        Self { validating, bindings, mutating, mutating_bindings, mutates }
+    pub fn new(plugins: &AdmissionPlugins) -> Self {
+        let (validates, mutates) =
+            (plugins.has(PluginName::ValidatingAdmissionPolicy), plugins.has(PluginName::MutatingAdmissionPolicy));
+        Self {
+            validating: validates.then(|| BoundPolicies::new(POLICIES, BINDINGS)),
+            mutating: mutates.then(|| BoundPolicies::new(MUTATING, MUTATING_BINDINGS)),
+            mutates: AtomicBool::new(false),
+        }
     }
 
     /// Has mutating policies evaluated from now on.
@@ -89,33 +97,34 @@ impl Policies {
 
     /// Whether nothing is put to work.
     pub fn is_empty(&self, snapshot: &Snapshot) -> bool {
-        !self.validates(snapshot) && !self.mutates(snapshot)
+        self.validating(snapshot).is_none() && self.mutating(snapshot).is_none()
     }
 
-    fn validates(&self, snapshot: &Snapshot) -> bool {
-        !self.validating.is_empty(snapshot) && !self.bindings.is_empty(snapshot)
+    /// The validating policies, if any are put to work.
+    fn validating(&self, snapshot: &Snapshot) -> Option<&BoundPolicies<Compiled>> {
+        self.validating.as_ref().filter(|bound| !bound.is_empty(snapshot))
     }
 
-    fn mutates(&self, snapshot: &Snapshot) -> bool {
-        self.mutates.load(Ordering::Relaxed)
-            && !self.mutating.is_empty(snapshot)
-            && !self.mutating_bindings.is_empty(snapshot)
+    /// The mutating policies, if any are put to work.
+    fn mutating(&self, snapshot: &Snapshot) -> Option<&BoundPolicies<Mutator>> {
+        let mutating = self.mutating.as_ref().filter(|_| self.mutates.load(Ordering::Relaxed));
+        mutating.filter(|bound| !bound.is_empty(snapshot))
     }
 
     /// Whether the rules of any policy take requests like this one.
     pub fn concern(&self, attributes: &Attributes<'_>) -> bool {
         let snapshot = attributes.snapshot;
-        let validates = || {
-            let policies = self.validating.of(snapshot, Compiled::read);
+        let validates = |bound: &BoundPolicies<Compiled>| {
+            let policies = bound.policies.of(snapshot, Compiled::read);
             let mut compiled = policies.iter().filter_map(|made| made.value.as_ref());
             compiled.any(|policy| policy.target.constraints.concern(attributes))
         };
-        let mutates = || {
-            let policies = self.mutating.of(snapshot, Mutator::read);
+        let mutates = |bound: &BoundPolicies<Mutator>| {
+            let policies = bound.policies.of(snapshot, Mutator::read);
             let mut mutators = policies.iter().filter_map(|made| made.value.as_ref());
             mutators.any(|policy| policy.target.constraints.concern(attributes))
         };
-        self.validates(snapshot) && validates() || self.mutates(snapshot) && mutates()
+        self.validating(snapshot).is_some_and(validates) || self.mutating(snapshot).is_some_and(mutates)
     }
 
     /// Has the mutating policies change the object.
@@ -127,11 +136,9 @@ impl Policies {
         metrics: &AdmissionMetrics,
     ) -> Result<(), Status> {
         let snapshot = attributes.snapshot;
-        if !self.mutates(snapshot) {
-            return Ok(());
-        }
-        let policies = self.mutating.of(snapshot, Mutator::read);
-        let bindings = self.mutating_bindings.of(snapshot, Binding::read);
+        let Some(bound) = self.mutating(snapshot) else { return Ok(()) };
+        let policies = bound.policies.of(snapshot, Mutator::read);
+        let bindings = bound.bindings.of(snapshot, Binding::read);
         mutating::dispatch(&policies, &bindings, attributes, objects, state, metrics).await
     }
 
@@ -143,11 +150,9 @@ impl Policies {
         metrics: &AdmissionMetrics,
     ) -> Result<(), Status> {
         let snapshot = attributes.snapshot;
-        if !self.validates(snapshot) {
-            return Ok(());
-        }
-        let policies = self.validating.of(snapshot, Compiled::read);
-        let bindings = self.bindings.of(snapshot, Binding::read);
+        let Some(bound) = self.validating(snapshot) else { return Ok(()) };
+        let policies = bound.policies.of(snapshot, Compiled::read);
+        let bindings = bound.bindings.of(snapshot, Binding::read);
         validating::dispatch(&policies, &bindings, attributes, objects, metrics).await
     }
 }

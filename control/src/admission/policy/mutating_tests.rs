@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     admission::{attributes::Operation, reinvocation::Reinvocation, versions::Versioned},
+    admission_plugins::AdmissionPlugins,
     identity::Identity,
     kinds::Kinds,
     metrics::AdmissionMetrics,
@@ -68,7 +69,7 @@ async fn round(
 }
 
 async fn mutated(stored: &[Stored], object: Value) -> Result<Value, Status> {
-    let policies = Policies::default();
+    let policies = Policies::new(&AdmissionPlugins::default());
     policies.evaluate_mutating();
     round(&policies, &store(stored), object, &mut Reinvocation::default()).await
 }
@@ -228,7 +229,7 @@ async fn policies_are_asked_again_where_anything_changed_the_object_and_they_wan
         policy("b", json!([count("b")]), json!({})),
         bound("b", json!({})),
     ]);
-    let policies = Policies::default();
+    let policies = Policies::new(&AdmissionPlugins::default());
     policies.evaluate_mutating();
     let mut state = Reinvocation::default();
     let first = round(&policies, &stored, config_map(json!({"k": "v"})), &mut state).await.unwrap();
@@ -243,11 +244,11 @@ async fn policies_are_asked_again_where_anything_changed_the_object_and_they_wan
 async fn nothing_is_evaluated_unless_it_is_switched_on_or_on_deletion() {
     let stored = store(&one(patch("[JSONPatch{op: 'remove', path: '/data'}]"), json!({})));
     let map = config_map(json!({"k": "v"}));
-    let off = Policies::default();
+    let off = Policies::new(&AdmissionPlugins::default());
     assert!(off.is_empty(&stored));
     let left = round(&off, &stored, map.clone(), &mut Reinvocation::default()).await.unwrap();
     assert_eq!(left, map);
-    let on = Policies::default();
+    let on = Policies::new(&AdmissionPlugins::default());
     on.evaluate_mutating();
     assert!(!on.is_empty(&stored));
     let kind = Kinds::built_in().by_path("", "v1", "configmaps").unwrap();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{resources::MatchResources, *};
 use crate::{
     admission::attributes::Operation,
+    admission_plugins::AdmissionPlugins,
     api::open_store,
     auth::authorizer::Authorizer,
     deadline, encode,
@@ -85,7 +86,7 @@ async fn written(snapshot: &Snapshot, data: Value, old: Option<Value>) -> (Optio
     let attributes = Attributes { operation, ..attributes(&kind, (&identity, &authorizer), snapshot) };
     let old = old.unwrap_or_default();
     let mut objects = Versioned::new(&attributes, object, &old, None);
-    let policies = Policies::default();
+    let policies = Policies::new(&AdmissionPlugins::default());
     let (result, warnings) =
         warnings::collect(policies.validate(&attributes, &mut objects, &AdmissionMetrics::default())).await;
     (result.err(), warnings)

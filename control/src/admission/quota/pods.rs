@@ -75,10 +75,6 @@ pub fn measure(pod: &Value) -> Measure {
             all
         }
     };
-    let best_effort = match text(status, "qosClass") {
-        "" => qos::class(&pod["spec"]) == "BestEffort",
-        class => class == "BestEffort",
-    };
     let class = text(&pod["spec"], "priorityClassName");
     Measure {
         stored: Amounts::from([("count/pods".to_owned(), Quantity::of_units(1))]),
@@ -86,7 +82,7 @@ pub fn measure(pod: &Value) -> Measure {
         until: gone_at(&pod["metadata"]),
         scopes: Membership::Pod(Facts {
             terminating: is_terminating(pod),
-            best_effort,
+            best_effort: qos::is_best_effort(pod),
             crosses_namespaces: crosses_namespaces(&pod["spec"]["affinity"]),
             priority_class: (!class.is_empty()).then(|| class.to_owned()),
         }),

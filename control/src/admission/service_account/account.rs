@@ -63,23 +63,25 @@ pub(super) async fn find(context: &AdmissionContext<'_>, name: &str) -> Result<A
 async fn account_in(
     readings: &Readings<Account>,
     snapshot: &Snapshot,
-    store: Option<&Arc<dyn Store>>,
+    store: &Arc<dyn Store>,
     (namespace, name): (&str, &str),
 ) -> Result<Arc<Account>, UnknownAccount> {
     let key = format!("{namespace}/{name}");
     if let Some(account) = readings.get(snapshot, &key) {
         return Ok(account);
     }
+    let unknown = || UnknownAccount { namespace: namespace.to_owned(), name: name.to_owned() };
+    if name != DEFAULT {
+        return Err(unknown());
+    }
     let made = async {
-        let store = store.filter(|_| name == DEFAULT)?;
         let mut reflector = Reflector::of_term(store.clone(), RESOURCE, (NAMESPACE_INDEX, namespace));
         loop {
             reflector.next().await;
             if let Some(account) = readings.get(&store.snapshot(), &key) {
-                return Some(account);
+                return account;
             }
         }
     };
-    let made = tokio::time::timeout(PATIENCE, made).await.ok().flatten();
-    made.ok_or_else(|| UnknownAccount { namespace: namespace.to_owned(), name: name.to_owned() })
+    tokio::time::timeout(PATIENCE, made).await.map_err(|_| unknown())
 }

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::kinds::reading::{items, text};
+use crate::kinds::{
+    pod::all_containers,
+    reading::{items, text},
+};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -33,8 +36,7 @@ fn names_secrets(spec: &Value) -> bool {
         items(&container["envFrom"]).any(|from| !from["secretRef"].is_null())
             || items(&container["env"]).any(|env| !env["valueFrom"]["secretKeyRef"].is_null())
     };
-    let lists = ["initContainers", "containers", "ephemeralContainers"];
-    lists.iter().flat_map(|list| items(&spec[*list])).any(in_container)
+    all_containers(spec).any(in_container)
         || items(&spec["volumes"]).any(|volume| {
             let Some(volume) = volume.as_object() else { return false };
             let projected = volume

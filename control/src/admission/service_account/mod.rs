@@ -25,6 +25,7 @@ use self::{
 };
 use super::plugins::{AdmissionContext, Mutate, Plugin, Validate};
 use crate::{
+    admission_plugins::PluginName,
     kinds::{
         pod::defaults::same_under_both_names,
         reading::{is_empty, text},
@@ -35,10 +36,9 @@ use crate::{
 
 /// New pods get what their account has for them, and name no Secrets that it does not.
 pub static PLUGIN: Plugin = Plugin {
-    name: "ServiceAccount",
     mutate: Some(Mutate::Waiting(|context, pod| mutate(context, pod).boxed())),
     validate: Some(Validate::Waiting(|context, pod| validate(context, pod).boxed())),
-    ..Plugin::NONE
+    ..Plugin::named(PluginName::ServiceAccount)
 };
 
 const POD: (&str, &str) = ("", "Pod");
@@ -49,8 +49,7 @@ async fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), S
     }
     let name = set_name(&mut pod["spec"]);
     let account = find(context, &name).await.map_err(|error| context.forbidden(&error.to_string()))?;
-    let token_volume =
-        token_volume::serves_tokens(context.kinds.map(|kinds| &kinds.here)).then(token_volume::volume_name);
+    let token_volume = token_volume::serves_tokens(&context.kinds.here).then(token_volume::volume_name);
     complete(pod, &account, token_volume);
     Ok(())
 }

@@ -17,8 +17,8 @@ const TOKEN_VOLUME: &str = "kube-api-access-";
 const TOKEN_SECONDS: i64 = 3607;
 
 /// Whether nodes can ask for tokens of ServiceAccounts: a pod with a token that nobody gives would never start.
-pub fn serves_tokens(kinds: Option<&Registry>) -> bool {
-    let accounts = kinds.and_then(|kinds| kinds.snapshot().by_path("", "v1", RESOURCE));
+pub fn serves_tokens(kinds: &Registry) -> bool {
+    let accounts = kinds.snapshot().by_path("", "v1", RESOURCE);
     accounts.is_some_and(|accounts| accounts.has("token"))
 }
 

@@ -36,7 +36,7 @@ use crate::{
     metrics::AdmissionMetrics,
     status::Status,
     store::Snapshot,
-    webhook::{Client, ClientConfig, ConfigError, Dial, Network},
+    webhook::{Client, ClientConfig, ConfigError, Dial},
 };
 
 /// Where mutating configurations are stored.
@@ -47,10 +47,13 @@ pub const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistrat
 /// The webhooks of the cluster.
 #[derive(Debug)]
 pub struct Webhooks {
-    mutating: PerRevision<Vec<Arc<Hook>>>,
-    validating: PerRevision<Vec<Arc<Hook>>>,
+    mutating: Option<Configurations>,
+    validating: Option<Configurations>,
     clients: Clients,
 }
+
+/// The hooks of each configuration of one kind. There are none of a kind that nobody asks, its plugin being off.
+type Configurations = PerRevision<Vec<Arc<Hook>>>;
 
 /// One client for all webhooks at one address with the same authorities: a change of a configuration keeps its
 /// connections. Clients are dropped with the hooks that use them.
@@ -60,33 +63,20 @@ struct Clients {
     kept: Mutex<HashMap<String, std::sync::Weak<Client>>>,
 }
 
-impl Default for Webhooks {
-    fn default() -> Self {
-        Self::over(Arc::new(Network))
-    }
-}
-
 impl Webhooks {
-    /// Webhooks that are called over `network`.
-    pub fn over(network: Arc<dyn Dial>) -> Self {
+    /// Those that these plugins ask, which are called over `network`.
+    pub fn new(plugins: &AdmissionPlugins, network: Arc<dyn Dial>) -> Self {
+        let asked = |by, resource| plugins.has(by).then(|| PerRevision::new(resource));
         Self {
-            mutating: PerRevision::new(MUTATING),
-            validating: PerRevision::new(VALIDATING),
+            mutating: asked(PluginName::MutatingAdmissionWebhook, MUTATING),
+            validating: asked(PluginName::ValidatingAdmissionWebhook, VALIDATING),
             clients: Clients { network, kept: Mutex::default() },
         }
     }
 
-    /// Those that these plugins ask.
-    pub fn asked_by(self, plugins: &AdmissionPlugins) -> Self {
-        let Self { mutating, validating, clients } = self;
-        let mutating = mutating.only_if(plugins.has(PluginName::MutatingAdmissionWebhook));
-        let validating = validating.only_if(plugins.has(PluginName::ValidatingAdmissionWebhook));
-        Self { mutating, validating, clients }
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self, snapshot: &Snapshot) -> bool {
-        self.mutating.is_empty(snapshot) && self.validating.is_empty(snapshot)
+        [&self.mutating, &self.validating].into_iter().flatten().all(|of| of.is_empty(snapshot))
     }
 
     /// Whether the rules of any of them take requests like this one.
@@ -118,10 +108,8 @@ impl Webhooks {
         validating::dispatch(&hooks, attributes, objects, metrics).await
     }
 
-    fn hooks(&self, of: &PerRevision<Vec<Arc<Hook>>>, snapshot: &Snapshot) -> Vec<Arc<Hook>> {
-        if of.is_empty(snapshot) {
-            return Vec::new();
-        }
+    fn hooks(&self, of: &Option<Configurations>, snapshot: &Snapshot) -> Vec<Arc<Hook>> {
+        let Some(of) = of.as_ref().filter(|of| !of.is_empty(snapshot)) else { return Vec::new() };
         let all = of.of(snapshot, |configuration| Hook::all_of(configuration, &self.clients));
         all.iter().filter_map(|made| made.value.as_deref()).flatten().cloned().collect()
     }

@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use super::{MOST_COMPARED, pod_spec::fraction};
 use crate::{
-    kinds::reading::{items, number, text},
+    kinds::{
+        pod::CONTAINER_LISTS,
+        reading::{items, number, text},
+    },
     warnings,
 };
 
@@ -43,7 +46,7 @@ impl fmt::Display for PortPath<'_> {
 /// Of all containers of a spec. `path` is empty for a pod, or that of a template with a dot at its end.
 pub fn warnings(path: &str, spec: &Value, annotations: &Value) -> Vec<String> {
     let containers = || {
-        ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| {
+        CONTAINER_LISTS.into_iter().flat_map(|list| {
             let place = move |(index, container)| (ContainerPath { path, list, index }, container);
             items(&spec[list]).enumerate().map(place)
         })

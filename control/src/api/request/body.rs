@@ -11,7 +11,7 @@ use crate::{
     audit::current,
     kinds::{Kind, Storage},
     request::{content_type::ContentType, query::FieldValidation},
-    schema::{self, DecodeError, Schema},
+    schema::{self, DecodeError, Schema, SentEmpties},
     warnings,
 };
 
@@ -21,14 +21,21 @@ pub struct Decoded {
     pub value: Value,
     /// Become headers `Warning` of the answer.
     pub warnings: Vec<String>,
+    /// What was empty in an object of a built-in kind that is stored.
+    pub empties: SentEmpties,
 }
 
 impl Decoded {
     /// The value. What the client should be warned of is told with the answer to the request that is being handled,
     /// be it a refusal.
     pub fn tell(self) -> Value {
+        self.tell_sent().0
+    }
+
+    /// The same beside what was empty.
+    pub fn tell_sent(self) -> (Value, SentEmpties) {
         self.warnings.into_iter().for_each(warnings::add);
-        self.value
+        (self.value, self.empties)
     }
 }
 
@@ -79,12 +86,18 @@ struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    fn decode(&self, body: &[u8]) -> Result<schema::Decoded, DecodeError> {
-        if self.is_stored { self.schema.decode_sent(body) } else { self.schema.decode(body) }
+    fn decode(&self, body: &[u8]) -> Result<(schema::Decoded, SentEmpties), DecodeError> {
+        match self.is_stored {
+            true => self.schema.decode_sent(body),
+            false => self.schema.decode(body).map(|decoded| (decoded, SentEmpties::NONE)),
+        }
     }
 
-    fn decode_value(&self, value: Value) -> Result<schema::Decoded, DecodeError> {
-        if self.is_stored { self.schema.decode_sent_value(value) } else { self.schema.decode_value(value) }
+    fn decode_value(&self, value: Value) -> Result<(schema::Decoded, SentEmpties), DecodeError> {
+        match self.is_stored {
+            true => self.schema.decode_sent_value(value),
+            false => self.schema.decode_value(value).map(|decoded| (decoded, SentEmpties::NONE)),
+        }
     }
 }
 
@@ -138,7 +151,7 @@ pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, 
     let schema = Schema::builtin("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
     let schema = schema.unwrap_or_else(Schema::unstructured);
     let expected = Expected { api_version: "v1".to_owned(), version: "v1", kind: KIND, schema, is_stored: false };
-    let decoded = expected.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error.into()))?;
+    let (decoded, _) = expected.decode_value(value).map_err(|error| cannot_be_handled(&expected, &error.into()))?;
     current::request_object(&decoded.value);
     Ok(decoded.value)
 }
@@ -198,7 +211,7 @@ fn decode(
     }
     match expected.decode(body) {
         Ok(mut decoded) => {
-            fill_type(expected, &mut decoded.value)?;
+            fill_type(expected, &mut decoded.0.value)?;
             checked(expected, decoded, validation)
         }
         Err(error) => {
@@ -311,19 +324,26 @@ fn cannot_be_handled(expected: &Expected<'_>, error: &UnreadableBody) -> Status 
 
 /// What becomes of unknown and duplicate fields: they refuse the object, are told of, or are left out silently. Unknown
 /// fields are never stored, as in Kubernetes.
-fn checked(expected: &Expected<'_>, decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, Status> {
+fn checked(
+    expected: &Expected<'_>,
+    decoded: (schema::Decoded, SentEmpties),
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
     told(decoded, validation).map_err(|error| cannot_be_handled(expected, &error))
 }
 
-fn told(decoded: schema::Decoded, validation: FieldValidation) -> Result<Decoded, UnreadableBody> {
+fn told(
+    (decoded, empties): (schema::Decoded, SentEmpties),
+    validation: FieldValidation,
+) -> Result<Decoded, UnreadableBody> {
     let schema::Decoded { value, warnings } = decoded;
     let words = warnings.iter().map(ToString::to_string);
     match validation {
         FieldValidation::Strict if !warnings.is_empty() => {
             Err(UnreadableBody::Strict(words.collect::<Vec<_>>().join(", ")))
         }
-        FieldValidation::Warn => Ok(Decoded { value, warnings: words.collect() }),
-        FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
+        FieldValidation::Warn => Ok(Decoded { value, warnings: words.collect(), empties }),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new(), empties }),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use serde_yaml::options::DuplicateKeyPolicy;
 
 use super::body::{Decoded, yaml};
-use crate::{api::Status, request::query::FieldValidation};
+use crate::{api::Status, request::query::FieldValidation, schema::SentEmpties};
 
 /// Reads a configuration. Names that stand twice are told of or refused, as the client asks.
 pub fn configuration(body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
@@ -31,8 +31,10 @@ pub fn configuration(body: &[u8], validation: FieldValidation) -> Result<Decoded
     let twice = twice.map(|error| format!("error strict decoding YAML: {error}"));
     match (validation, twice) {
         (FieldValidation::Strict, Some(error)) => Err(Status::bad_request(error)),
-        (FieldValidation::Warn, Some(error)) => Ok(Decoded { value, warnings: vec![error] }),
-        (_, _) => Ok(Decoded { value, warnings: Vec::new() }),
+        (FieldValidation::Warn, Some(error)) => {
+            Ok(Decoded { value, warnings: vec![error], empties: SentEmpties::NONE })
+        }
+        (_, _) => Ok(Decoded { value, warnings: Vec::new(), empties: SentEmpties::NONE }),
     }
 }
 

@@ -7,7 +7,10 @@ use crate::kinds::certificate_signing_request::approval;
 pub static APPROVAL: Subresource = Subresource {
     segment: "approval",
     verbs: &["get", "patch", "update"],
-    effect: Effect::Part(&PartWrite { prepare: approval::prepare, validate: approval::validate }),
+    effect: Effect::Part(&PartWrite {
+        prepare: approval::prepare,
+        validate: |new, old, _| approval::validate(new, old),
+    }),
     responder: Responder::Api(whole),
     ..Subresource::PLAIN
 };

@@ -81,7 +81,7 @@ async fn bind(api: &Api, call: &Call, binding: &Value) -> Result<Response, Statu
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     must_be_valid(binding, name)?;
-    let make = |old: &Value| bound(old, binding, &rfc3339::now(), name);
+    let make = |old: &Value| bound(old, binding, &rfc3339::now(), name).map(write::Made::from);
     let change = write::ObjectUpdate { subresource: Some(&BINDING), make: &make };
     write::change(api, call, &place, change).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

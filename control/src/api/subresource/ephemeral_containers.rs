@@ -1,7 +1,7 @@
 //! `/ephemeralcontainers` of a pod: containers that are added while it runs, to look into it.
 
 use super::{Effect, PartWrite, Responder, Subresource, whole};
-use crate::kinds::pod::ephemeral_containers;
+use crate::kinds::pod::{ephemeral_containers, sent_empties};
 
 /// The declaration of this subresource.
 pub static EPHEMERAL_CONTAINERS: Subresource = Subresource {
@@ -9,7 +9,11 @@ pub static EPHEMERAL_CONTAINERS: Subresource = Subresource {
     verbs: &["get", "patch", "update"],
     effect: Effect::Part(&PartWrite {
         prepare: ephemeral_containers::prepare,
-        validate: ephemeral_containers::validate,
+        validate: |new, old, empties| {
+            let mut empties = empties.clone();
+            empties.retain_in(&[&["spec", "ephemeralContainers"]]);
+            sent_empties::refused_with(ephemeral_containers::validate(new, old), &empties)
+        },
     }),
     responder: Responder::Api(whole),
     ..Subresource::PLAIN

@@ -29,6 +29,7 @@ use super::{Api, NodeProxy, Status, Subject, read, request::Call, write};
 use crate::{
     kinds::{FieldError, Kind, reading::text},
     request::{RequestInfo, Verb},
+    schema::SentEmpties,
 };
 
 /// Every subresource.
@@ -131,8 +132,8 @@ pub struct FieldWrite {
 pub struct PartWrite {
     /// Leaves of `new` only the part, the rest being as in the stored `old`.
     pub prepare: fn(new: &mut Value, old: &Value),
-    /// Reasons why `new` may not be stored in place of `old`.
-    pub validate: fn(new: &Value, old: &Value) -> Vec<FieldError>,
+    /// Reasons why `new` may not be stored in place of `old`, given what was sent empty in any part.
+    pub validate: fn(new: &Value, old: &Value, empties: &SentEmpties) -> Vec<FieldError>,
 }
 
 /// The form of a subresource that shows a part of an object, and sets it: policies and webhooks see it in the object's

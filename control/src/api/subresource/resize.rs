@@ -7,7 +7,7 @@ use crate::kinds::pod::resize;
 pub static RESIZE: Subresource = Subresource {
     segment: "resize",
     verbs: &["get", "patch", "update"],
-    effect: Effect::Part(&PartWrite { prepare: resize::prepare, validate: resize::validate }),
+    effect: Effect::Part(&PartWrite { prepare: resize::prepare, validate: |new, old, _| resize::validate(new, old) }),
     responder: Responder::Api(whole),
     ..Subresource::PLAIN
 };

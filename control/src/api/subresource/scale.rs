@@ -69,7 +69,7 @@ async fn set(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
             }
             _ => given.clone(),
         };
-        scaled(kind, old, &scale)
+        scaled(kind, old, &scale).map(write::Made::from)
     };
     let change = write::ObjectUpdate { subresource: Some(&SCALE), make: &make };
     let outcome = write::change(api, call, &place, change).await?;

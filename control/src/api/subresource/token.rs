@@ -21,6 +21,7 @@ use crate::{
     },
     kinds::{
         FieldError,
+        api_version::group_and_version,
         reading::{items, text},
     },
     rfc3339,
@@ -52,7 +53,7 @@ const WARN_ONLY_SECONDS: i64 = 3607;
 const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status> {
-    let body::Decoded { value: request, warnings } =
+    let body::Decoded { value: request, warnings, .. } =
         body::form(&FORM, &call.content_type, given, call.query.field_validation)?;
     let mut request = request;
     let (name, namespace) = (target_name(call), call.target.namespace.as_deref().unwrap_or_default());
@@ -160,7 +161,7 @@ fn bind(bound: &mut Bound, to: &Value, snapshot: &Snapshot) -> Result<(), Status
         return Ok(());
     }
     let (version, kind, name) = (text(to, "apiVersion"), text(to, "kind"), text(to, "name"));
-    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let (group, _) = group_and_version(version);
     let found = match (group, kind) {
         ("", "Pod") => {
             let found = find(snapshot, "pods", &bound.namespace, name)?;

@@ -25,7 +25,7 @@ fn widgets(plural: &str) -> Kind {
         plural: text("plural").into(),
         short_names: vec![text("short").into()],
         subresources: vec!["status".into()],
-        validate: Arc::new(move |new, _| {
+        validate: Arc::new(move |new, _, _| {
             let size = &new["spec"]["size"];
             let small = size.as_i64().is_some_and(|size| size < least);
             small

@@ -68,7 +68,7 @@ pub async fn apply_config(
         let track = |tracker: &Tracker<'_>| tracker.apply(old.as_ref(), &managers, config, options::force(call));
         let merge = || writer(call, subresource).track(&kinds, &place.kind, track);
         let applied = ownership::account(kind, merge).await??;
-        let new = body::must_be(kind, applied.object, call.query.field_validation)?.tell();
+        let (new, empties) = body::must_be(kind, applied.object, call.query.field_validation)?.tell_sent();
         let mut new = conversion::to_stored(kind, new, stored.as_deref()).await?;
         let namespace = call.target.namespace.as_deref();
         let (new, refused) = match (&stored, &old) {
@@ -81,7 +81,7 @@ pub async fn apply_config(
             }
         };
         let old = stored.as_ref().zip(old.as_ref()).map(|(object, value)| Stored { object, value });
-        let (action, ownership) = (Action::Put(new), Ownership::Decided(applied.managers));
+        let (action, ownership) = (Action::Put { new, empties }, Ownership::Decided(applied.managers));
         let inquiry = Inquiry::default();
         let pending = Pending { place: &place, namespace, name, subresource, old, action, refused, ownership, inquiry };
         let prepared = pipeline::prepare(api, call, &snapshot, pending).await?;

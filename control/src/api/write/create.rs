@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    TRIES, WriteOutcome, answer,
+    Made, TRIES, WriteOutcome, answer,
     inquiry::Inquiry,
     metadata,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared},
@@ -23,7 +23,8 @@ use crate::{
 /// `POST` of an object.
 pub async fn create(api: &Api, call: &Call, text_of_body: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
-    let object = body::object(&target.kind, &call.content_type, text_of_body, call.query.field_validation)?.tell();
+    let sent = body::object(&target.kind, &call.content_type, text_of_body, call.query.field_validation)?;
+    let (object, empties) = sent.tell_sent();
     let mut object = conversion::to_stored(&target.kind, object, None).await?;
     let mut place = api.resource(target)?;
     let metadata = metadata::of(&mut object)?;
@@ -61,7 +62,8 @@ pub async fn create(api: &Api, call: &Call, text_of_body: &[u8]) -> Result<Respo
             Some(namespace) => format!("{namespace}/{name}").into(),
             None => name.as_str().into(),
         };
-        match attempt(api, call, &place, namespace.as_deref(), (&name, generate), names_version, object).await? {
+        let made = Made { object, empties: empties.clone() };
+        match attempt(api, call, &place, namespace.as_deref(), (&name, generate), names_version, made).await? {
             Attempt::Done(outcome) => return answer(call, StatusCode::CREATED, &outcome).await,
             Attempt::NameTaken => {
                 name_taken = true;
@@ -102,10 +104,11 @@ async fn attempt(
     namespace: Option<&str>,
     (name, generated): (&str, bool),
     names_version: bool,
-    object: Value,
+    made: Made,
 ) -> Result<Attempt, Status> {
     let snapshot = api.store().snapshot();
-    let (action, ownership) = (Action::Put(object), Ownership::Tracked(writer(call, None)));
+    let Made { object: new, empties } = made;
+    let (action, ownership) = (Action::Put { new, empties }, Ownership::Tracked(writer(call, None)));
     let inquiry = Inquiry { name_is_generated: generated, ..Inquiry::default() };
     let (subresource, old, refused) = (None, None, Vec::new());
     let pending = Pending { place, namespace, name, subresource, old, action, refused, ownership, inquiry };

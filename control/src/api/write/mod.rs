@@ -27,7 +27,7 @@ pub use inquiry::{admit_form, admit_unstored};
 pub use metadata::{must_be_named, of as metadata_of, wipe as wipe_metadata};
 pub use options::check as check_options;
 pub use patch::{instructions as patch_instructions, patch, unreadable_result};
-pub use update::{ObjectUpdate, change, update};
+pub use update::{Made, ObjectUpdate, change, update};
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -129,7 +129,8 @@ fn parse_whole(object: &Object) -> Result<Value, Status> {
     serde_json::from_slice(&object.json()).map_err(|e| Status::internal(format!("a stored object is damaged: {e}")))
 }
 
-/// Refuses an object with any reason against it, be it of its kind or of its metadata. `empties` is what was sent empty.
+/// Refuses an object with any reason against it, be it of its kind or of its metadata. `empties` is what was sent
+/// empty.
 fn must_be_valid(
     kind: &Kind,
     (new, old): (&Value, Option<&Value>),
@@ -142,7 +143,6 @@ fn must_be_valid(
         true => Vec::new(),
         false => paths_on_demand::where_refused(|| error_budget::within(|| names::metadata(kind, new, old.is_some()))),
     });
-    errors.extend(kind.go_memory.refused(empties, old));
     errors.extend(of_kind);
     for error in &mut errors {
         let sent = |path: &str| empties.at(path).map(Empty::value).or_else(|| kind.schema.zero_at(path));

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    MODIFIED, ObjectUpdate, TRIES, answer, apply, change, current, from_stored, parse, to_stored,
+    MODIFIED, Made, ObjectUpdate, TRIES, answer, apply, change, current, from_stored, parse, to_stored,
     update::change_with_managers,
 };
 use crate::{
@@ -43,9 +43,9 @@ pub async fn patch(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Stat
         let mut base = old.clone();
         from_stored(&target.kind, &mut base);
         let new = patched(&target.kind, &call.content_type, &base, &instructions)?;
-        let mut value = rechecked(call, &base, new, &instructions)?.tell();
-        to_stored(&target.kind, &mut value);
-        Ok(value)
+        let (mut object, empties) = rechecked(call, &base, new, &instructions)?.tell_sent();
+        to_stored(&target.kind, &mut object);
+        Ok(Made { object, empties })
     };
     let update = ObjectUpdate { subresource: target.subresource, make: &make };
     let outcome = match names_managers(&instructions) {
@@ -74,7 +74,7 @@ async fn patch_converted(api: &Api, call: &Call, instructions: &Value) -> Result
                 is_stale.store(true, Ordering::Relaxed);
                 return Err(Status::conflict(place.subject(name), MODIFIED));
             }
-            Ok(value.clone())
+            Ok(Made::from(value.clone()))
         };
         let update = ObjectUpdate { subresource: target.subresource, make: &make };
         match change(api, call, &place, update).await {

@@ -29,9 +29,10 @@ use crate::{
     definitions::ownership,
     encode,
     field_management::{ManagersText, Tracker, same_but_times},
-    kinds::{FieldError, Kind, Kinds, error_budget, go_memory, paths_on_demand, reading::is_empty},
+    kinds::{FieldError, Kind, Kinds, Sent, error_budget, paths_on_demand},
     request::Verb,
     rfc3339,
+    schema::SentEmpties,
     store::{Change, CommitError, Condition, Expect, Key, Object, Requirement, Snapshot, Transaction, Write},
 };
 
@@ -118,7 +119,12 @@ pub struct Stored<'a> {
 /// What a write does to the object.
 pub enum Action {
     /// It is created, or becomes this.
-    Put(Value),
+    Put {
+        /// The object.
+        new: Value,
+        /// What its client sent empty.
+        empties: SentEmpties,
+    },
     /// Its deletion begins or is hastened: it stays for now and becomes this.
     Mark(Value),
     /// It goes.
@@ -154,8 +160,8 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let identity = &call.identity;
     let kind = &*place.kind;
     let operation = match (&action, &old) {
-        (Action::Put(_), None) => Verb::Create,
-        (Action::Put(_), Some(_)) => Verb::Update,
+        (Action::Put { .. }, None) => Verb::Create,
+        (Action::Put { .. }, Some(_)) => Verb::Update,
         (Action::Mark(_) | Action::Remove, _) => Verb::Delete,
     };
     let stored = old.map(|old| old.value);
@@ -178,18 +184,20 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let after_mutation: Snapshot;
     let (mut snapshot, mut request) = (snapshot, request);
     let mut new = match action {
-        Action::Put(mut new) => {
+        Action::Put { mut new, mut empties } => {
             let effect = subresource.map_or(Effect::Update, |subresource| subresource.effect);
-            let sent = take_managers(&mut new);
-            let empties = kind.schema.take_empties(&mut new);
-            let had_labels = !is_empty(&new["metadata"]["labels"]);
+            let sent_managers = take_managers(&mut new);
+            if let Effect::Fields(write) = effect {
+                empties.retain_in(write.fields);
+            }
+            let sent = Sent::of(&new, empties);
             (kind.default)(&mut new);
-            let shares_labels = stored.is_none() && kind.go_memory.begins_sharing(had_labels, &new);
             match ownership {
                 Ownership::Kept => {}
                 Ownership::Decided(decided) => managers = Cow::Owned(decided),
                 Ownership::Tracked(writer) => {
-                    managers = Cow::Owned(writer.account(api, kind, (stored, &new), &managers, sent.as_ref()).await?);
+                    let sent = sent_managers.as_ref();
+                    managers = Cow::Owned(writer.account(api, kind, (stored, &new), &managers, sent).await?);
                 }
             }
             // Those who are asked see what would be stored, and what is compared with the stored object is in its form.
@@ -207,19 +215,9 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 }
                 None => admission.mutate(&request, api.authorizer(), &mut new).await?,
             }
-            // Who changes one of the two has sent the object anew, and they are two.
-            let shares_labels = shares_labels && go_memory::has_same_labels(&new);
             certificate_request::prepare(&request, &mut new);
             match (effect, stored) {
-                (Effect::Update, stored) => {
-                    (kind.prepare)(&mut new, stored);
-                    if shares_labels {
-                        go_memory::share_labels(&mut new);
-                    }
-                    if let Some(old) = stored {
-                        kind.go_memory.count(&empties, &mut new, old);
-                    }
-                }
+                (Effect::Update, stored) => (kind.prepare)(&mut new, stored, &sent),
                 (Effect::Part(part), Some(old)) => (part.prepare)(&mut new, old),
                 (Effect::Fields(write), Some(old)) => (write.prepare)(kind, &mut new, old),
                 _ => {}
@@ -227,16 +225,16 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             kind.schema.write_zeros(&mut new);
             escalation::refuse(api.authorizer(), &request, &new)?;
             let validate = || match (effect, stored) {
-                (Effect::Part(part), Some(old)) => (part.validate)(&new, old),
+                (Effect::Part(part), Some(old)) => (part.validate)(&new, old, &sent.empties),
                 // What sets an immutable field is not held against the object as it was.
-                (Effect::SetImmutable, _) => (kind.validate)(&new, None),
-                (_, stored) => (kind.validate)(&new, stored),
+                (Effect::SetImmutable, _) => (kind.validate)(&new, None, &sent.empties),
+                (_, stored) => (kind.validate)(&new, stored, &sent.empties),
             };
             let errors = match kind.makes_paths_on_demand {
                 true => paths_on_demand::where_refused(|| error_budget::within(validate)),
                 false => error_budget::within(validate),
             };
-            must_be_valid(kind, (&new, stored), &empties, refused, errors)?;
+            must_be_valid(kind, (&new, stored), &sent.empties, refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;

@@ -22,6 +22,7 @@ use crate::{
     definitions::conversion,
     kinds::{FieldError, Kind},
     request::Verb,
+    schema::SentEmpties,
 };
 
 /// A change to an object: made anew from each state that is found.
@@ -30,17 +31,33 @@ pub struct ObjectUpdate<'a> {
     pub subresource: Option<&'static Subresource>,
     /// From the stored object to the new one, both of the stored kind and without `metadata.managedFields`. What a new
     /// one says of these is looked at, as a client may change them.
-    pub make: &'a (dyn Fn(&Value) -> Result<Value, Status> + Send + Sync),
+    pub make: &'a (dyn Fn(&Value) -> Result<Made, Status> + Send + Sync),
+}
+
+/// A new object, of the stored kind.
+pub struct Made {
+    /// The object.
+    pub object: Value,
+    /// What its client sent empty.
+    pub empties: SentEmpties,
+}
+
+impl From<Value> for Made {
+    /// Of an object that no client sent whole.
+    fn from(object: Value) -> Self {
+        Self { object, empties: SentEmpties::NONE }
+    }
 }
 
 /// `PUT` of an object, or of a subresource that has its shape.
 pub async fn update(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
     let target = &call.target;
-    let value = body::object(&target.kind, &call.content_type, text, call.query.field_validation)?.tell();
+    let sent = body::object(&target.kind, &call.content_type, text, call.query.field_validation)?;
+    let (object, empties) = sent.tell_sent();
     let place = api.place(target)?;
     let stored = api.store().snapshot().get(&place.resource, &place.key).cloned();
-    let value = conversion::to_stored(&target.kind, value, stored.as_deref()).await?;
-    let make = |_: &Value| Ok(value.clone());
+    let object = conversion::to_stored(&target.kind, object, stored.as_deref()).await?;
+    let make = |_: &Value| Ok(Made { object: object.clone(), empties: empties.clone() });
     let outcome = change(api, call, &place, ObjectUpdate { subresource: target.subresource, make: &make }).await?;
     answer(call, StatusCode::OK, &outcome).await
 }
@@ -78,7 +95,7 @@ async fn make(
         let snapshot = api.store().snapshot();
         let stored = current(&snapshot, place, name)?;
         let old = parse(&stored)?;
-        let new = match with_managers {
+        let Made { object: new, empties } = match with_managers {
             true => (change.make)(&parse_whole(&stored)?)?,
             false => (change.make)(&old)?,
         };
@@ -95,7 +112,7 @@ async fn make(
             name,
             subresource: change.subresource,
             old: Some(Stored { object: &stored, value: &old }),
-            action: Action::Put(new),
+            action: Action::Put { new, empties },
             refused,
             ownership,
             inquiry: Inquiry::default(),

@@ -96,7 +96,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::kinds::Kinds;
+    use crate::{kinds::Kinds, schema::SentEmpties};
 
     #[test]
     fn every_object_is_valid_and_every_binding_has_its_role() {
@@ -106,7 +106,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for object in &all {
             let kind = kinds.by_gvk(GROUP, "v1", object["kind"].as_str().unwrap()).unwrap();
-            assert_eq!((kind.validate)(object, None), [], "{object}");
+            assert_eq!((kind.validate)(object, None, &SentEmpties::NONE), [], "{object}");
             let mut filled = object.clone();
             (kind.default)(&mut filled);
             assert_eq!(filled, *object, "nothing is left to be filled in");

@@ -55,9 +55,11 @@ fn stop_all(tree: &mut BTreeSet<i32>, is_late: impl Fn() -> bool) -> io::Result<
         if is_late() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it starts processes faster than they are found"));
         }
-        children.difference(tree).try_for_each(|pid| send(*pid, Signal::SIGSTOP))?;
         stopped = tree.iter().filter(|pid| table.get(pid).is_none_or(|process| process.is_stopped)).copied().collect();
-        tree.extend(children);
+        // In the tree before they are stopped: what is in it is killed, whatever fails.
+        let new: Vec<i32> = children.difference(tree).copied().collect();
+        tree.extend(&new);
+        new.into_iter().try_for_each(|pid| send(pid, Signal::SIGSTOP))?;
     }
 }
 

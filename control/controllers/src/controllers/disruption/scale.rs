@@ -1,5 +1,6 @@
 //! How many pods the controllers of some pods ask for.
 
+use fairlead_kinds::kinds::api_version::group_and_version;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -111,7 +112,7 @@ impl PodControllers {
     /// One of Kubernetes' own kinds. Pods of a Deployment's sets are the Deployment's.
     fn known(&self, owner: &OwnerReference, namespace: &str) -> Option<ControllerScale> {
         let key = Key::new(namespace, &owner.name);
-        match (owner.kind.as_str(), group_of(&owner.api_version)) {
+        match (owner.kind.as_str(), group_and_version(&owner.api_version).0) {
             ("ReplicationController", "") => {
                 let found = self.replication_controllers.get(&key)?;
                 scale(&owner.uid, found.metadata.uid.as_ref(), found.spec.as_ref().and_then(|s| s.replicas))
@@ -143,7 +144,7 @@ impl PodControllers {
         let not_served = || ScaleError::NotServed { kind: owner.kind.clone(), version: owner.api_version.clone() };
         let mut kinds = self.kinds.clone();
         let kinds = kinds.wait_for(Option::is_some).await.map_err(|_| not_served())?.clone();
-        let group = group_of(&owner.api_version);
+        let group = group_and_version(&owner.api_version).0;
         let served = kinds.iter().flat_map(|found| &found.kinds);
         let mut served = served.filter(|served| served.resource.group == group && served.resource.kind == owner.kind);
         let served = served.next().ok_or_else(not_served)?;
@@ -161,8 +162,4 @@ impl PodControllers {
 /// `None` where another has the name.
 fn scale(wanted: &str, found: Option<&String>, replicas: Option<i32>) -> Option<ControllerScale> {
     (found.map(String::as_str) == Some(wanted)).then(|| (wanted.to_owned(), replicas.unwrap_or(1).max(0)))
-}
-
-fn group_of(api_version: &str) -> &str {
-    api_version.split_once('/').map(|(group, _)| group).unwrap_or_default()
 }

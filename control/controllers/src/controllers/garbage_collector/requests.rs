@@ -1,6 +1,7 @@
 //! The collector's requests. Each carries the version it was decided on: an object that changed meanwhile is decided on
 //! again.
 
+use fairlead_kinds::kinds::api_version::group_and_version;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api,
@@ -18,7 +19,7 @@ use crate::engine::{Failure, api_code};
 impl Collector {
     /// The state of an owner that no watch has shown. One of an unknown kind is taken to be there.
     pub(super) async fn ask(&self, object: &OwnedObject, owner: &OwnerReference) -> Result<OwnerState, Failure> {
-        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        let (group, _) = group_and_version(&owner.api_version);
         let found = self.kinds.borrow().as_ref().and_then(|found| {
             found.kinds.iter().find(|kind| kind.resource.kind == owner.kind && kind.resource.group == group).cloned()
         });

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::text;
-use crate::kinds::{FieldError, label_selector, names};
+use crate::kinds::{FieldError, api_version::group_and_version, label_selector, names};
 
 const NOT_FOUND_ACTIONS: [&str; 2] = ["Deny", "Allow"];
 
@@ -30,7 +30,7 @@ pub fn kind_errors(path: &str, kind: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (version_path, kind_path) = (format!("{path}.apiVersion"), format!("{path}.kind"));
     let api_version = text(kind, "apiVersion");
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let (group, version) = group_and_version(api_version);
     if api_version.is_empty() {
         errors.push(FieldError::required(version_path, ""));
     } else if version.contains('/') {

@@ -6,17 +6,14 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{CATEGORIES, GROUP, expressions, is_unknown, items, rule, scope::KnownNames, text};
-use crate::kinds::{
-    BuiltIn, Cell, Column, FieldError, GoMemory, label_selector, names, pod::defaults::fill, port, prepare,
-};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, label_selector, names, pod::defaults::fill, port, prepare};
 
 /// The declaration of a kind of configurations, but for its names, schema, defaults and validation.
 pub const CONFIGURATION: BuiltIn = BuiltIn {
     group: GROUP,
     categories: CATEGORIES,
     namespaced: false,
-    prepare: prepare::count_generation,
-    go_memory: GoMemory { counts_empties: true, ..GoMemory::PLAIN },
+    prepare_sent: Some(prepare::count_sent_generation),
     columns: &[
         Column::name(),
         Column::integer("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration"),

@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use crate::kinds::{
-    FieldError, names,
+    FieldError,
+    api_version::group_and_version,
+    names,
     quantity::Quantity,
     reading::{is_empty, items, number, text},
     resource_name, workload,
@@ -89,7 +91,7 @@ fn reference(path: &str, reference: &Value, versions: Versions) -> Vec<FieldErro
 
 fn api_version(reference: &Value, versions: Versions) -> Option<String> {
     let version = text(reference, "apiVersion");
-    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let (group, _) = group_and_version(version);
     match versions {
         Versions::Any => None,
         _ if version.matches('/').count() > 1 => Some(format!("unexpected GroupVersion string: {version}")),

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    BuiltIn, Cell, Column, Deletion, GoMemory, Storage, age,
-    pod::defaults::{fill, fill_text},
+    BuiltIn, Cell, Column, Deletion, Sent, Storage, age,
+    pod::{
+        defaults::{fill, fill_text},
+        sent_empties::refused_with,
+    },
     prepare,
     reading::{is_empty, items, number, text},
     workload::{self, CONTAINERS, IMAGES, SELECTOR},
@@ -37,8 +40,8 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default,
     validate: validation::job,
-    prepare: prepare_job,
-    go_memory: GoMemory { shares_labels: true, ..GoMemory::PLAIN },
+    validate_sent: Some(|new, old, empties| refused_with(validation::job(new, old), empties)),
+    prepare_sent: Some(prepare_job),
     columns: &[
         Column::name(),
         Column::text("Status", "Status of the job."),
@@ -87,6 +90,14 @@ fn label_as_template(job: &mut Value) {
     }
 }
 
+/// Whether the labels of a Job are those of its template, and there are some. Go gives a Job that is sent without
+/// labels the very map of its template, so that what is added to that map is added to both. Who changed one of the two
+/// since, a webhook, has sent the Job anew, and they are two.
+fn has_labels_of_template(job: &Value) -> bool {
+    let labels = &job["metadata"]["labels"];
+    !is_empty(labels) && *labels == job["spec"]["template"]["metadata"]["labels"]
+}
+
 /// Fills in what is missing in the spec of a Job that is not made yet, in a CronJob: the pod template, and the status
 /// that a condition of the failure policy has.
 pub fn default_template_spec(spec: &mut Value) {
@@ -102,10 +113,15 @@ pub fn default_template_spec(spec: &mut Value) {
     }
 }
 
-fn prepare_job(new: &mut Value, old: Option<&Value>) {
+fn prepare_job(new: &mut Value, old: Option<&Value>, sent: &Sent) {
     prepare::keep_status(new, old, json!({}));
     if old.is_none() && new["spec"]["manualSelector"] != true {
+        let shares_labels = sent.lacks_labels && has_labels_of_template(new);
         generate_selector(new);
+        if shares_labels {
+            let labels = new["spec"]["template"]["metadata"]["labels"].clone();
+            new["metadata"]["labels"] = labels;
+        }
     }
     // What is stored without labels has those of its template when it is read: they are written at once.
     label_as_template(new);
@@ -193,6 +209,7 @@ fn duration(status: &Value) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::SentEmpties;
 
     /// A Job as it is when it is validated first.
     pub(super) fn job(spec: Value) -> Value {
@@ -202,8 +219,25 @@ mod tests {
                 json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}]}});
         }
         default(&mut job);
-        prepare_job(&mut job, None);
+        prepare_job(&mut job, None, &Sent::default());
         job
+    }
+
+    #[test]
+    fn a_job_that_is_sent_without_labels_shares_those_of_its_template() {
+        let prepared = |own: Value, change: fn(&mut Value)| {
+            let template = json!({"metadata": {"labels": {"app": "a"}}});
+            let mut job = json!({"metadata": {"name": "j", "uid": "u", "labels": own}, "spec": {"template": template}});
+            let sent = Sent::of(&job, SentEmpties::NONE);
+            default(&mut job);
+            change(&mut job);
+            prepare_job(&mut job, None, &sent);
+            assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+            job["metadata"]["labels"].get("job-name").is_some()
+        };
+        assert!(prepared(json!({}), |_| {}));
+        assert!(!prepared(json!({"app": "a"}), |_| {}), "two maps of the same content");
+        assert!(!prepared(json!({}), |job| job["metadata"]["labels"]["by"] = json!("webhook")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::GROUP;
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, GoMemory, cidr, label_selector, port, prepare};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, cidr, label_selector, port, prepare};
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -14,8 +14,7 @@ pub static KIND: BuiltIn = BuiltIn {
     short_names: &["netpol"],
     default,
     validate,
-    prepare: prepare::count_generation,
-    go_memory: GoMemory { counts_empties: true, ..GoMemory::PLAIN },
+    prepare_sent: Some(prepare::count_sent_generation),
     columns: &[Column::name(), Column::text("Pod-Selector", "The pods to which the policy applies."), Column::age()],
     cells: |object| {
         let selector = label_selector::text(&object["spec"]["podSelector"]);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{each_container, security};
+use super::{CONTAINER_LISTS, each_container, security};
 use crate::kinds::{
     FieldError,
     reading::{entries, text},
@@ -143,7 +143,7 @@ pub fn move_app_armor_to_fields(pod: &mut Value) {
     let annotations = pod["metadata"]["annotations"].clone();
     let Some(spec) = pod.get_mut("spec").filter(|spec| spec["os"]["name"] != "windows") else { return };
     let of_pod = spec["securityContext"]["appArmorProfile"].clone();
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
+    for list in CONTAINER_LISTS {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             let key = format!("{APP_ARMOR}{}", text(container, "name"));
             let Some(profile) = annotations[key].as_str().and_then(app_armor_field) else { continue };

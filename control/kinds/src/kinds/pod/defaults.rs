@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::resources;
+use super::{CONTAINER_LISTS, resources};
 use crate::kinds::{persistent_volume_claim, volume_source};
 
 /// Defaults of a Pod alone, on top of those of its spec.
@@ -45,7 +45,7 @@ pub fn pod_spec(spec: &mut Value) {
     fill(spec, "securityContext", || json!({}));
     fill(spec, "terminationGracePeriodSeconds", || json!(30));
     same_under_both_names(spec);
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
+    for list in CONTAINER_LISTS {
         items(spec, list).for_each(container);
     }
     items(spec, "volumes").for_each(volume);

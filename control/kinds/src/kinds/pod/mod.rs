@@ -20,6 +20,7 @@ pub mod qos;
 pub mod resize;
 pub mod resources;
 mod security;
+pub mod sent_empties;
 mod status;
 mod summary;
 mod termination;
@@ -54,6 +55,7 @@ pub static KIND: BuiltIn = BuiltIn {
     storage: Storage::Stored,
     default: defaults::pod,
     validate: validation::pod,
+    validate_sent: Some(|new, old, empties| sent_empties::refused_with(validation::pod(new, old), empties)),
     prepare: prepare_pod,
     prepare_status: status::prepare,
     columns: &[
@@ -105,7 +107,7 @@ pub fn drop_unknown(pod: &mut Value) {
         }
     };
     drop_field(Some(spec), "workloadRef");
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
+    for list in CONTAINER_LISTS {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             drop_field(container.get_mut("lifecycle"), "stopSignal");
         }
@@ -119,9 +121,17 @@ pub fn drop_unknown(pod: &mut Value) {
     }
 }
 
+/// The lists of containers that a spec has, in the order in which Kubernetes visits them.
+pub const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// Every container of a spec. Init containers come first.
+pub fn all_containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    CONTAINER_LISTS.into_iter().flat_map(|list| items(&spec[list]))
+}
+
 /// Every container of a spec, with its place in it: `containers[0]`. Init containers come first.
 fn each_container(spec: &Value) -> impl Iterator<Item = (String, &Value)> {
-    ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |list| {
+    CONTAINER_LISTS.into_iter().flat_map(move |list| {
         items(&spec[list]).enumerate().map(move |(i, container)| (format!("{list}[{i}]"), container))
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::kinds::quantity::Quantity;
+use crate::kinds::{quantity::Quantity, reading::text};
 
 /// What the class depends on.
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
@@ -28,6 +28,12 @@ pub fn class(spec: &Value) -> &'static str {
         true => "Guaranteed",
         false => "Burstable",
     }
+}
+
+/// Whether a pod is of the class `BestEffort`: as its status says, once it says anything.
+pub fn is_best_effort(pod: &Value) -> bool {
+    let said = text(&pod["status"], "qosClass");
+    (if said.is_empty() { class(&pod["spec"]) } else { said }) == "BestEffort"
 }
 
 fn sums(parts: &[&Value], list: &str) -> BTreeMap<&'static str, Quantity> {
@@ -54,12 +60,21 @@ mod tests {
     fn the_class_follows_requests_and_limits() {
         let of = |resources: Value| class(&json!({"containers": [{"resources": resources}]}));
         assert_eq!(of(json!({})), "BestEffort");
-        assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+        // A stored pod requests what it limits: its defaults have said so.
+        assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Burstable");
         assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}})), "Burstable");
         assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
         assert_eq!(of(json!({"requests": {"cpu": "0.0"}, "limits": {"cpu": 0}})), "BestEffort");
         let same = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}});
         assert_eq!(of(same), "Guaranteed");
+    }
+
+    #[test]
+    fn what_the_status_says_goes_before_what_is_requested() {
+        let pod = |requests: Value| json!({"spec": {"containers": [{"resources": {"requests": requests}}]}});
+        assert!(is_best_effort(&pod(json!({}))) && !is_best_effort(&pod(json!({"cpu": "1"}))));
+        let said = |class: &str| json!({"spec": {"containers": []}, "status": {"qosClass": class}});
+        assert!(is_best_effort(&said("BestEffort")) && !is_best_effort(&said("Burstable")));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::{GROUP, claim_spec};
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, GoMemory, names, reading::same};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, reading::same};
+use crate::schema::SentEmpties;
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -16,11 +17,7 @@ pub static KIND: BuiltIn = BuiltIn {
             claim_spec::default(spec);
         }
     },
-    validate,
-    go_memory: GoMemory {
-        unset_lists: &["spec.metadata.ownerReferences", "spec.metadata.finalizers"],
-        ..GoMemory::PLAIN
-    },
+    validate_sent: Some(validate),
     prepare: |new, _| {
         if let Some(spec) = claim(new) {
             claim_spec::drop_disabled(spec);
@@ -38,11 +35,11 @@ fn claim(template: &mut Value) -> Option<&mut Value> {
     template.get_mut("spec")?.get_mut("spec")
 }
 
-fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+fn validate(new: &Value, old: Option<&Value>, empties: &SentEmpties) -> Vec<FieldError> {
     let spec = &new["spec"];
     let mut errors = names::annotations("spec.metadata.annotations", &spec["metadata"]["annotations"]);
     errors.extend(names::labels("spec.metadata.labels", &spec["metadata"]["labels"]));
-    errors.extend(names::only_labels_and_annotations("spec.metadata", &spec["metadata"]));
+    errors.extend(names::only_labels_and_annotations("spec.metadata", &spec["metadata"], empties));
     errors.extend(claim_spec::validate("spec.spec", &spec["spec"]));
     if old.is_some_and(|old| !same(&old["spec"], spec)) {
         errors.push(FieldError::immutable("spec", spec));
@@ -55,6 +52,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::schema::Schema;
 
     #[test]
     fn a_template_is_checked_once_and_never_changes() {
@@ -64,14 +62,27 @@ mod tests {
             (KIND.default)(&mut template);
             template
         };
-        assert_eq!(validate(&template("gpu"), None), []);
-        let bad = validate(&template(""), None);
+        assert_eq!(validate(&template("gpu"), None, &SentEmpties::NONE), []);
+        let bad = validate(&template(""), None, &SentEmpties::NONE);
         assert_eq!(bad[0].path, "spec.spec.devices.requests[0].exactly.deviceClassName");
-        assert_eq!(validate(&template("gpu"), Some(&template("gpu"))), []);
-        assert_eq!(validate(&template("b"), Some(&template("a")))[0].path, "spec");
+        assert_eq!(validate(&template("gpu"), Some(&template("gpu")), &SentEmpties::NONE), []);
+        assert_eq!(validate(&template("b"), Some(&template("a")), &SentEmpties::NONE)[0].path, "spec");
         let mut named = template("gpu");
         named["spec"]["metadata"] = json!({"labels": {"a": "b"}, "uid": "x", "finalizers": ["a/b"]});
-        let paths: Vec<String> = validate(&named, None).into_iter().map(|e| e.path).collect();
+        let paths: Vec<String> = validate(&named, None, &SentEmpties::NONE).into_iter().map(|e| e.path).collect();
         assert_eq!(paths, ["spec.metadata.uID", "spec.metadata.finalizers"]);
+    }
+
+    #[test]
+    fn what_a_template_may_not_have_may_not_be_sent_empty() {
+        let sent = json!({"spec": {"metadata": {"labels": {}, "finalizers": [], "ownerReferences": []},
+            "spec": {"devices": {"requests": [{"name": "a", "exactly": {"deviceClassName": "gpu"}}]}}}});
+        let (mut sent, empties) = Schema::builtin(KIND.schema).unwrap().decode_sent_value(sent).unwrap();
+        (KIND.default)(&mut sent.value);
+        assert_eq!(sent.value["spec"]["metadata"], json!({}));
+        let words: Vec<String> =
+            validate(&sent.value, None, &empties).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect();
+        let set = |field: &str| format!("spec.metadata.{field}: Forbidden: cannot be set");
+        assert_eq!(words, [set("ownerReferences"), set("finalizers")]);
     }
 }

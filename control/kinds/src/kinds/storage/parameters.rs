@@ -43,11 +43,17 @@ pub fn driver(path: &str, value: &Value) -> Vec<FieldError> {
     FieldError::invalid_each(path, &text.as_str().into(), names::qualified_name(&text)).collect()
 }
 
-/// Something, if the field at the top of an object has another value than before.
+/// Something, if the field at the top of an object has another value than before. One that is empty is the same as
+/// none.
 pub fn changed(field: &str, new: &Value, old: &Value) -> Option<FieldError> {
     let empty = |value: &Value| value.is_null() || value.as_object().is_some_and(|map| map.is_empty());
     let same = new[field] == old[field] || empty(&new[field]) && empty(&old[field]);
-    (!same).then(|| FieldError::forbidden(field, &format!("updates to {field} are forbidden.")))
+    (!same).then(|| forbidden(field))
+}
+
+/// What is said of a field that does not change.
+pub fn forbidden(field: &str) -> FieldError {
+    FieldError::forbidden(field, &format!("updates to {field} are forbidden."))
 }
 
 #[cfg(test)]

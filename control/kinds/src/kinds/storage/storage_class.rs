@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{GROUP, parameters};
-use crate::kinds::{BuiltIn, Cell, Column, FieldError, FixedMap, GoMemory, names, pod::defaults::fill};
+use crate::kinds::{BuiltIn, Cell, Column, FieldError, names, pod::defaults::fill};
+use crate::schema::SentEmpties;
 
 /// The declaration of this kind.
 pub static KIND: BuiltIn = BuiltIn {
@@ -19,15 +20,7 @@ pub static KIND: BuiltIn = BuiltIn {
         fill(object, "reclaimPolicy", || json!("Delete"));
         fill(object, "volumeBindingMode", || json!("Immediate"));
     },
-    validate,
-    go_memory: GoMemory {
-        fixed_maps: &[FixedMap {
-            field: "parameters",
-            why: "updates to parameters are forbidden.",
-            is_fixed: |_| true,
-        }],
-        ..GoMemory::PLAIN
-    },
+    validate_sent: Some(validate),
     columns: &[
         Column::name(),
         Column::text("Provisioner", "The driver that makes the volumes."),
@@ -58,7 +51,7 @@ pub static KIND: BuiltIn = BuiltIn {
 pub const DEFAULT: [&str; 2] =
     ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 
-fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+fn validate(new: &Value, old: Option<&Value>, empties: &SentEmpties) -> Vec<FieldError> {
     const POLICIES: [&str; 2] = ["Delete", "Retain"];
     const MODES: [&str; 2] = ["Immediate", "WaitForFirstConsumer"];
     let text = |field: &str| new[field].as_str().unwrap_or_default();
@@ -72,6 +65,9 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     }
     errors.extend(topologies(new["allowedTopologies"].as_array().map(Vec::as_slice).unwrap_or_default()));
     if let Some(old) = old {
+        // Sent empty where there were none, they are a change as well, to the class alone: its attributes are compared
+        // by their content.
+        errors.extend(empties.is_new_at("parameters", old).then(|| parameters::forbidden("parameters")));
         let fields = ["parameters", "provisioner", "reclaimPolicy"];
         errors.extend(fields.into_iter().filter_map(|field| parameters::changed(field, new, old)));
         if new["volumeBindingMode"] != old["volumeBindingMode"] {
@@ -117,6 +113,7 @@ fn topologies(terms: &[Value]) -> Vec<FieldError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Schema;
 
     fn class(fields: Value) -> Value {
         let mut class = json!({"metadata": {"name": "fast"}, "provisioner": "example.com/disk"});
@@ -128,7 +125,11 @@ mod tests {
     }
 
     fn words(new: &Value, old: Option<&Value>) -> Vec<String> {
-        validate(new, old).into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
+        reasons(validate(new, old, &SentEmpties::NONE))
+    }
+
+    fn reasons(errors: Vec<FieldError>) -> Vec<String> {
+        errors.into_iter().map(|e| format!("{}: {}", e.path, e.message)).collect()
     }
 
     #[test]
@@ -172,7 +173,17 @@ mod tests {
                 "volumeBindingMode: Invalid value: \"WaitForFirstConsumer\": field is immutable",
             ]
         );
-        assert!(words(&class(json!({"allowVolumeExpansion": true, "parameters": {}})), Some(&old)).is_empty());
+        assert!(words(&class(json!({"allowVolumeExpansion": true})), Some(&old)).is_empty());
+    }
+
+    #[test]
+    fn parameters_that_are_sent_empty_are_a_change_where_there_are_none() {
+        let sent = class(json!({"parameters": {}}));
+        let (sent, empties) = Schema::builtin(KIND.schema).unwrap().decode_sent_value(sent).unwrap();
+        let against = |old: Value| reasons(validate(&sent.value, Some(&old), &empties));
+        let words = "parameters: Forbidden: updates to parameters are forbidden.";
+        assert_eq!(against(class(json!({}))), [words]);
+        assert_eq!(against(class(json!({"parameters": {"a": "b"}}))), [words]);
     }
 
     #[test]

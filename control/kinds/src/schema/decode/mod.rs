@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::{Map, Number, Value};
 
 use super::{
-    Field, Object, Schema, Type, TypeId, Types,
+    Empty, Field, Object, Schema, SentEmpties, Type, TypeId, Types,
     alternatives::{Alternative, NEITHER},
     scalar,
 };
@@ -40,44 +40,43 @@ const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 impl Schema {
     /// Reads JSON text.
     pub fn decode(&self, json: &[u8]) -> Result<Decoded, DecodeError> {
-        decode_text(Walk::new(&self.types), self.root, json)
+        decode_text(Walk::new(&self.types), self.root, json).map(|(decoded, _)| decoded)
     }
 
-    /// The same of what a client sent to be stored: empty lists and maps stay, but for those of the metadata. See
-    /// [`Schema::take_empties`].
-    pub fn decode_sent(&self, json: &[u8]) -> Result<Decoded, DecodeError> {
-        decode_text(Walk::keeping_empties(&self.types), self.root, json)
+    /// The same of what a client sent to be stored, beside the lists and maps that it sent empty.
+    pub fn decode_sent(&self, json: &[u8]) -> Result<(Decoded, SentEmpties), DecodeError> {
+        decode_text(Walk::noting_empties(&self.types), self.root, json)
     }
 
     /// Reads a value, whose fields cannot stand twice.
     pub fn decode_value(&self, value: Value) -> Result<Decoded, DecodeError> {
-        decode_value(Walk::new(&self.types), self.root, value)
+        decode_value(Walk::new(&self.types), self.root, value).map(|(decoded, _)| decoded)
     }
 
     /// The same of what is to be stored, as [`Schema::decode_sent`].
-    pub fn decode_sent_value(&self, value: Value) -> Result<Decoded, DecodeError> {
-        decode_value(Walk::keeping_empties(&self.types), self.root, value)
+    pub fn decode_sent_value(&self, value: Value) -> Result<(Decoded, SentEmpties), DecodeError> {
+        decode_value(Walk::noting_empties(&self.types), self.root, value)
     }
 }
 
-fn decode_text(mut walk: Walk<'_>, root: TypeId, json: &[u8]) -> Result<Decoded, DecodeError> {
+fn decode_text(mut walk: Walk<'_>, root: TypeId, json: &[u8]) -> Result<(Decoded, SentEmpties), DecodeError> {
     let mut text = serde_json::Deserializer::from_slice(json);
     let read = Reader { walk: &mut walk, id: root }.deserialize(&mut text);
     let read = read.and_then(|value| text.end().map(|()| value));
     decoded(walk, read)
 }
 
-fn decode_value(mut walk: Walk<'_>, root: TypeId, value: Value) -> Result<Decoded, DecodeError> {
+fn decode_value(mut walk: Walk<'_>, root: TypeId, value: Value) -> Result<(Decoded, SentEmpties), DecodeError> {
     let read = Reader { walk: &mut walk, id: root }.deserialize(value);
     decoded(walk, read)
 }
 
 /// What came of reading the root.
-fn decoded(walk: Walk, read: serde_json::Result<Option<Value>>) -> Result<Decoded, DecodeError> {
-    let (warnings, error) = walk.finish();
+fn decoded(walk: Walk, read: serde_json::Result<Option<Value>>) -> Result<(Decoded, SentEmpties), DecodeError> {
+    let (warnings, empties, error) = walk.finish();
     match (read, error) {
         (_, Some(error)) => Err(error),
-        (Ok(Some(value)), None) => Ok(Decoded { value, warnings }),
+        (Ok(Some(value)), None) => Ok((Decoded { value, warnings }, empties)),
         (Ok(None), None) => Err(DecodeError::new("the object is null".to_owned())),
         (Err(syntax), None) => Err(DecodeError::new(syntax.to_string())),
     }
@@ -116,7 +115,7 @@ impl<'t> Reader<'_, 't> {
     /// change of the list to Kubernetes, although it is not stored.
     fn is_left_out(&self, field: &Field, value: &Value) -> bool {
         let is_empty = self.walk.types.is_left_out(field, value);
-        is_empty && !((value.is_array() || value.is_object()) && self.walk.keeps_empty())
+        is_empty && !((value.is_array() || value.is_object()) && self.walk.is_in_item())
     }
 
     /// What may stand here in the place of a schema, and the schema's type.
@@ -158,11 +157,16 @@ impl<'t> Reader<'_, 't> {
                 self.other(object, key, &mut map, &mut out)?;
                 continue;
             };
-            if out.contains_key(&key) || nulls.contains(&&**name) {
+            let is_again = out.contains_key(&key) || nulls.contains(&&**name);
+            if is_again {
                 self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
             }
-            let step = PathStep::Field { object: self.id, name };
-            let (value, _) = self.walk.within(step, |walk| map.next_value_seed(Reader { walk, id: *r#type }))?;
+            let (value, _) = self.walk.within(PathStep::Field { object: self.id, name }, |walk| {
+                if is_again {
+                    walk.forget_empties();
+                }
+                map.next_value_seed(Reader { walk, id: *r#type })
+            })?;
             match value {
                 Some(value) if !self.is_lenient() && self.is_left_out(field, &value) => {
                     // Taken out at the end, once: a field may be there as often as the text has room for it.
@@ -210,13 +214,22 @@ impl<'t> Reader<'_, 't> {
         let mut out = Map::with_capacity(map.size_hint().unwrap_or_default());
         let id = value.unwrap_or(self.id);
         while let Some(key) = map.next_key::<String>()? {
-            let (item, step) = self.walk.within(PathStep::Key(key), |walk| map.next_value_seed(Reader { walk, id }))?;
-            let Some(PathStep::Key(key)) = step else { continue };
-            if value.is_some() && out.contains_key(&key) {
+            let is_again = value.is_some() && out.contains_key(&key);
+            if is_again {
                 self.walk.warn(&key, |path| FieldWarning::Duplicate { path });
             }
+            let (item, step) = self.walk.within(PathStep::Key(key), |walk| {
+                if is_again {
+                    walk.forget_empties();
+                }
+                map.next_value_seed(Reader { walk, id })
+            })?;
+            let Some(PathStep::Key(key)) = step else { continue };
             let item = item.unwrap_or_else(|| self.walk.types.zero(id));
             out.insert(key, item);
+        }
+        if value.is_some() && out.is_empty() {
+            self.walk.note_empty(Empty::Map);
         }
         Ok(Some(Value::Object(out)))
     }
@@ -226,9 +239,13 @@ impl<'t> Reader<'_, 't> {
         loop {
             let step = PathStep::Index(out.len());
             let (item, _) = self.walk.within(step, |walk| list.next_element_seed(Reader { walk, id }))?;
-            let Some(item) = item else { return Ok(Some(Value::Array(out))) };
+            let Some(item) = item else { break };
             out.push(item.unwrap_or_else(|| self.walk.types.zero(id)));
         }
+        if out.is_empty() && matches!(self.r#type(), Type::List(_)) {
+            self.walk.note_empty(Empty::List);
+        }
+        Ok(Some(Value::Array(out)))
     }
 
     fn text<E: Error>(self, text: String) -> Result<Option<Value>, E> {
@@ -246,7 +263,7 @@ impl<'t> Reader<'_, 't> {
         };
         match checked {
             Ok(canonical) => Ok(Some(Value::String(canonical.unwrap_or(text)))),
-            Err(reason) => self.walk.wrong_text(&reason.to_string(), self.id).map(|()| None),
+            Err(reason) => self.walk.wrong_text(&reason, self.id).map(|()| None),
         }
     }
 }

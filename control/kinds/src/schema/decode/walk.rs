@@ -6,7 +6,7 @@ use super::{
     MAX_LEVELS,
     restore::{self, ValueKind, cannot_restore},
 };
-use crate::schema::{Type, TypeId, Types, scalar::ScalarError};
+use crate::schema::{Empty, SentEmpties, Type, TypeId, Types, scalar::ScalarError};
 
 /// A field that is in the text but not in the schema, or there twice. An error under `fieldValidation=Strict`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,10 @@ const BYTE: &str = "uint8";
 /// As many warnings as Kubernetes gathers of one object.
 const MAX_WARNINGS: usize = 100;
 
+/// Bytes of all paths that warnings were made with, those of fields that were warned of already among them. What would
+/// be warned of beyond is left out silently: only keys of very many bytes lead so far, and nobody reads their paths.
+const MAX_WARNED_BYTES: usize = 64 << 20;
+
 /// The state of one decoding.
 pub struct Walk<'t> {
     /// All types that the root can lead to.
@@ -64,14 +68,16 @@ pub struct Walk<'t> {
     /// The way from the root to the value that is being read.
     path: Vec<PathStep<'t>>,
     warnings: Vec<FieldWarning>,
+    /// See [`MAX_WARNED_BYTES`].
+    warned_bytes: usize,
     /// Why decoding ended; serde's own error is only the signal.
     error: Option<DecodeError>,
     /// The first value of another type than its own that was passed over.
     mistyped: Option<DecodeError>,
     /// How many levels that nobody is warned of lead here.
     silent: usize,
-    /// Whether lists and maps stay that are empty.
-    keeps_empties: bool,
+    /// The empty lists and maps so far, if they are asked for.
+    empties: Option<SentEmpties>,
 }
 
 /// One step of a path: a field, a key of a map, or an index.
@@ -96,25 +102,41 @@ impl<'t> Walk<'t> {
             types,
             path: Vec::new(),
             warnings: Vec::new(),
+            warned_bytes: 0,
             error: None,
             mistyped: None,
             silent: 0,
-            keeps_empties: false,
+            empties: None,
         }
     }
 
-    /// The same, of an object whose empty lists and maps stay, but for those of its metadata.
-    pub fn keeping_empties(types: &'t Types) -> Self {
-        Self { keeps_empties: true, ..Self::new(types) }
+    /// The same, of an object whose empty lists and maps are noted.
+    pub fn noting_empties(types: &'t Types) -> Self {
+        Self { empties: Some(SentEmpties::default()), ..Self::new(types) }
     }
 
-    /// `spec.containers[0].image`
+    /// `spec.containers[0].image`, and `data.key` of a map.
     fn path(&self) -> String {
+        self.path_with(append_name)
+    }
+
+    /// The same as validation names it: `data[key]`. `None` where names and keys are longer together than `longest`.
+    fn path_of_field_error(&self, longest: usize) -> Option<String> {
+        let length = |step: &PathStep<'_>| match step {
+            PathStep::Field { name, .. } => name.len(),
+            PathStep::Key(key) => key.len(),
+            PathStep::Index(_) => 0,
+        };
+        let is_long = self.path.iter().map(length).fold(0, usize::saturating_add) > longest;
+        (!is_long).then(|| self.path_with(|path, key| path.extend(["[", key, "]"])))
+    }
+
+    fn path_with(&self, append_key: impl Fn(&mut String, &str)) -> String {
         let mut out = String::new();
         for step in &self.path {
             match step {
                 PathStep::Field { name, .. } => append_name(&mut out, name),
-                PathStep::Key(key) => append_name(&mut out, key),
+                PathStep::Key(key) => append_key(&mut out, key),
                 PathStep::Index(index) => out.push_str(&format!("[{index}]")),
             }
         }
@@ -134,25 +156,29 @@ impl<'t> Walk<'t> {
 
     /// Notes what is wrong with the field `name` of the object that is being read.
     pub fn warn(&mut self, name: &str, warning: impl FnOnce(String) -> FieldWarning) {
-        if self.silent > 0 || self.warnings.len() >= MAX_WARNINGS {
+        if self.silent > 0 || self.warnings.len() >= MAX_WARNINGS || self.warned_bytes > MAX_WARNED_BYTES {
             return;
         }
         let mut path = self.path();
         append_name(&mut path, name);
+        self.warned_bytes = self.warned_bytes.saturating_add(path.len());
         let warning = warning(path);
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    /// What was found: warnings, and the reason why the text is no object of its kind, if it was JSON.
-    pub fn finish(self) -> (Vec<FieldWarning>, Option<DecodeError>) {
-        (self.warnings, self.error.or(self.mistyped))
+    /// What was found: warnings, what was empty, and the reason why the text is no object of its kind, if it was JSON.
+    pub fn finish(self) -> (Vec<FieldWarning>, SentEmpties, Option<DecodeError>) {
+        (self.warnings, self.empties.unwrap_or_default(), self.error.or(self.mistyped))
     }
 
     /// `found`, which is of the kind `value`, stands where a value of the type `id` belongs. Ends decoding if that type
     /// reads itself; else the first such value is noted, and decoding goes on, as in Go.
     pub fn wrong_type<E: Error>(&mut self, found: &str, value: ValueKind, id: TypeId) -> Result<(), E> {
+        if self.is_passed_over(id) {
+            return Ok(());
+        }
         // Types that read themselves are read as what they are written as.
         let expected = match self.types.get(id) {
             Type::Time | Type::MicroTime => "string".to_owned(),
@@ -173,9 +199,12 @@ impl<'t> Walk<'t> {
 
     /// The same where one of the bytes of a list belongs.
     pub fn wrong_byte(&mut self, found: &str, value: ValueKind) {
+        if self.mistyped.is_some() {
+            return;
+        }
         let message = self.cannot_unmarshal(found, BYTE);
         let error = DecodeError { path: self.path(), message, of_patched: restore::scalar(value, BYTE) };
-        self.mistyped.get_or_insert(error);
+        self.mistyped = Some(error);
     }
 
     fn cannot_unmarshal(&self, found: &str, expected: &str) -> String {
@@ -193,12 +222,16 @@ impl<'t> Walk<'t> {
     }
 
     /// The same for a text that is not of the form that the type `id` asks for.
-    pub fn wrong_text<E: Error>(&mut self, reason: &str, id: TypeId) -> Result<(), E> {
+    pub fn wrong_text<E: Error>(&mut self, reason: &ScalarError, id: TypeId) -> Result<(), E> {
+        if self.is_passed_over(id) {
+            return Ok(());
+        }
+        let message = reason.to_string();
         let of_patched = match self.types.get(id) {
-            Type::Bytes => format!("error decoding from json: {reason}"),
-            _ => reason.to_owned(),
+            Type::Bytes => format!("error decoding from json: {message}"),
+            _ => message.clone(),
         };
-        self.refuse(DecodeError { path: self.path(), message: reason.to_owned(), of_patched }, id)
+        self.refuse(DecodeError { path: self.path(), message, of_patched }, id)
     }
 
     /// Ends decoding: what stands here cannot be read.
@@ -215,14 +248,45 @@ impl<'t> Walk<'t> {
         value
     }
 
-    /// Whether an empty list or map stays in the object that is being read: in an item of a list it always does.
-    pub fn keeps_empty(&self) -> bool {
-        let is_metadata = || matches!(self.path.first(), Some(PathStep::Field { name: "metadata", .. }));
-        self.path.iter().any(|step| matches!(step, PathStep::Index(_))) || self.keeps_empties && !is_metadata()
+    /// Whether the value that is being read is an item of a list, or is in one.
+    pub fn is_in_item(&self) -> bool {
+        self.path.iter().any(|step| matches!(step, PathStep::Index(_)))
+    }
+
+    /// Notes that the value that is being read is empty, if that is asked for. Not of metadata, which is the same for
+    /// all kinds and has no such rules, nor of what may stand in the place of a schema.
+    pub fn note_empty(&mut self, empty: Empty) {
+        let is_metadata = matches!(self.path.first(), Some(PathStep::Field { name: "metadata", .. }));
+        if self.silent > 0 || is_metadata {
+            return;
+        }
+        if let Some(mut empties) = self.empties.take() {
+            empties.note(empty, |longest| self.path_of_field_error(longest));
+            self.empties = Some(empties);
+        }
+    }
+
+    /// Forgets what was empty in the value that is being read: it stood before, and only the last one counts.
+    pub fn forget_empties(&mut self) {
+        if let Some(mut empties) = self.empties.take() {
+            empties.forget(|longest| self.path_of_field_error(longest));
+            self.empties = Some(empties);
+        }
+    }
+
+    /// Whether values of the type read themselves: one that cannot be read ends decoding.
+    fn reads_itself(&self, id: TypeId) -> bool {
+        matches!(self.types.get(id), Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString)
+    }
+
+    /// Whether nothing comes of a wrong value, as one was noted before it. Asked before its error is made, whose path
+    /// has room for a key as long as the whole text.
+    fn is_passed_over(&self, id: TypeId) -> bool {
+        self.mistyped.is_some() && !self.reads_itself(id)
     }
 
     fn refuse<E: Error>(&mut self, error: DecodeError, id: TypeId) -> Result<(), E> {
-        if matches!(self.types.get(id), Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString) {
+        if self.reads_itself(id) {
             self.error = Some(error);
             return Err(E::custom(""));
         }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::kinds::reading::{items, text};
+use crate::kinds::{pod::all_containers, reading::text};
 
 /// Says how a pod violates a rule.
 pub type PodCheck = fn(PodView<'_>) -> Option<Violation>;
@@ -48,9 +48,7 @@ impl<'a> PodView<'a> {
 
     /// All containers, those of the start first.
     fn containers(self) -> impl Iterator<Item = &'a Value> {
-        ["initContainers", "containers", "ephemeralContainers"]
-            .into_iter()
-            .flat_map(move |list| items(&self.spec[list]))
+        all_containers(self.spec)
     }
 
     /// The names of the containers for which `is_bad` holds.

@@ -13,7 +13,7 @@ const ALPHA: &str = "/apis/admissionregistration.k8s.io/v1alpha1";
 
 impl Server {
     /// Serves mutating policies, and evaluates them.
-    fn with_mutating_policies(self) -> Self {
+    pub(in crate::api::tests) fn with_mutating_policies(self) -> Self {
         for kind in admissionregistration::BETA.into_iter().chain(admissionregistration::ALPHA) {
             self.api.kinds().add(Kind::from(kind)).unwrap();
         }
@@ -22,7 +22,7 @@ impl Server {
     }
 
     /// Stores a policy about ConfigMaps and Pods, and its binding.
-    async fn mutated_by(&self, name: &str, mutation: Value, changes: Value) {
+    pub(in crate::api::tests) async fn mutated_by(&self, name: &str, mutation: Value, changes: Value) {
         let mut policy = json!({"metadata": {"name": name}, "spec": {"reinvocationPolicy": "IfNeeded",
             "mutations": [mutation], "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
                 "operations": ["CREATE", "UPDATE"], "resources": ["configmaps", "pods", "pods/status"]}]}}});

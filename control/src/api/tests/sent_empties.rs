@@ -68,6 +68,45 @@ async fn a_refusal_tells_an_empty_list_from_none() {
 }
 
 #[tokio::test]
+async fn what_may_not_change_may_not_be_sent_empty() {
+    const CLASSES: &str = "/apis/storage.k8s.io/v1/storageclasses";
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+    let server = Server::start().await;
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "c"},
+        "provisioner": "example.com/disk"});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "immutable": true});
+    for (path, name, object, field, why) in [
+        (CLASSES, "c", class, "parameters", "parameters: Forbidden: updates to parameters are forbidden."),
+        (MAPS, "m", map, "data", "data: Forbidden: field is immutable when `immutable` is set"),
+    ] {
+        let created = server.post(path, object).await;
+        assert_eq!(created.code, 201, "{}", created.json);
+        let path = format!("{path}/{name}");
+        let mut changed = created.json.clone();
+        changed[field] = json!({});
+        for refused in [server.put(&path, changed).await, server.merge(&path, json!({field: {}})).await] {
+            assert_eq!(refused.code, 422, "{}", refused.json);
+            assert!(refused.message().ends_with(&format!("is invalid: {why}")), "{}", refused.json);
+        }
+        assert_eq!(server.put(&path, created.json).await.code, 200, "the same object");
+    }
+}
+
+#[tokio::test]
+async fn an_ephemeral_container_may_not_have_even_empty_ports() {
+    let server = Server::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let mut sent = server.post(pods, pod("p")).await.json;
+    sent["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i", "ports": []}]);
+    let path = format!("{pods}/p/ephemeralcontainers?dryRun=All");
+    let refused = server.put(&path, sent.clone()).await;
+    let why = "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container";
+    assert!(refused.message().ends_with(why), "{}", refused.json);
+    sent["spec"]["ephemeralContainers"][0]["ports"] = Value::Null;
+    assert_eq!(server.put(&path, sent).await.code, 200);
+}
+
+#[tokio::test]
 async fn a_job_without_labels_has_one_map_with_its_template() {
     let server = Server::start().await;
     let job = |name: &str, labels: Value| {
@@ -92,8 +131,8 @@ async fn a_condition_without_a_time_has_a_null() {
     assert_eq!(server.post(services, service).await.code, 201);
     let condition = json!({"type": "A", "status": "True", "reason": "R", "message": "", "lastTransitionTime": null});
     let status = json!({"status": {"conditions": [condition]}});
-    let refused = server.merge(&format!("{services}/s/status"), status).await;
-    assert_eq!(refused.code, 200, "{}", refused.json);
+    let written = server.merge(&format!("{services}/s/status"), status).await;
+    assert_eq!(written.code, 200, "{}", written.json);
     let read = server.get(&format!("{services}/s")).await.json;
     assert_eq!(read["status"]["conditions"][0], condition);
 }
