@@ -1,5 +1,6 @@
 //! Streams to pods as people use them: every kubectl of this machine, over WebSockets and over SPDY.
 
+mod debug;
 pub mod kubectl;
 
 use std::{
@@ -39,6 +40,10 @@ pub const TESTS: &[NamedTest] = &[
     ("ports_are_forwarded_to_many_connections", forward_ports),
     ("files_are_copied_both_ways", copy_files),
     ("a_site_is_visited_through_the_proxy", proxied_site),
+    ("a_container_is_debugged_beside_itself", debug::beside_a_container),
+    ("a_pod_is_debugged_in_a_copy", debug::in_a_copy),
+    ("a_node_is_debugged_from_a_pod", debug::on_a_node),
+    ("a_pod_is_resized_while_it_runs", debug::resized),
     ("what_cannot_be_run_is_said", refusals),
     ("nothing_is_left_of_clients_that_were_killed", nothing_left),
 ];

@@ -121,11 +121,13 @@ fn mount(mount: &Mount) -> DockerMount {
         target: Some(mount.target.clone()),
         read_only: Some(mount.read_only),
         bind_options: Some(MountBindOptions {
-            propagation: Some(match mount.propagation {
-                Propagation::Private => MountBindOptionsPropagationEnum::RPRIVATE,
-                Propagation::HostToContainer => MountBindOptionsPropagationEnum::RSLAVE,
-                Propagation::Bidirectional => MountBindOptionsPropagationEnum::RSHARED,
-            }),
+            propagation: match mount.propagation {
+                // The Engine's own choice, which is private but where it refuses that: of what its data is below, as
+                // `/` is, a container would keep mounts of the Engine busy.
+                Propagation::Private => None,
+                Propagation::HostToContainer => Some(MountBindOptionsPropagationEnum::RSLAVE),
+                Propagation::Bidirectional => Some(MountBindOptionsPropagationEnum::RSHARED),
+            },
             ..Default::default()
         }),
         ..Default::default()
