@@ -1,6 +1,7 @@
 //! Auditing as a whole: what is asked of a real server, what its backends get, and what admission notes.
 
 mod admission;
+mod authentication;
 mod backends;
 mod bodies;
 mod endings;
