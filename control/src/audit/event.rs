@@ -155,6 +155,13 @@ impl From<&Identity> for AuditUser {
     }
 }
 
+impl AuditUser {
+    /// Empty where nobody was authenticated.
+    pub fn name(&self) -> &str {
+        &self.username
+    }
+}
+
 impl ObjectReference {
     /// Of a request about a resource.
     pub fn of(target: &AuditTarget<'_>) -> Option<Self> {

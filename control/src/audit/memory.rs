@@ -3,12 +3,15 @@
 //!
 //! Where requests wait for their events, nothing is lost for want of memory: a request waits for it, and is refused
 //! where it does not come. Where they do not wait, memory is counted as far as there is any: the queues of the backends
-//! are bounded by bytes of their own.
+//! are bounded by bytes of their own. What one user's requests take leaves some for those of others: a client that
+//! sends its bodies slowly must not have everybody wait.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::budget::{Budget, Taken};
 
 /// The memory of all events of one control service.
 #[derive(Debug)]
@@ -23,13 +26,6 @@ pub struct AuditMemory {
     patience: Option<Duration>,
 }
 
-/// Bytes that many share.
-#[derive(Debug)]
-pub struct Budget {
-    free: Arc<Semaphore>,
-    total: u32,
-}
-
 /// What one request has of it, until the last of its events is written.
 #[derive(Debug, Default)]
 pub struct HeldMemory(Mutex<HeldPermits>);
@@ -38,6 +34,8 @@ pub struct HeldMemory(Mutex<HeldPermits>);
 struct HeldPermits {
     facts: Option<OwnedSemaphorePermit>,
     objects: Option<OwnedSemaphorePermit>,
+    /// Of what its user may have.
+    shares: Vec<OwnedSemaphorePermit>,
 }
 
 /// There is no memory for a request's events.
@@ -73,24 +71,30 @@ impl Default for MemoryLimits {
     }
 }
 
+/// One user's requests have at most this part of all facts, and of all objects.
+const PART_OF_FACTS: u32 = 8;
+const PART_OF_OBJECTS: u32 = 2;
 /// An object is there twice: as it is recorded, and as it is written.
 const COPIES: usize = 2;
 
 impl AuditMemory {
     /// `waits`: whether requests wait for their events.
     pub fn new(limits: MemoryLimits, waits: bool) -> Self {
-        let [facts, lasting_facts, objects] = [limits.facts, limits.lasting_facts, limits.objects].map(Budget::new);
+        let [facts, lasting_facts] = [limits.facts, limits.lasting_facts].map(|all| Budget::shared(all, PART_OF_FACTS));
+        let objects = Budget::shared(limits.objects, PART_OF_OBJECTS);
         Self { facts, lasting_facts, objects, patience: waits.then_some(limits.patience) }
     }
 
-    /// So many bytes of facts, before a request is handled.
+    /// So many bytes of facts, before a request of a user is handled.
     ///
     /// # Errors
     /// That none became free in time.
-    pub async fn take_facts(&self, held: &HeldMemory, bytes: usize, lasts: bool) -> Result<(), NoMemory> {
+    pub async fn take_facts(&self, held: &HeldMemory, user: &str, bytes: usize, lasts: bool) -> Result<(), NoMemory> {
         let budget = if lasts { &self.lasting_facts } else { &self.facts };
-        let permit = self.take(budget, bytes).await?;
-        add(&mut held.0.lock().facts, permit);
+        let Taken { share, bytes } = self.take(budget, user, bytes).await?;
+        let mut held = held.0.lock();
+        held.shares.extend(share);
+        add(&mut held.facts, bytes);
         Ok(())
     }
 
@@ -99,18 +103,20 @@ impl AuditMemory {
     ///
     /// # Errors
     /// That none became free in time.
-    pub async fn take_objects(&self, held: &HeldMemory, bytes: usize) -> Result<(), NoMemory> {
-        let permit = self.take(&self.objects, bytes.saturating_mul(COPIES)).await?;
-        add(&mut held.0.lock().objects, permit);
+    pub async fn take_objects(&self, held: &HeldMemory, user: &str, bytes: usize) -> Result<(), NoMemory> {
+        let Taken { share, bytes } = self.take(&self.objects, user, bytes.saturating_mul(COPIES)).await?;
+        let mut held = held.0.lock();
+        held.shares.extend(share);
+        add(&mut held.objects, bytes);
         Ok(())
     }
 
-    async fn take(&self, budget: &Budget, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, NoMemory> {
+    async fn take(&self, budget: &Budget, user: &str, bytes: usize) -> Result<Taken, NoMemory> {
         match self.patience {
-            None => Ok(budget.take_what_is_free(bytes)),
+            None => Ok(Taken { share: None, bytes: budget.take_what_is_free(bytes) }),
             Some(patience) => {
-                let taken = tokio::time::timeout(patience, budget.take(bytes)).await;
-                taken.map_err(|_| NoMemory)?.ok_or(NoMemory).map(Some)
+                let taken = tokio::time::timeout(patience, budget.take(user, bytes)).await;
+                taken.ok().flatten().ok_or(NoMemory)
             }
         }
     }
@@ -119,7 +125,7 @@ impl AuditMemory {
     pub fn grow_objects(&self, held: &HeldMemory, bytes: usize) -> bool {
         let mut permits = held.0.lock();
         let has = permits.objects.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let left = (self.objects.total as usize).saturating_sub(has);
+        let left = self.objects.total().saturating_sub(has);
         let permit = self.objects.try_take(bytes.saturating_mul(COPIES).min(left));
         let has_grown = permit.is_some();
         add(&mut permits.objects, permit);
@@ -145,75 +151,56 @@ fn add(held: &mut Option<OwnedSemaphorePermit>, more: Option<OwnedSemaphorePermi
     }
 }
 
-impl Budget {
-    /// So many bytes.
-    pub fn new(total: u32) -> Self {
-        Self { free: Arc::new(Semaphore::new(total as usize)), total }
-    }
-
-    /// So many bytes, or all that there are; waits for them in the order in which they are asked for. `None` never
-    /// happens while the budget is there.
-    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.free.clone().acquire_many_owned(self.capped(bytes)).await.ok()
-    }
-
-    /// So many bytes, or all that there are, if they are free now.
-    pub fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.free.clone().try_acquire_many_owned(self.capped(bytes)).ok()
-    }
-
-    fn take_what_is_free(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.try_take(bytes.min(self.free.available_permits()))
-    }
-
-    /// How many are free.
-    #[cfg(test)]
-    pub fn free(&self) -> usize {
-        self.free.available_permits()
-    }
-
-    fn capped(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const LIMITS: MemoryLimits =
-        MemoryLimits { facts: 10, lasting_facts: 10, objects: 10, queue: 10, patience: Duration::from_secs(30) };
+        MemoryLimits { facts: 80, lasting_facts: 80, objects: 10, queue: 10, patience: Duration::from_secs(30) };
 
     #[tokio::test]
     async fn requests_that_wait_for_their_events_wait_for_memory() {
         let memory = AuditMemory::new(LIMITS, true);
         let [first, second, watch] = [(); 3].map(|()| HeldMemory::default());
-        memory.take_facts(&first, 8, false).await.unwrap();
-        memory.take_facts(&watch, 8, true).await.expect("what lasts has its own");
-        let mut waiting = std::pin::pin!(memory.take_facts(&second, 4, false));
+        memory.take_facts(&first, "joe", 8, false).await.unwrap();
+        memory.take_facts(&watch, "joe", 8, true).await.expect("what lasts has its own");
+        let mut waiting = std::pin::pin!(memory.take_facts(&second, "joe", 4, false));
         assert!(futures::poll!(waiting.as_mut()).is_pending());
+        let other = HeldMemory::default();
+        memory.take_facts(&other, "ann", 8, false).await.expect("another user does not wait for joe");
         drop(first);
         waiting.await.unwrap();
-        assert_eq!(memory.facts.free(), 6);
+        assert_eq!(memory.facts.free(), 80 - 4 - 8);
+        // The memory of all is taken, and no user has more than an eighth.
+        let many: Vec<HeldMemory> = (0..7).map(|_| HeldMemory::default()).collect();
+        for (number, held) in many.iter().enumerate() {
+            let bytes = if number < 6 { 10 } else { 8 };
+            memory.take_facts(held, &number.to_string(), bytes, false).await.unwrap();
+        }
+        let late = HeldMemory::default();
+        let mut waiting = std::pin::pin!(memory.take_facts(&late, "late", 1, false));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(other);
+        waiting.await.unwrap();
     }
 
     #[tokio::test]
     async fn requests_that_do_not_wait_are_counted_as_far_as_there_is_memory() {
         let memory = AuditMemory::new(LIMITS, false);
         let [first, second] = [(); 2].map(|()| HeldMemory::default());
-        memory.take_facts(&first, 8, false).await.unwrap();
-        memory.take_facts(&second, 4, false).await.unwrap();
-        memory.take_objects(&second, 100).await.unwrap();
+        memory.take_facts(&first, "joe", 50, false).await.unwrap();
+        memory.take_facts(&second, "joe", 50, false).await.unwrap();
+        memory.take_objects(&second, "joe", 100).await.unwrap();
         assert_eq!((memory.facts.free(), memory.objects.free()), (0, 0));
         drop((first, second));
-        assert_eq!((memory.facts.free(), memory.objects.free()), (10, 10));
+        assert_eq!((memory.facts.free(), memory.objects.free()), (80, 10));
     }
 
     #[tokio::test]
     async fn what_is_larger_than_all_there_is_passes_alone() {
         let memory = AuditMemory::new(LIMITS, true);
         let [small, large] = [(); 2].map(|()| HeldMemory::default());
-        memory.take_objects(&small, 1).await.unwrap();
+        memory.take_objects(&small, "joe", 1).await.unwrap();
         assert!(memory.grow_objects(&large, 4) && !memory.grow_objects(&large, 4), "another one has some");
         drop(small);
         let small = HeldMemory::default();

@@ -20,7 +20,7 @@
 //! | `audited_request` | a request from its first event to its last |
 //! | `source_ips` | where a request comes from |
 //! | `managed_fields` | the text of an answer without them |
-//! | `memory` | how much memory events take, and who waits for it |
+//! | `memory`, `budget` | how much memory events take, and who waits for it |
 //! | `sink`, `batch`, `truncate` | which backends get an event, who waits for that, and what is too large |
 //! | `backend`, `log`, `rotation`, `webhook` | the backends |
 //! | `metrics` | `apiserver_audit_*` |
@@ -30,6 +30,7 @@
 mod audited_request;
 mod backend;
 mod batch;
+mod budget;
 pub mod current;
 mod event;
 mod log;

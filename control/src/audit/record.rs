@@ -74,8 +74,11 @@ impl AuditRecord {
     /// # Errors
     /// That there is none.
     pub async fn take_memory(&self, lasts: bool) -> Result<(), NoMemory> {
-        let bytes = self.event.lock().fact_bytes();
-        self.memory.take_facts(&self.held, bytes, lasts).await
+        let (user, bytes) = {
+            let event = self.event.lock();
+            (event.user.name().to_owned(), event.fact_bytes())
+        };
+        self.memory.take_facts(&self.held, &user, bytes, lasts).await
     }
 
     /// Takes memory for the objects of a write with a body of so many bytes, before it is begun.
@@ -88,7 +91,8 @@ impl AuditRecord {
             AuditLevel::Request => body,
             AuditLevel::RequestResponse => body.saturating_mul(2).saturating_add(ANSWER_OF_WRITE),
         };
-        self.memory.take_objects(&self.held, bytes).await
+        let user = self.event.lock().user.name().to_owned();
+        self.memory.take_objects(&self.held, &user, bytes).await
     }
 
     /// Takes memory for so many more bytes of an answer, if there is any.

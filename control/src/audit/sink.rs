@@ -12,8 +12,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     backend::{AuditBackend, AuditWriteError},
     batch::{self, EventMemory, QueuedEvent},
+    budget::Budget,
     event::AuditEvent,
-    memory::{Budget, HeldMemory},
+    memory::HeldMemory,
     metrics::AuditMetrics,
     options::{AuditMode, BatchOptions, TruncateOptions},
     truncate::{self, EventTooLarge},

@@ -82,7 +82,8 @@ fn begin_all(audit: &Audit) -> usize {
 
 #[tokio::test]
 async fn requests_wait_while_events_cannot_be_written_and_none_is_lost() {
-    let (stuck, limits) = (Stuck::new(), MemoryLimits { facts: 1 << 20, ..MemoryLimits::default() });
+    // All are one user's, who may have a mebibyte.
+    let (stuck, limits) = (Stuck::new(), MemoryLimits { facts: 1 << 23, ..MemoryLimits::default() });
     let audit = audit_to(stuck.clone(), LAST_ALONE, blocking(AuditMode::BlockingStrict), limits);
     let begun = begin_all(&audit);
     assert!((100..1000).contains(&begun), "{begun} fit into a mebibyte");
@@ -106,7 +107,7 @@ async fn requests_wait_while_events_cannot_be_written_and_none_is_lost() {
 #[tokio::test]
 async fn a_request_for_which_no_memory_comes_is_refused() {
     let (stuck, patience) = (Stuck::new(), Duration::from_millis(1));
-    let limits = MemoryLimits { facts: 1 << 16, patience, ..MemoryLimits::default() };
+    let limits = MemoryLimits { facts: 1 << 19, patience, ..MemoryLimits::default() };
     let audit = audit_to(stuck.clone(), LAST_ALONE, blocking(AuditMode::Blocking), limits);
     let begun = begin_all(&audit);
     let refused = begin(&audit, begun).received(true).await.unwrap_err();
