@@ -75,7 +75,7 @@ impl AuditedRequest {
     /// given up before nothing is recorded: nothing was done for it.
     ///
     /// # Errors
-    /// A 500 where the event must be written and is not, and a 429 where there is no memory: the request is not handled.
+    /// A 500 where the event must be written and is not, a 429 where there is no memory: the request is not handled.
     pub async fn received(&self, is_known: bool) -> Result<(), Status> {
         let Self(request) = self;
         if let Err(none) = request.record.take_memory(request.lasts()).await {
