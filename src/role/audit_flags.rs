@@ -3,7 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use fairlead_control::audit::options::{
-    AuditLogFormat, AuditLogOptions, AuditMode, AuditOptions, AuditWebhookOptions, BatchThrottle,
+    AuditLogFormat, AuditLogOptions, AuditMode, AuditOptionError, AuditOptions, AuditVersion, AuditWebhookOptions,
+    BatchThrottle, TruncateOptions,
 };
 
 use super::settings::parse_duration;
@@ -40,6 +41,18 @@ pub struct AuditArgs {
     /// How many events wait to be written, with --audit-log-mode=batch [default: 10000]
     #[arg(long, value_name = "COUNT", value_parser = parse_count)]
     pub audit_log_batch_buffer_size: Option<usize>,
+    /// Version of the events in the log: audit.k8s.io/v1 [default: audit.k8s.io/v1]
+    #[arg(long, value_name = "VERSION")]
+    pub audit_log_version: Option<AuditVersion>,
+    /// Leave the objects out of events that are too large for the log, and events that still are
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub audit_log_truncate_enabled: Option<bool>,
+    /// The most bytes of events that are written to the log together [default: 10485760]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_log_truncate_max_batch_size: Option<i64>,
+    /// The most bytes of an event in the log [default: 102400]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_log_truncate_max_event_size: Option<i64>,
     /// Kubeconfig of a server that gets the events, as an EventList by POST
     #[arg(long, value_name = "FILE")]
     pub audit_webhook_config_file: Option<PathBuf>,
@@ -68,17 +81,36 @@ pub struct AuditArgs {
     /// How often events are sent at most at once, after a pause [default: 15]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub audit_webhook_batch_throttle_burst: Option<u32>,
+    /// Version of the events that are sent: audit.k8s.io/v1 [default: audit.k8s.io/v1]
+    #[arg(long, value_name = "VERSION")]
+    pub audit_webhook_version: Option<AuditVersion>,
+    /// Leave the objects out of events that are too large to be sent, and events that still are
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub audit_webhook_truncate_enabled: Option<bool>,
+    /// The most bytes of events that are sent together [default: 10485760]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_webhook_truncate_max_batch_size: Option<i64>,
+    /// The most bytes of an event that is sent [default: 102400]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_webhook_truncate_max_event_size: Option<i64>,
 }
 
 impl AuditArgs {
     /// What they say, with the defaults.
-    pub fn options(&self) -> AuditOptions {
-        AuditOptions { policy_file: self.audit_policy_file.clone(), log: self.log(), webhook: self.webhook() }
+    ///
+    /// # Errors
+    /// [`AuditOptionError`], of sizes that do not fit one another.
+    pub fn options(&self) -> Result<AuditOptions, AuditOptionError> {
+        let (log, webhook) = (self.log()?, self.webhook()?);
+        Ok(AuditOptions { policy_file: self.audit_policy_file.clone(), log, webhook })
     }
 
-    fn log(&self) -> Option<AuditLogOptions> {
-        let defaults = AuditLogOptions::new(self.audit_log_path.as_deref().filter(|path| !path.is_empty())?.into());
-        Some(AuditLogOptions {
+    fn log(&self) -> Result<Option<AuditLogOptions>, AuditOptionError> {
+        let Some(path) = self.audit_log_path.as_deref().filter(|path| !path.is_empty()) else { return Ok(None) };
+        let defaults = AuditLogOptions::new(path.into());
+        let sizes = (self.audit_log_truncate_max_event_size, self.audit_log_truncate_max_batch_size);
+        Ok(Some(AuditLogOptions {
+            truncate: truncate("log", self.audit_log_truncate_enabled, sizes)?,
             max_age_days: self.audit_log_maxage.unwrap_or(defaults.max_age_days),
             max_backups: self.audit_log_maxbackup.unwrap_or(defaults.max_backups),
             max_size_mib: self.audit_log_maxsize.unwrap_or(defaults.max_size_mib),
@@ -87,11 +119,14 @@ impl AuditArgs {
             mode: self.audit_log_mode.unwrap_or(defaults.mode),
             buffer_size: self.audit_log_batch_buffer_size.unwrap_or(defaults.buffer_size),
             ..defaults
-        })
+        }))
     }
 
-    fn webhook(&self) -> Option<AuditWebhookOptions> {
-        let mut options = AuditWebhookOptions::new(self.audit_webhook_config_file.clone()?);
+    fn webhook(&self) -> Result<Option<AuditWebhookOptions>, AuditOptionError> {
+        let Some(file) = self.audit_webhook_config_file.clone() else { return Ok(None) };
+        let mut options = AuditWebhookOptions::new(file);
+        let sizes = (self.audit_webhook_truncate_max_event_size, self.audit_webhook_truncate_max_batch_size);
+        options.truncate = truncate("webhook", self.audit_webhook_truncate_enabled, sizes)?;
         options.mode = self.audit_webhook_mode.unwrap_or(options.mode);
         options.initial_backoff = self.audit_webhook_initial_backoff.unwrap_or(options.initial_backoff);
         let batch = &mut options.batch;
@@ -103,8 +138,20 @@ impl AuditArgs {
             qps: self.audit_webhook_batch_throttle_qps.unwrap_or(throttle.qps),
             burst: self.audit_webhook_batch_throttle_burst.unwrap_or(throttle.burst),
         });
-        Some(options)
+        Ok(Some(options))
     }
+}
+
+/// How large events of a backend may be. As in Kubernetes, sizes are checked though they may not be used.
+fn truncate(
+    plugin: &'static str,
+    is_enabled: Option<bool>,
+    (event_size, batch_size): (Option<i64>, Option<i64>),
+) -> Result<Option<TruncateOptions>, AuditOptionError> {
+    const EVENT_SIZE: i64 = 100 * 1024;
+    const BATCH_SIZE: i64 = 10 * 1024 * 1024;
+    let options = TruncateOptions::new(plugin, event_size.unwrap_or(EVENT_SIZE), batch_size.unwrap_or(BATCH_SIZE))?;
+    Ok(is_enabled.unwrap_or(false).then_some(options))
 }
 
 /// A number that is none, or not above 0.
@@ -133,8 +180,8 @@ mod tests {
         audit: AuditArgs,
     }
 
-    fn parse(flags: &[&str]) -> Result<AuditOptions, clap::Error> {
-        Verb::try_parse_from(["verb"].iter().chain(flags)).map(|verb| verb.audit.options())
+    fn parse(flags: &[&str]) -> anyhow::Result<AuditOptions> {
+        Ok(Verb::try_parse_from(["verb"].iter().chain(flags))?.audit.options()?)
     }
 
     #[test]
@@ -149,6 +196,10 @@ mod tests {
         assert_eq!((batch.buffer_size, batch.max_size, batch.max_wait.as_secs()), (10_000, 400, 30));
         let throttle = batch.throttle.unwrap();
         assert!((throttle.qps - 10.0).abs() < f64::EPSILON && throttle.burst == 15);
+        assert_eq!((log.truncate, webhook.truncate), (None, None));
+        let cut = parse(&["--audit-log-path=-", "--audit-log-version=audit.k8s.io/v1", "--audit-log-truncate-enabled"]);
+        let sizes = TruncateOptions { max_event_size: 102_400, max_batch_size: 10_485_760 };
+        assert_eq!(cut.unwrap().log.unwrap().truncate, Some(sizes));
     }
 
     #[test]
@@ -159,10 +210,24 @@ mod tests {
             ("--audit-log-batch-buffer-size=0", "must be a positive number"),
             ("--audit-webhook-batch-throttle-qps=-1", "must be a positive number"),
             ("--audit-webhook-initial-backoff=soon", "a duration is written such as 30s"),
+            (
+                "--audit-log-version=audit.k8s.io/v1beta1",
+                "invalid group version, allowed versions are [\"audit.k8s.io/v1\"]",
+            ),
+            ("--audit-webhook-version=v1", "invalid group version, allowed versions are [\"audit.k8s.io/v1\"]"),
         ] {
             let error = parse(&[flag]).err().unwrap().to_string();
             assert!(error.contains(told), "{flag}: {error}");
         }
+        let refused = |flag: &str| parse(&["--audit-log-path=-", flag]).err().unwrap().to_string();
+        assert_eq!(
+            refused("--audit-log-truncate-max-event-size=0"),
+            "invalid audit truncate log max event size 0, must be a positive number"
+        );
+        assert_eq!(
+            refused("--audit-log-truncate-max-batch-size=5"),
+            "invalid audit truncate log max batch size 5, must be greater than max event size (102400)"
+        );
         let off = parse(&["--audit-webhook-config-file=/k", "--audit-webhook-batch-throttle-enable=false"]).unwrap();
         assert!(off.webhook.unwrap().batch.throttle.is_none());
     }

@@ -229,7 +229,7 @@ pub fn control(
     config.quarantine_damaged_objects = set.quarantine_damaged_objects;
     config.encryption_provider_config = set.encryption_provider_config;
     config.encryption_provider_config_automatic_reload = set.encryption_provider_config_automatic_reload;
-    config.audit = set.audit.options();
+    config.audit = set.audit.options()?;
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;

@@ -143,7 +143,10 @@ impl Aggregator {
         }
         let sent = sent.body(body).map_err(|_| ForwardError::Malformed("the request cannot be sent on"))?;
         let received = backend.http().map_err(Clone::clone)?.request(sent).await;
-        let response = received.map_err(|error| ForwardError::Unreachable(webhook::cause(&error)))?;
+        let response = received.map_err(|error| {
+            webhook::note_certificate(&error, &backend.target.authority());
+            ForwardError::Unreachable(webhook::cause(&error))
+        })?;
         let code = response.status();
         if code.is_redirection() && response.headers().contains_key(header::LOCATION) {
             return Err(ForwardError::Redirect);

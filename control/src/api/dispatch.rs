@@ -7,7 +7,9 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use tracing::Instrument;
 
 use super::{
-    Api, Status, Subject, audited_answer, component_status, discovery, documents, health, openapi, read,
+    Api, Status, Subject,
+    audited_answer::{self, Recorded},
+    component_status, discovery, documents, health, openapi, read,
     request::{self, Call},
     response, review,
     subresource::{self, Responder, Subresource},
@@ -22,10 +24,10 @@ use crate::{
         Health,
         HealthEndpoint::{Healthy, Live, Ready},
     },
-    kinds::{Kinds, Storage},
+    kinds::{Kind, Kinds, Storage},
     request::{
         RequestInfo, Verb,
-        accept::{self, Accepted, Endpoint},
+        accept::{self, Accepted, Encoding, Endpoint},
         path::{NonResourcePath, RequestPath},
     },
     warnings,
@@ -53,8 +55,8 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
             Ok(mut call) => {
                 let accepted = call.accepted;
                 audited_answer::prepare(&mut call);
-                let response = objects(api, call, parts, body).await;
-                (Ok(audited_answer::note(response, &info).await), accepted)
+                let is_reencoded = accepted.encoding != Encoding::Json || accepted.pretty || info.pretty;
+                (Ok(objects(api, call, (parts, body), Recorded::Read { is_reencoded }).await), accepted)
             }
             Err(status) => (Err(status), Accepted::default()),
         },
@@ -182,26 +184,41 @@ fn metrics(api: &Api) -> Result<Response, Status> {
 }
 
 /// Every answer, be it a refusal, tells what the client is to be warned of: first that a kind or version is superseded.
-async fn objects(api: &Api, call: Call, parts: http::request::Parts, body: Body) -> Response {
-    let (kind, is_patch) = (call.target.kind.clone(), call.method == Method::PATCH);
+async fn objects(api: &Api, call: Call, (parts, body): (http::request::Parts, Body), recorded: Recorded) -> Response {
+    let (kind, is_patch, info) = (call.target.kind.clone(), call.method == Method::PATCH, call.info.clone());
     let (answer, warnings) = handled(api, call, parts, body).await;
+    // What was handled in a task of its own is noted there.
+    let answer = audited_answer::note(answer, &info, recorded).await;
     let superseded = match &kind.storage {
         Storage::As(stored) => stored.warning(&kind),
         Storage::Stored | Storage::Virtual | Storage::Computed => None,
     };
-    // A patch of a type that the kind does not take never gets as far as the kind, as in Kubernetes.
-    let is_routed = !matches!(&answer, Err(status) if is_patch && status.code == 415);
+    let is_routed = is_routed(is_patch, &answer);
     let deprecated = kind.warning.as_deref().map(str::to_owned).or(superseded).filter(|_| is_routed);
-    if deprecated.is_some() {
-        current::annotate("k8s.io/deprecated", || "true".to_owned());
-        if let Storage::As(stored) = &kind.storage
-            && let Some(release) = stored.removed_release()
-        {
-            current::annotate("k8s.io/removed-release", || release.to_owned());
-        }
+    if is_routed {
+        note_superseded(&kind);
     }
     let warnings: Vec<String> = deprecated.into_iter().chain(warnings).collect();
     response::warn(answer.unwrap_or_else(|status| response::refusal(&status)), &warnings)
+}
+
+/// A patch of a type that the kind does not take never gets as far as the kind, as in Kubernetes.
+fn is_routed(is_patch: bool, answer: &Result<Response, Status>) -> bool {
+    !matches!(answer, Err(status) if is_patch && status.code == 415)
+}
+
+/// Notes in the request's event that a kind or version is superseded.
+fn note_superseded(kind: &Kind) {
+    let release = match &kind.storage {
+        Storage::As(stored) => stored.removed_release(),
+        Storage::Stored | Storage::Virtual | Storage::Computed => None,
+    };
+    if kind.warning.is_some() || release.is_some() {
+        current::annotate("k8s.io/deprecated", || "true".to_owned());
+    }
+    if let Some(release) = release {
+        current::annotate("k8s.io/removed-release", || release.to_owned());
+    }
 }
 
 /// The answer, and what arose that the client is to be warned of.
@@ -235,22 +252,28 @@ async fn handled(
         Ok(body) => body,
         Err(status) => return (Err(status), Vec::new()),
     };
-    if call.method == Method::PATCH {
-        current::request_patch(|| request::body::patch(&call.content_type, &body));
+    if let Err(status) = current::begin_write(body.len()).await {
+        return (Err(status), Vec::new());
     }
     // In a task of its own: a client that goes away drops its answer, never half a change.
     let (writes, api) = (api.inner.writes.clone(), api.clone());
     let handle = async move {
         // In a box: what handles a request takes 20 kB, which each layer around it would move, most of them twice.
         let handled = Box::pin(verb(&api, &call, &body));
-        let answer = warnings::collect(deadline::bound(handled)).await;
+        let (answer, warnings) = warnings::collect(deadline::bound(handled)).await;
+        // Here: its client may be gone.
+        let answer = audited_answer::note(answer, &call.info, Recorded::Write).await;
+        if is_routed(call.method == Method::PATCH, &answer) {
+            note_superseded(&call.target.kind);
+        }
+        current::set_code(answer.as_ref().map_or_else(|status| status.code, |response| response.status().as_u16()));
         drop(seat);
-        answer
+        (answer, warnings)
     };
     let handle = handle.in_current_span();
-    let handled = match current::record() {
+    let handled = match current::request() {
         None => writes.spawn(handle),
-        Some(record) => writes.spawn(current::scope(record, handle)),
+        Some(request) => writes.spawn(current::scope(request, handle)),
     };
     handled.await.unwrap_or_else(|error| {
         current::panicked(&error.to_string());

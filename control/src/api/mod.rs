@@ -268,8 +268,8 @@ impl Api {
         });
         info.user = Some(identity);
         let Some(audited) = begun else { return self.answer(info, Request::from_parts(parts, body)).await };
-        let mut audited = audited.lasting(self.is_long_running(&info));
-        if let Err(status) = audited.received().await {
+        let audited = audited.lasting(self.is_long_running(&info));
+        if let Err(status) = audited.received(true).await {
             return response::refusal(&status);
         }
         let handled = async {

@@ -1,12 +1,21 @@
 //! One request from its first event to its last.
 //!
 //! ```text
-//!  begin ──▶ received: RequestReceived ──▶ (handled) ──▶ answered ──▶ ResponseStarted, of what lasts
-//!                                              │                └──▶ ResponseComplete, once all is sent
-//!                                              └ panic ──▶ Panic;  client gone ──▶ ResponseComplete
+//!  begin ──▶ received: memory, RequestReceived ──▶ (handled) ──▶ answered ──▶ ResponseStarted, of what lasts
+//!                                                      │                └──▶ ResponseComplete, once all is sent
+//!                                                      └ panic ──▶ Panic;  client gone ──▶ ResponseComplete
 //! ```
+//!
+//! The request belongs to whoever works on it, not to its connection: a write that goes on without its client holds it,
+//! and it ends when the last of them is done.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::body::Body;
 use fairlead_serving::guarded_body::GuardedBody;
@@ -14,17 +23,28 @@ use http::Response;
 use http_body::Body as _;
 use jiff::Timestamp;
 
-use super::{current, metrics::AuditMetrics, record::AuditRecord, rules::AuditStage, sink::AuditSink};
+use super::{
+    current::{self, EarlyNotes},
+    memory::NoMemory,
+    metrics::AuditMetrics,
+    record::AuditRecord,
+    rules::AuditStage,
+    sink::AuditSink,
+};
 use crate::{status::Status, upgrade::UpgradedAnswer};
 
-/// A request that is audited. Dropped, it ends: its last event is made.
-pub struct AuditedRequest {
-    record: Arc<AuditRecord>,
+/// A request that is audited, as its connection has it.
+pub struct AuditedRequest(Arc<OpenRequest>);
+
+/// A request that is audited and under way. Dropped, it ends: its last event is made.
+pub struct OpenRequest {
+    record: AuditRecord,
     sink: Arc<AuditSink>,
     metrics: Arc<AuditMetrics>,
     /// Whether its answer may have no end.
-    lasts: bool,
-    ended: bool,
+    lasts: AtomicBool,
+    /// Whether it has begun, and its last event was not made.
+    is_open: AtomicBool,
 }
 
 /// From how long on the time that a request took is noted.
@@ -33,26 +53,45 @@ const LATENCY: &str = "apiserver.latency.k8s.io/total";
 
 impl AuditedRequest {
     pub(super) fn new(record: AuditRecord, sink: Arc<AuditSink>, metrics: Arc<AuditMetrics>) -> Self {
-        Self { record: Arc::new(record), sink, metrics, lasts: false, ended: false }
+        let (lasts, is_open) = (AtomicBool::default(), AtomicBool::default());
+        Self(Arc::new(OpenRequest { record, sink, metrics, lasts, is_open }))
     }
 
     /// The answer may have no end: there is an event when it begins.
-    pub fn lasting(mut self, lasts: bool) -> Self {
-        self.lasts = lasts;
+    pub fn lasting(self, lasts: bool) -> Self {
+        self.0.lasts.store(lasts, Ordering::Relaxed);
         self
     }
 
-    /// Makes the first event.
+    /// What was noted before it was known that the request is audited.
+    pub fn noted(self, notes: EarlyNotes) -> Self {
+        for (key, value) in notes {
+            self.0.record.annotate(&key, value);
+        }
+        self
+    }
+
+    /// Takes memory for the request's events, and makes the first of them, if its sender is known. Of a request that is
+    /// given up before nothing is recorded: nothing was done for it.
     ///
     /// # Errors
-    /// A 500 where the event must be written and is not: the request is not handled.
-    pub async fn received(&mut self) -> Result<(), Status> {
-        match self.emit(AuditStage::RequestReceived).await {
+    /// A 500 where the event must be written and is not, a 429 where there is no memory: the request is not handled.
+    pub async fn received(&self, is_known: bool) -> Result<(), Status> {
+        let Self(request) = self;
+        if let Err(none) = request.record.take_memory(request.lasts()).await {
+            request.metrics.rejected();
+            return Err(none.to_status());
+        }
+        if !is_known {
+            return Ok(());
+        }
+        request.is_open.store(true, Ordering::Relaxed);
+        match request.emit(AuditStage::RequestReceived).await {
             true => Ok(()),
             false => {
                 // As in Kubernetes, it has no other event.
-                self.ended = true;
-                self.metrics.rejected();
+                request.is_open.store(false, Ordering::Relaxed);
+                request.metrics.rejected();
                 Err(Status::internal("failed to store audit event"))
             }
         }
@@ -60,49 +99,69 @@ impl AuditedRequest {
 
     /// Handles the request, whose handlers add to its record.
     pub async fn scope<T>(&self, handle: impl Future<Output = T>) -> T {
-        current::scope(self.record.clone(), handle).await
+        current::scope(self.0.clone(), handle).await
     }
 
     /// The answer as it is sent: the last event is made when that has been done.
     pub async fn answered(self, response: Response<Body>) -> Response<Body> {
-        self.record.set_code(response.status().as_u16());
-        if self.lasts {
-            self.emit(AuditStage::ResponseStarted).await;
+        let Self(request) = self;
+        request.record.set_code(response.status().as_u16());
+        if request.lasts() {
+            request.emit(AuditStage::ResponseStarted).await;
         }
         if let Some(UpgradedAnswer(ended)) = response.extensions().get::<UpgradedAnswer>().cloned() {
-            let sink = self.sink.clone();
+            let sink = request.sink.clone();
             sink.track(async move {
                 ended.cancelled().await;
-                self.complete().await;
+                request.complete().await;
             });
             return response;
         }
         // One whose length is known is complete: requests that wait for their events wait for this one, too.
         if response.body().size_hint().exact().is_some() {
-            self.complete().await;
+            request.complete().await;
             return response;
         }
-        response.map(|body| Body::new(GuardedBody::new(body, self)))
+        response.map(|body| Body::new(GuardedBody::new(body, request)))
     }
 
     /// The sender is not known: there is one event alone.
-    pub async fn unauthenticated(mut self, response: Response<Body>) -> Response<Body> {
-        self.ended = true;
-        self.record.set_code(response.status().as_u16());
-        self.emit(AuditStage::ResponseStarted).await;
+    pub async fn unauthenticated(self, response: Response<Body>) -> Response<Body> {
+        self.0.record.set_code(response.status().as_u16());
+        self.0.emit(AuditStage::ResponseStarted).await;
         response
     }
+}
 
-    async fn complete(mut self) {
-        self.ended = true;
+impl OpenRequest {
+    /// What is known of it.
+    pub(super) fn record(&self) -> &AuditRecord {
+        &self.record
+    }
+
+    /// An object is answered: `text` is its JSON.
+    pub fn answered(&self, code: u16, text: &[u8]) {
+        self.record.answered(code, text);
+    }
+
+    fn lasts(&self) -> bool {
+        self.lasts.load(Ordering::Relaxed)
+    }
+
+    async fn complete(&self) {
+        self.is_open.store(false, Ordering::Relaxed);
         self.note_latency();
         let stage = self.record.last_stage(false);
         self.emit(stage).await;
     }
 
+    /// Makes an event; `false` where a request must not go on without it. Whoever gives up waiting leaves it to be
+    /// written.
     async fn emit(&self, stage: AuditStage) -> bool {
-        match self.record.event_at(stage, Timestamp::now()) {
-            Some(event) => self.sink.process(event).await,
+        let event = self.record.event_at(stage, Timestamp::now());
+        let handed = event.map(|event| self.sink.hand_over(&event, self.record.held()));
+        match handed {
+            Some(handed) => handed.written().await,
             None => true,
         }
     }
@@ -116,20 +175,27 @@ impl AuditedRequest {
     }
 }
 
-impl Drop for AuditedRequest {
-    /// The client has all of the answer, or went away, or the handler panicked.
+impl Drop for OpenRequest {
+    /// The client has all of the answer, or went away and what was done for it has ended, or the handler panicked.
     fn drop(&mut self) {
-        if self.ended {
+        if !*self.is_open.get_mut() {
             return;
         }
         let stage = self.record.last_stage(std::thread::panicking());
-        let began = stage == AuditStage::ResponseComplete && self.record.close_early() && self.lasts;
+        let began = stage == AuditStage::ResponseComplete && self.record.close_early() && self.lasts();
         self.note_latency();
         for stage in [began.then_some(AuditStage::ResponseStarted), Some(stage)].into_iter().flatten() {
             if let Some(event) = self.record.event_at(stage, Timestamp::now()) {
-                self.sink.process_later(event);
+                self.sink.hand_over(&event, self.record.held()).unawaited();
             }
         }
+    }
+}
+
+impl NoMemory {
+    /// The 429: the client comes again.
+    pub(super) fn to_status(self) -> Status {
+        Status::too_many_requests("Too many requests, please try again later.", 1, "TooManyRequests", &self.to_string())
     }
 }
 

@@ -1,13 +1,14 @@
-//! Events that wait to be written together, so that no request waits for it.
+//! Events that wait to be written, and the task that writes them together.
 //!
-//! One task per backend takes them from a bounded queue, and waits until there are enough or one has waited long
-//! enough. Source: `k8s.io/apiserver/plugin/pkg/audit/buffered`.
+//! One task per backend takes them from its queue. Where requests wait for their events, it takes all that wait by
+//! then; where they do not, it waits until there are enough or one has waited long enough. Source:
+//! `k8s.io/apiserver/plugin/pkg/audit/buffered`.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
@@ -15,15 +16,38 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backend::AuditBackend,
+    memory::HeldMemory,
     metrics::AuditMetrics,
     options::{BatchOptions, BatchThrottle},
 };
 use crate::later::later;
 
+/// An event as it is written.
+#[derive(Debug)]
+pub struct QueuedEvent {
+    /// Its text.
+    pub text: Bytes,
+    /// Gets to know whether it was written.
+    pub done: Option<oneshot::Sender<bool>>,
+    /// What it takes, until it is written.
+    pub memory: EventMemory,
+}
+
+/// Where the memory of an event is counted.
+#[derive(Debug)]
+pub enum EventMemory {
+    /// In that of its request.
+    Request { _held: Arc<HeldMemory> },
+    /// In that of its queue.
+    Queue { _held: OwnedSemaphorePermit },
+}
+
 /// Writes the events of a queue.
 struct BatchWriter {
     backend: Arc<dyn AuditBackend>,
-    queue: mpsc::Receiver<Bytes>,
+    queue: mpsc::Receiver<QueuedEvent>,
+    /// The event that was too large for the batch before.
+    next: Option<QueuedEvent>,
     options: BatchOptions,
     metrics: Arc<AuditMetrics>,
     stop: CancellationToken,
@@ -36,19 +60,24 @@ pub fn start(
     options: BatchOptions,
     metrics: Arc<AuditMetrics>,
     stop: CancellationToken,
-) -> (mpsc::Sender<Bytes>, JoinHandle<()>) {
-    let (sender, queue) = mpsc::channel(options.buffer_size.max(1));
-    let writer = BatchWriter { backend, queue, options, metrics, stop };
+) -> (mpsc::Sender<QueuedEvent>, JoinHandle<()>) {
+    let (sender, queue) = mpsc::channel(options.buffer_size.clamp(1, Semaphore::MAX_PERMITS));
+    let writer = BatchWriter { backend, queue, next: None, options, metrics, stop };
     (sender, tokio::spawn(writer.run()))
 }
 
 impl BatchWriter {
     async fn run(mut self) {
-        let places = Arc::new(Semaphore::new(self.options.at_a_time.max(1)));
+        let places = self.options.at_a_time.map(|count| Arc::new(Semaphore::new(count.max(1))));
         let mut throttle = self.options.throttle.map(|throttle| TokenBucket::new(throttle, Instant::now()));
         let mut sending = JoinSet::new();
         loop {
-            let batch = self.next().await;
+            // Before the batch is taken: whatever comes while others are written is written together.
+            let place = match &places {
+                Some(places) => places.clone().acquire_owned().await.ok(),
+                None => None,
+            };
+            let batch = self.take().await;
             if batch.is_empty() {
                 break;
             }
@@ -58,12 +87,9 @@ impl BatchWriter {
                 () = self.stop.cancelled(), if !wait.is_zero() => {}
                 else => {}
             }
-            let Ok(place) = places.clone().acquire_owned().await else { break };
             let (backend, metrics) = (self.backend.clone(), self.metrics.clone());
             sending.spawn(async move {
-                if let Err(error) = backend.write(&batch).await {
-                    metrics.failed(backend.plugin(), batch.len(), &error);
-                }
+                write(&*backend, batch, &metrics).await;
                 drop(place);
             });
             while sending.try_join_next().is_some() {}
@@ -72,20 +98,35 @@ impl BatchWriter {
     }
 
     /// The next batch; empty once there is none any more.
-    async fn next(&mut self) -> Vec<Bytes> {
-        let Some(first) = self.receive(None).await else { return Vec::new() };
+    async fn take(&mut self) -> Vec<QueuedEvent> {
+        let first = match self.next.take() {
+            Some(first) => first,
+            None => match self.receive(None).await {
+                Some(first) => first,
+                None => return Vec::new(),
+            },
+        };
         let until = later(Instant::now(), self.options.max_wait);
+        let mut bytes = first.text.len();
         let mut batch = vec![first];
         while batch.len() < self.options.max_size
             && let Some(event) = self.receive(Some(until)).await
         {
+            bytes = bytes.saturating_add(event.text.len());
+            if bytes > self.options.max_bytes {
+                self.next = Some(event);
+                break;
+            }
             batch.push(event);
         }
         batch
     }
 
     /// The next event; `None` where none came in time, or none will come.
-    async fn receive(&mut self, until: Option<Instant>) -> Option<Bytes> {
+    async fn receive(&mut self, until: Option<Instant>) -> Option<QueuedEvent> {
+        if until.is_some() && self.options.max_wait.is_zero() {
+            return self.queue.try_recv().ok();
+        }
         loop {
             let is_open = !self.queue.is_closed();
             tokio::select! {
@@ -94,6 +135,22 @@ impl BatchWriter {
                 () = self.stop.cancelled(), if is_open => self.queue.close(),
                 () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return None,
             }
+        }
+    }
+}
+
+/// Writes a batch, and tells whoever waits for one of it.
+async fn write(backend: &dyn AuditBackend, batch: Vec<QueuedEvent>, metrics: &AuditMetrics) {
+    let texts: Vec<Bytes> = batch.iter().map(|event| event.text.clone()).collect();
+    let written = backend.write(&texts).await;
+    if let Err(error) = &written {
+        metrics.failed(backend.plugin(), batch.len(), error);
+    }
+    let (memory, done): (Vec<_>, Vec<_>) = batch.into_iter().map(|event| (event.memory, event.done)).unzip();
+    drop(memory);
+    for done in done.into_iter().flatten() {
+        if done.send(written.is_ok()).is_err() {
+            tracing::trace!("nobody waits any more for an audit event");
         }
     }
 }
@@ -123,68 +180,4 @@ impl TokenBucket {
 }
 
 #[cfg(test)]
-mod tests {
-    use parking_lot::Mutex;
-    use tokio::sync::Notify;
-
-    use super::*;
-    use crate::audit::{backend::AuditWriteError, event::AuditEvent};
-
-    /// Keeps how large the batches were.
-    #[derive(Default)]
-    struct Sizes(Mutex<Vec<usize>>, Notify);
-
-    #[async_trait::async_trait]
-    impl AuditBackend for Sizes {
-        fn plugin(&self) -> &'static str {
-            "test"
-        }
-
-        fn encode(&self, event: &AuditEvent) -> Bytes {
-            event.to_json().into()
-        }
-
-        async fn write(&self, events: &[Bytes]) -> Result<(), AuditWriteError> {
-            self.0.lock().push(events.len());
-            self.1.notify_one();
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_batch_is_written_when_it_is_full_and_the_rest_at_the_stop() {
-        let (sizes, stop) = (Arc::new(Sizes::default()), CancellationToken::new());
-        let options = BatchOptions { max_size: 3, at_a_time: 1, ..BatchOptions::default() };
-        let (queue, task) = start(sizes.clone(), options, Arc::default(), stop.clone());
-        for _ in 0..7 {
-            queue.send(Bytes::new()).await.unwrap();
-        }
-        stop.cancel();
-        task.await.unwrap();
-        assert_eq!(*sizes.0.lock(), [3, 3, 1]);
-        assert!(queue.try_send(Bytes::new()).is_err());
-    }
-
-    #[tokio::test]
-    async fn a_batch_that_is_not_full_is_written_after_a_time() {
-        let (sizes, stop) = (Arc::new(Sizes::default()), CancellationToken::new());
-        let options = BatchOptions { max_wait: Duration::from_millis(1), ..BatchOptions::default() };
-        let (queue, task) = start(sizes.clone(), options, Arc::default(), stop.clone());
-        // Both are there before the writer's task runs.
-        queue.try_send(Bytes::new()).unwrap();
-        queue.try_send(Bytes::new()).unwrap();
-        sizes.1.notified().await;
-        assert_eq!(*sizes.0.lock(), [2]);
-        stop.cancel();
-        task.await.unwrap();
-    }
-
-    #[test]
-    fn batches_are_throttled_after_a_burst() {
-        let now = Instant::now();
-        let mut bucket = TokenBucket::new(BatchThrottle { qps: 2.0, burst: 2 }, now);
-        let waits = [bucket.take(now), bucket.take(now), bucket.take(now), bucket.take(now)];
-        assert_eq!(waits.map(|wait| wait.as_millis()), [0, 0, 500, 1000]);
-        assert!(bucket.take(now + Duration::from_secs(60)).is_zero());
-    }
-}
+mod tests;

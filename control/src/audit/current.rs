@@ -1,38 +1,91 @@
 //! The record of the request that a task handles, for whoever has something to add to it. Nothing is added where the
 //! request is not audited.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use serde_json::Value;
 
-use super::record::AuditRecord;
+use super::{audited_request::OpenRequest, memory::NoMemory, record::AuditRecord};
 use crate::{identity::Identity, status::Status};
 
 tokio::task_local! {
-    static RECORD: Arc<AuditRecord>;
+    static REQUEST: Arc<OpenRequest>;
+    static EARLY: RefCell<EarlyNotes>;
 }
 
-/// Handles a request with this record.
-pub async fn scope<T>(record: Arc<AuditRecord>, handle: impl Future<Output = T>) -> T {
-    RECORD.scope(record, handle).await
+/// What is noted before it is known whether the request is audited: while its sender is authenticated.
+pub type EarlyNotes = Vec<(String, String)>;
+
+/// What `read` answers with, and what it notes.
+pub fn gather<T>(read: impl FnOnce() -> T) -> (T, EarlyNotes) {
+    EARLY.sync_scope(RefCell::default(), || {
+        let read = read();
+        (read, EARLY.with(RefCell::take))
+    })
 }
 
-/// The record of the request, if it is audited: a task that goes on with the request has to be given it.
-pub fn record() -> Option<Arc<AuditRecord>> {
-    RECORD.try_with(Arc::clone).ok()
+/// Handles a request with its record.
+pub async fn scope<T>(request: Arc<OpenRequest>, handle: impl Future<Output = T>) -> T {
+    REQUEST.scope(request, handle).await
+}
+
+/// The request, if it is audited. A task that goes on with it has to be given it: the request ends when nobody holds
+/// it any more.
+pub fn request() -> Option<Arc<OpenRequest>> {
+    REQUEST.try_with(Arc::clone).ok()
+}
+
+/// Whether the request is audited.
+pub fn is_audited() -> bool {
+    REQUEST.try_with(|_| ()).is_ok()
 }
 
 /// Whether what is answered is recorded.
 pub fn records_response() -> bool {
-    RECORD.try_with(|record| record.records_response()).unwrap_or(false)
+    REQUEST.try_with(|request| request.record().records_response()).unwrap_or(false)
+}
+
+/// Whether it is known by now what is answered.
+pub fn is_answered() -> bool {
+    REQUEST.try_with(|request| request.record().is_answered()).unwrap_or(false)
+}
+
+/// Takes memory for what is recorded of a write with a body of so many bytes. To be called before it is begun: events
+/// that a request waits for are never lost.
+///
+/// # Errors
+/// A 429 where there is none.
+pub async fn begin_write(body: usize) -> Result<(), Status> {
+    match request() {
+        Some(request) => request.record().take_memory_for_write(body).await.map_err(NoMemory::to_status),
+        None => Ok(()),
+    }
+}
+
+/// Takes memory for so many more bytes of an answer that is recorded; `false` where there is none.
+pub fn grow_by(bytes: usize) -> bool {
+    REQUEST.try_with(|request| request.record().grow_by(bytes)).unwrap_or(true)
 }
 
 /// Notes a key and its value.
 pub fn annotate(key: &str, value: impl FnOnce() -> String) {
-    with(|record| record.annotate(key, value()));
+    match request() {
+        Some(request) => request.record().annotate(key, value()),
+        // Outside of a request there is nobody to note it.
+        None => drop(EARLY.try_with(|early| early.borrow_mut().push((key.to_owned(), value())))),
+    }
 }
 
-/// The same of what only the level `Request` and above records.
+/// The same of what may be noted several times, of which the first is kept.
+pub fn annotate_first(key: &str, value: impl FnOnce() -> String) {
+    with(|record| {
+        if !record.is_annotated(key) {
+            record.annotate(key, value());
+        }
+    });
+}
+
+/// Notes a key and the value of what only the level `Request` and above records.
 pub fn annotate_request(key: &str, value: impl FnOnce() -> String) {
     with(|record| record.annotate_request(key, value));
 }
@@ -47,9 +100,14 @@ pub fn request_object(object: &Value) {
     with(|record| record.request_object(object));
 }
 
-/// A patch was sent; `read` makes JSON of it, if it is any.
-pub fn request_patch(read: impl FnOnce() -> Option<Value>) {
-    with(|record| record.request_patch(read));
+/// A patch or configuration was sent.
+pub fn request_patch(patch: &Value) {
+    with(|record| record.request_patch(patch));
+}
+
+/// What was sent cannot be read.
+pub fn request_text(text: &[u8]) {
+    with(|record| record.request_text(text));
 }
 
 /// The request is refused.
@@ -57,9 +115,9 @@ pub fn refused(status: &Status) {
     with(|record| record.refused(status));
 }
 
-/// A `Status` or an object is answered: `text` is its JSON.
-pub fn answered(code: u16, text: &[u8]) {
-    with(|record| record.answered(code, text));
+/// The request has come to an answer with this code, whether its client takes it or not.
+pub fn set_code(code: u16) {
+    with(|record| record.set_code(code));
 }
 
 /// The handler panicked in a task of its own.
@@ -69,7 +127,7 @@ pub fn panicked(why: &str) {
 
 /// What is not audited has no record.
 fn with(add: impl FnOnce(&AuditRecord)) {
-    if let Some(record) = record() {
-        add(&record);
+    if let Some(request) = request() {
+        add(request.record());
     }
 }

@@ -132,6 +132,11 @@ fn micro_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S
     serializer.collect_str(&format_args!("{time:.6}"))
 }
 
+/// What the least event takes, its annotations included.
+const LEAST: usize = 2048;
+/// What a text in a list takes beside its characters.
+const OVERHEAD: usize = 24;
+
 /// The longest `User-Agent` that is recorded whole.
 const LONGEST_USER_AGENT: usize = 1024;
 
@@ -147,6 +152,13 @@ impl From<&Identity> for AuditUser {
     fn from(identity: &Identity) -> Self {
         let Identity { name, groups, uid, extra } = identity.clone();
         Self { username: name, uid, groups, extra }
+    }
+}
+
+impl AuditUser {
+    /// Empty where nobody was authenticated.
+    pub fn name(&self) -> &str {
+        &self.username
     }
 }
 
@@ -235,6 +247,32 @@ impl AuditEvent {
     /// JSON without `kind` and `apiVersion`: as an item of an `EventList`.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("its keys are text, and nothing in it fails to be written")
+    }
+
+    /// Bytes of the objects in it.
+    pub fn object_bytes(&self) -> usize {
+        let objects = [&self.request_object, &self.response_object];
+        objects.into_iter().flatten().map(|object| object.get().len()).fold(0, usize::saturating_add)
+    }
+
+    /// Bytes of the objects and annotations in it, and of what is said of the answer.
+    pub fn added_bytes(&self) -> usize {
+        let notes = self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let message = self.response_status.as_ref().map_or(0, |status| status.message.len());
+        self.object_bytes().saturating_add(notes).saturating_add(message)
+    }
+
+    /// Bytes of memory that it takes without objects, about, until its request has ended: as it is known, and as it is
+    /// written.
+    pub fn fact_bytes(&self) -> usize {
+        let AuditUser { username, uid, groups, extra } = &self.user;
+        let of_list = |list: &[String]| list.iter().map(|text| text.len().saturating_add(OVERHEAD)).sum::<usize>();
+        let of_extra = extra.iter().map(|(name, list)| name.len().saturating_add(of_list(list)));
+        let of_user = username.len() + uid.len() + of_list(groups) + of_extra.sum::<usize>();
+        // What it is about stands in the path, too.
+        let of_path = self.request_uri.len().saturating_mul(2);
+        let of_client = self.user_agent.len() + self.source_ips.len().saturating_mul(OVERHEAD);
+        [of_user, of_path, of_client].into_iter().fold(LEAST, |sum, part| sum.saturating_add(part.saturating_mul(2)))
     }
 
     /// One line, of the format `legacy`.

@@ -8,7 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     backend::{AuditBackend, AuditWriteError},
@@ -20,38 +21,77 @@ use super::{
 /// The log.
 pub struct AuditLog {
     format: AuditLogFormat,
-    out: LogOutput,
+    /// One writer at a time, in the order in which they come.
+    out: Arc<Mutex<LogOutput>>,
 }
 
 enum LogOutput {
-    Stdout,
-    File {
-        path: PathBuf,
-        /// One writer at a time, in the order in which they come.
-        file: Arc<Mutex<RotatingFile>>,
-        retention: BackupRetention,
-        /// Held while older files are removed and compressed.
-        tidying: Arc<Mutex<()>>,
-    },
+    Stream(Box<dyn Write + Send>),
+    File { file: RotatingFile, backups: BackupTidying },
+}
+
+/// Has older files removed and compressed, beside the writing of events.
+struct BackupTidying {
+    due: Arc<Notify>,
+    /// Ends the task with the log.
+    _end: DropGuard,
 }
 
 /// Of a file for which no size is given.
 const DEFAULT_SIZE_MIB: u32 = 100;
 
 impl AuditLog {
-    /// Opens it.
+    /// Opens it. What an earlier service left of older files is tidied up.
     ///
     /// # Errors
     /// What the kernel says of the file.
     pub fn open(options: &AuditLogOptions) -> io::Result<Self> {
-        let format = options.format;
-        let AuditLogTarget::File(path) = &options.target else { return Ok(Self { format, out: LogOutput::Stdout }) };
-        let mebibytes = if options.max_size_mib == 0 { DEFAULT_SIZE_MIB } else { options.max_size_mib };
-        let file = RotatingFile::open(path, u64::from(mebibytes) << 20)?;
-        let AuditLogOptions { max_age_days, max_backups, compress, .. } = *options;
-        let retention = BackupRetention { max_age_days, max_backups, compress };
-        let (path, file, tidying) = (path.clone(), Arc::new(Mutex::new(file)), Arc::default());
-        Ok(Self { format, out: LogOutput::File { path, file, retention, tidying } })
+        let out = match &options.target {
+            AuditLogTarget::Stdout => LogOutput::Stream(Box::new(io::stdout())),
+            AuditLogTarget::File(path) => {
+                let mebibytes = if options.max_size_mib == 0 { DEFAULT_SIZE_MIB } else { options.max_size_mib };
+                let file = RotatingFile::open(path, u64::from(mebibytes) << 20)?;
+                let AuditLogOptions { max_age_days, max_backups, compress, .. } = *options;
+                let retention = BackupRetention { max_age_days, max_backups, compress };
+                LogOutput::File { file, backups: BackupTidying::start(path.clone(), retention) }
+            }
+        };
+        Ok(Self { format: options.format, out: Arc::new(Mutex::new(out)) })
+    }
+}
+
+impl BackupTidying {
+    fn start(path: PathBuf, retention: BackupRetention) -> Self {
+        let (due, end) = (Arc::new(Notify::new()), CancellationToken::new());
+        due.notify_one();
+        let (was_due, ended) = (due.clone(), end.clone());
+        tokio::spawn(async move {
+            while ended.run_until_cancelled(was_due.notified()).await.is_some() {
+                let path = path.clone();
+                if let Err(error) = blocking(move || retention.apply(&path, Timestamp::now())).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "cannot tidy up older audit logs");
+                }
+            }
+        });
+        Self { due, _end: end.drop_guard() }
+    }
+}
+
+impl LogOutput {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stream(out) => {
+                out.write_all(lines)?;
+                out.flush()
+            }
+            Self::File { file, backups } => {
+                if file.append(lines, Timestamp::now())? {
+                    backups.due.notify_one();
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -76,22 +116,9 @@ impl AuditBackend for AuditLog {
             [line] => line.clone(),
             lines => lines.concat().into(),
         };
-        let LogOutput::File { path, file, retention, tidying } = &self.out else {
-            return blocking(move || io::stdout().lock().write_all(&lines)).await;
-        };
-        let mut file = file.clone().lock_owned().await;
-        let rotated = blocking(move || file.append(&lines, Timestamp::now())).await?;
-        if rotated && let Ok(held) = tidying.clone().try_lock_owned() {
-            let (path, retention) = (path.clone(), *retention);
-            tokio::task::spawn_blocking(move || {
-                let _held = held;
-                if let Err(error) = retention.apply(&path, Timestamp::now()) {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, path = %path.display(), "cannot tidy up older audit logs");
-                }
-            });
-        }
-        Ok(())
+        // Standard output, too: where its reader stops, one thread waits for it.
+        let mut out = self.out.clone().lock_owned().await;
+        blocking(move || out.append(&lines)).await
     }
 }
 
@@ -101,4 +128,77 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, AuditWriteError> {
     let done = tokio::task::spawn_blocking(work).await;
     Ok(done.unwrap_or_else(|error| Err(io::Error::other(error)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
+
+    use super::*;
+
+    /// A pipe whose reader has stopped: it takes a text for each word from the reader.
+    struct Pipe {
+        entered: Arc<AtomicUsize>,
+        told: mpsc::Sender<()>,
+        read: mpsc::Receiver<()>,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.entered.fetch_add(1, Ordering::SeqCst);
+            self.told.send(()).unwrap();
+            self.read.recv().map_err(io::Error::other)?;
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_that_stops_holds_up_one_thread_alone() {
+        let ((told, begun), (reads, read)) = (mpsc::channel(), mpsc::channel());
+        let entered = Arc::new(AtomicUsize::new(0));
+        let pipe = Pipe { entered: entered.clone(), told, read };
+        let out = Arc::new(Mutex::new(LogOutput::Stream(Box::new(pipe))));
+        let log = Arc::new(AuditLog { format: AuditLogFormat::Json, out });
+        let line = [Bytes::from_static(b"{}\n")];
+        let mut writes: Vec<_> = (0..10).map(|_| Box::pin(log.write(&line))).collect();
+        for write in &mut writes {
+            assert!(futures::poll!(write.as_mut()).is_pending());
+        }
+        begun.recv().unwrap();
+        for write in &mut writes {
+            assert!(futures::poll!(write.as_mut()).is_pending());
+        }
+        assert_eq!(entered.load(Ordering::SeqCst), 1, "the others wait without a thread");
+        for write in writes {
+            reads.send(()).unwrap();
+            write.await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_an_earlier_service_left_is_tidied_up_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let [old, new] = ["audit-2026-01-02T03-04-05.000.log", "audit-2026-01-03T03-04-05.000.log"];
+        let part = format!("{new}.gz.unfinished");
+        for name in [old, new, &part] {
+            std::fs::write(dir.path().join(name), "text").unwrap();
+        }
+        let options = AuditLogOptions { max_backups: 1, ..AuditLogOptions::new(AuditLogTarget::File(path)) };
+        let _log = AuditLog::open(&options).unwrap();
+        let tidied = async {
+            while [old, &part].iter().any(|name| dir.path().join(name).exists()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), tidied).await.expect("it is tidied up");
+        assert!(dir.path().join(new).exists());
+    }
 }

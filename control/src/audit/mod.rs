@@ -4,7 +4,7 @@
 //!  policy file ──policy──▶ AuditRules
 //!  request ──▶ Audit::begin ──rules──▶ nothing │ AuditedRequest ──▶ AuditEvent per stage
 //!                                                │ record: what handlers add (`current`)
-//!  AuditEvent ──sink──▶ at once, or a queue ──batch──▶ log │ webhook
+//!  AuditEvent ──sink──▶ truncate ──▶ the queue of a backend ──batch──▶ log │ webhook
 //! ```
 //!
 //! An *event* is what is written. A *record* is what is known of a request so far; the event of a *stage* is made of
@@ -19,7 +19,9 @@
 //! | `record`, `current` | what is known of a request; the record of the request that a task handles |
 //! | `audited_request` | a request from its first event to its last |
 //! | `source_ips` | where a request comes from |
-//! | `sink`, `batch` | which backends get an event, and who waits for that |
+//! | `managed_fields` | the text of an answer without them |
+//! | `memory`, `budget` | how much memory events take, and who waits for it |
+//! | `sink`, `batch`, `truncate` | which backends get an event, who waits for that, and what is too large |
 //! | `backend`, `log`, `rotation`, `webhook` | the backends |
 //! | `metrics` | `apiserver_audit_*` |
 //!
@@ -28,9 +30,12 @@
 mod audited_request;
 mod backend;
 mod batch;
+mod budget;
 pub mod current;
 mod event;
 mod log;
+mod managed_fields;
+mod memory;
 mod metrics;
 pub mod options;
 pub mod policy;
@@ -41,6 +46,7 @@ mod sink;
 mod source_ips;
 #[cfg(test)]
 pub mod tests;
+mod truncate;
 mod webhook;
 
 use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
@@ -49,13 +55,14 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    audited_request::AuditedRequest,
+    audited_request::{AuditedRequest, OpenRequest},
     rules::{AuditAttributes, AuditTarget},
     source_ips::source_ips,
 };
 use self::{
     event::{AuditEvent, ObjectReference, user_agent},
     log::AuditLog,
+    memory::{AuditMemory, MemoryLimits},
     metrics::AuditMetrics,
     options::AuditOptions,
     policy::{AuditPolicy, AuditPolicyError},
@@ -85,6 +92,7 @@ pub enum AuditError {
 pub struct Audit {
     rules: Arc<AuditRules>,
     sink: Arc<AuditSink>,
+    memory: Arc<AuditMemory>,
     metrics: Arc<AuditMetrics>,
 }
 
@@ -123,16 +131,18 @@ impl Audit {
             return Ok(None);
         }
         let (metrics, hurry) = (Arc::new(AuditMetrics::default()), CancellationToken::new());
-        let mut sink = AuditSink::new(metrics.clone(), hurry.clone());
+        let limits = MemoryLimits::default();
+        let mut sink = AuditSink::new(metrics.clone(), hurry.clone(), limits.queue);
         if let Some(log) = log {
             let backend = AuditLog::open(log).map_err(AuditError::Log)?;
-            sink.add(Arc::new(backend), log.mode, log.batch());
+            sink.add(Arc::new(backend), log.mode, log.batch(), log.truncate);
         }
         if let Some(webhook) = webhook {
             let backend = AuditWebhook::new(webhook, hurry).await?;
-            sink.add(Arc::new(backend), webhook.mode, webhook.batch);
+            sink.add(Arc::new(backend), webhook.mode, webhook.batch(), webhook.truncate);
         }
-        Ok(Some(Self { rules: Arc::new(rules), sink: Arc::new(sink), metrics }))
+        let memory = Arc::new(AuditMemory::new(limits, sink.is_awaited()));
+        Ok(Some(Self { rules: Arc::new(rules), sink: Arc::new(sink), memory, metrics }))
     }
 
     /// Begins the audit of a request, if the policy wants it. `facts` are asked for only then.
@@ -164,7 +174,7 @@ impl Audit {
             stage_timestamp: now,
             annotations: BTreeMap::new(),
         };
-        let record = AuditRecord::new(decision, event);
+        let record = AuditRecord::new(decision, event, self.memory.clone());
         Some(AuditedRequest::new(record, self.sink.clone(), self.metrics.clone()))
     }
 

@@ -32,6 +32,8 @@ pub struct AuditLogOptions {
     pub mode: AuditMode,
     /// How many events wait to be written, in the mode [`AuditMode::Batch`].
     pub buffer_size: usize,
+    /// How large an event may be; `None` for any size.
+    pub truncate: Option<TruncateOptions>,
 }
 
 /// Where a log is.
@@ -54,7 +56,22 @@ pub struct AuditWebhookOptions {
     pub initial_backoff: Duration,
     /// In the mode [`AuditMode::Batch`].
     pub batch: BatchOptions,
+    /// How large an event may be; `None` for any size.
+    pub truncate: Option<TruncateOptions>,
 }
+
+/// How large events may be. What is larger is written without the objects in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TruncateOptions {
+    /// Bytes of one event.
+    pub max_event_size: usize,
+    /// Bytes of the events that are written together.
+    pub max_batch_size: usize,
+}
+
+/// The version of events: there is no other that Kubernetes serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditVersion;
 
 /// How events are sent together.
 #[derive(Clone, Copy, Debug)]
@@ -63,12 +80,14 @@ pub struct BatchOptions {
     pub buffer_size: usize,
     /// The most events that are sent together.
     pub max_size: usize,
+    /// The most bytes of those; one event alone may have more.
+    pub max_bytes: usize,
     /// The longest that an event waits for others.
     pub max_wait: Duration,
     /// How often they are sent at most; `None` for no limit.
     pub throttle: Option<BatchThrottle>,
-    /// How many batches are under way at a time.
-    pub at_a_time: usize,
+    /// How many batches are under way at a time; `None` for as many as there is memory for.
+    pub at_a_time: Option<usize>,
 }
 
 /// How often batches are sent at most.
@@ -100,7 +119,7 @@ pub enum AuditLogFormat {
     Legacy,
 }
 
-/// A mode or a format that is none.
+/// A mode, format, version or size that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuditOptionError {
     /// Of a mode.
@@ -109,7 +128,33 @@ pub enum AuditOptionError {
     /// Of a format.
     #[error("allowed formats are json and legacy")]
     Format,
+    /// Of a version.
+    #[error("invalid group version, allowed versions are [\"{VERSION}\"]")]
+    Version,
+    /// Of the size of an event.
+    #[error("invalid audit truncate {plugin} max event size {size}, must be a positive number")]
+    EventSize {
+        /// `log` or `webhook`.
+        plugin: &'static str,
+        /// What the flag says.
+        size: i64,
+    },
+    /// Of the size of events that are written together.
+    #[error(
+        "invalid audit truncate {plugin} max batch size {size}, must be greater than max event size ({event_size})"
+    )]
+    BatchSize {
+        /// `log` or `webhook`.
+        plugin: &'static str,
+        /// What the flag says.
+        size: i64,
+        /// What that of an event says.
+        event_size: i64,
+    },
 }
+
+/// The version of events and policies.
+pub const VERSION: &str = "audit.k8s.io/v1";
 
 impl FromStr for AuditMode {
     type Err = AuditOptionError;
@@ -136,6 +181,35 @@ impl FromStr for AuditLogFormat {
     }
 }
 
+impl FromStr for AuditVersion {
+    type Err = AuditOptionError;
+
+    fn from_str(text: &str) -> Result<Self, AuditOptionError> {
+        if text == VERSION { Ok(Self) } else { Err(AuditOptionError::Version) }
+    }
+}
+
+impl TruncateOptions {
+    /// Of the flags' numbers.
+    ///
+    /// # Errors
+    /// What Kubernetes says of sizes that cannot be.
+    pub fn new(plugin: &'static str, event_size: i64, batch_size: i64) -> Result<Self, AuditOptionError> {
+        let positive = |size: i64| usize::try_from(size).ok().filter(|size| *size > 0);
+        let max_event_size = positive(event_size).ok_or(AuditOptionError::EventSize { plugin, size: event_size })?;
+        let max_batch_size = positive(batch_size).filter(|size| *size >= max_event_size);
+        let max_batch_size =
+            max_batch_size.ok_or(AuditOptionError::BatchSize { plugin, size: batch_size, event_size })?;
+        Ok(Self { max_event_size, max_batch_size })
+    }
+}
+
+impl Default for TruncateOptions {
+    fn default() -> Self {
+        Self { max_event_size: 100 << 10, max_batch_size: 10 << 20 }
+    }
+}
+
 impl From<&str> for AuditLogTarget {
     fn from(path: &str) -> Self {
         if path == "-" { Self::Stdout } else { Self::File(path.into()) }
@@ -154,13 +228,22 @@ impl AuditLogOptions {
             format: AuditLogFormat::Json,
             mode: AuditMode::Blocking,
             buffer_size: BUFFER_SIZE,
+            truncate: None,
         }
     }
 
     /// How its events are written together: all that wait.
     pub fn batch(&self) -> BatchOptions {
-        let (buffer_size, max_wait) = (self.buffer_size, Duration::ZERO);
-        BatchOptions { buffer_size, max_size: MOST_LINES, max_wait, throttle: None, at_a_time: 1 }
+        let buffer_size = if self.mode == AuditMode::Batch { self.buffer_size } else { ALL_THAT_WAIT };
+        let most = self.truncate.map_or(usize::MAX, |truncate| truncate.max_batch_size);
+        BatchOptions {
+            buffer_size,
+            max_size: MOST_LINES,
+            max_bytes: MOST_BYTES_OF_LINES.min(most),
+            max_wait: Duration::ZERO,
+            throttle: None,
+            at_a_time: Some(1),
+        }
     }
 }
 
@@ -168,7 +251,24 @@ impl AuditWebhookOptions {
     /// The documented defaults.
     pub fn new(config_file: PathBuf) -> Self {
         let initial_backoff = Duration::from_secs(10);
-        Self { config_file, mode: AuditMode::Batch, initial_backoff, batch: BatchOptions::default() }
+        let (mode, batch) = (AuditMode::Batch, BatchOptions::default());
+        Self { config_file, mode, initial_backoff, batch, truncate: None }
+    }
+
+    /// How its events are sent together. Where requests wait for them: all that wait.
+    pub fn batch(&self) -> BatchOptions {
+        let most = self.truncate.map_or(usize::MAX, |truncate| truncate.max_batch_size);
+        let batch = BatchOptions { max_bytes: self.batch.max_bytes.min(most), ..self.batch };
+        match self.mode {
+            AuditMode::Batch => batch,
+            AuditMode::Blocking | AuditMode::BlockingStrict => BatchOptions {
+                buffer_size: ALL_THAT_WAIT,
+                max_wait: Duration::ZERO,
+                throttle: None,
+                at_a_time: Some(SENT_AT_A_TIME),
+                ..batch
+            },
+        }
     }
 }
 
@@ -178,9 +278,10 @@ impl Default for BatchOptions {
         Self {
             buffer_size: BUFFER_SIZE,
             max_size: 400,
+            max_bytes: MOST_BYTES_SENT,
             max_wait: Duration::from_secs(30),
             throttle: Some(BatchThrottle::default()),
-            at_a_time: SENT_AT_A_TIME,
+            at_a_time: None,
         }
     }
 }
@@ -192,7 +293,12 @@ impl Default for BatchThrottle {
 }
 
 const BUFFER_SIZE: usize = 10_000;
-/// How many events a log writes at once.
+/// Those that requests wait for are bounded by the memory of the requests.
+const ALL_THAT_WAIT: usize = usize::MAX;
+/// How many events a log writes at once, and of how many bytes: no log file may be smaller.
 const MOST_LINES: usize = 1000;
-/// kube-apiserver has no limit here: with a server that does not answer, batches pile up.
-const SENT_AT_A_TIME: usize = 16;
+const MOST_BYTES_OF_LINES: usize = 1 << 20;
+/// kube-apiserver has no limit here; a list of events is copied when it is sent.
+const MOST_BYTES_SENT: usize = 10 << 20;
+/// How many lists are on their way to a webhook at a time.
+pub const SENT_AT_A_TIME: usize = 16;

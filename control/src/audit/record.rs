@@ -2,7 +2,10 @@
 //!
 //! Decides what the level lets in; never writes an event anywhere.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -13,6 +16,8 @@ use serde_json::{
 
 use super::{
     event::{AuditEvent, ResponseStatus},
+    managed_fields::without_managed_fields,
+    memory::{AuditMemory, HeldMemory, NoMemory},
     rules::{AuditDecision, AuditLevel, AuditStage},
 };
 use crate::{identity::Identity, status::Status};
@@ -23,12 +28,21 @@ pub struct AuditRecord {
     decision: AuditDecision,
     event: Mutex<AuditEvent>,
     panicked: Mutex<Option<String>>,
+    /// Whether it is known what is answered.
+    is_answered: AtomicBool,
+    memory: Arc<AuditMemory>,
+    held: Arc<HeldMemory>,
 }
+
+/// What the answer to a write may take beside what was sent, before it is known: memory is taken before the write is
+/// begun, and what the answer takes beyond it is counted once it is there.
+const ANSWER_OF_WRITE: usize = 64 << 10;
 
 impl AuditRecord {
     /// `event` has what is known before anything is done.
-    pub fn new(decision: AuditDecision, event: AuditEvent) -> Self {
-        Self { decision, event: Mutex::new(event), panicked: Mutex::default() }
+    pub fn new(decision: AuditDecision, event: AuditEvent, memory: Arc<AuditMemory>) -> Self {
+        let (panicked, is_answered, held) = (Mutex::default(), AtomicBool::default(), Arc::default());
+        Self { decision, event: Mutex::new(event), panicked, is_answered, memory, held }
     }
 
     /// The event of a stage, unless the policy omits it.
@@ -50,6 +64,42 @@ impl AuditRecord {
         self.event.lock().request_received_timestamp
     }
 
+    /// The memory that its events take, until the last of them is written.
+    pub fn held(&self) -> &Arc<HeldMemory> {
+        &self.held
+    }
+
+    /// Takes memory for all that is known of the request before it is handled.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub async fn take_memory(&self, lasts: bool) -> Result<(), NoMemory> {
+        let (user, bytes) = {
+            let event = self.event.lock();
+            (event.user.name().to_owned(), event.fact_bytes())
+        };
+        self.memory.take_facts(&self.held, &user, bytes, lasts).await
+    }
+
+    /// Takes memory for the objects of a write with a body of so many bytes, before it is begun.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub async fn take_memory_for_write(&self, body: usize) -> Result<(), NoMemory> {
+        let bytes = match self.decision.level {
+            AuditLevel::None | AuditLevel::Metadata => return Ok(()),
+            AuditLevel::Request => body,
+            AuditLevel::RequestResponse => body.saturating_mul(2).saturating_add(ANSWER_OF_WRITE),
+        };
+        let user = self.event.lock().user.name().to_owned();
+        self.memory.take_objects(&self.held, &user, bytes).await
+    }
+
+    /// Takes memory for so many more bytes of an answer, if there is any.
+    pub fn grow_by(&self, bytes: usize) -> bool {
+        self.memory.grow_objects(&self.held, bytes)
+    }
+
     /// Whether what is answered is recorded.
     pub fn records_response(&self) -> bool {
         self.decision.level >= AuditLevel::RequestResponse
@@ -61,14 +111,18 @@ impl AuditRecord {
 
     /// Notes a key and its value. What was noted first stays.
     pub fn annotate(&self, key: &str, value: String) {
-        let mut event = self.event.lock();
-        match event.annotations.get(key) {
+        self.change(|event| match event.annotations.get(key) {
             None => drop(event.annotations.insert(key.to_owned(), value)),
             Some(noted) if *noted == value => {}
             Some(noted) => {
                 tracing::warn!(key, value, noted, audit_id = event.audit_id, "an audit annotation was set before");
             }
-        }
+        });
+    }
+
+    /// Whether a key was noted.
+    pub fn is_annotated(&self, key: &str) -> bool {
+        self.event.lock().annotations.contains_key(key)
     }
 
     /// The same of what only the level `Request` and above records.
@@ -85,39 +139,58 @@ impl AuditRecord {
 
     /// An object was sent. As it was read: before conversion, defaults and admission.
     pub fn request_object(&self, object: &Value) {
-        let text = self.records_request().then(|| raw(&self.shown(object)));
-        let mut event = self.event.lock();
-        if let Some(of) = &mut event.object_ref {
-            of.complete(object);
-        }
-        event.request_object = text.flatten().or_else(|| event.request_object.take());
+        let text = self.records_request().then(|| self.shown(raw(object))).flatten();
+        self.change(|event| {
+            if let Some(of) = &mut event.object_ref {
+                of.complete(object);
+            }
+            event.request_object = text.or_else(|| event.request_object.take());
+        });
     }
 
-    /// A patch was sent; `read` makes JSON of it, if it is any.
-    pub fn request_patch(&self, read: impl FnOnce() -> Option<Value>) {
+    /// A patch or configuration was sent, as it was read.
+    pub fn request_patch(&self, patch: &Value) {
         if self.records_request() {
-            let patch = read().and_then(|patch| raw(&patch));
-            self.event.lock().request_object = patch;
+            let patch = raw(patch).map(Arc::from);
+            self.change(|event| event.request_object = patch);
+        }
+    }
+
+    /// What was sent cannot be read: it is recorded as a text.
+    pub fn request_text(&self, text: &[u8]) {
+        if self.records_request() {
+            let text = to_raw_value(&*String::from_utf8_lossy(text)).ok().map(Arc::from);
+            self.change(|event| event.request_object = text);
         }
     }
 
     /// The request is refused.
     pub fn refused(&self, status: &Status) {
-        let text = self.records_response().then(|| raw(&status.to_json())).flatten();
-        let mut event = self.event.lock();
-        event.response_status = Some(ResponseStatus::of_refusal(status));
-        event.response_object = text;
+        self.is_answered.store(true, Ordering::Relaxed);
+        let text = self.records_response().then(|| raw(&status.to_json())).flatten().map(Arc::from);
+        self.change(|event| {
+            event.response_status = Some(ResponseStatus::of_refusal(status));
+            event.response_object = text;
+        });
     }
 
     /// A `Status` or an object is answered: `text` is its JSON.
     pub fn answered(&self, code: u16, text: &[u8]) {
+        self.is_answered.store(true, Ordering::Relaxed);
         let status = is_status(text).then(|| serde_json::from_slice::<Value>(text).ok()).flatten();
-        let object = self.records_response().then(|| self.raw_response(text)).flatten();
-        let mut event = self.event.lock();
-        if let Some(status) = status {
-            event.response_status = Some(ResponseStatus::of_status(&status, code));
-        }
-        event.response_object = object;
+        let read = |text| serde_json::from_slice::<Box<RawValue>>(text).ok();
+        let object = self.records_response().then(|| self.shown(read(text))).flatten();
+        self.change(|event| {
+            if let Some(status) = status {
+                event.response_status = Some(ResponseStatus::of_status(&status, code));
+            }
+            event.response_object = object;
+        });
+    }
+
+    /// Whether it is known what is answered.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Relaxed)
     }
 
     /// The answer has this code.
@@ -150,24 +223,29 @@ impl AuditRecord {
         }
     }
 
-    /// The text without line breaks around it, and without managed fields where the policy omits them.
-    fn raw_response(&self, text: &[u8]) -> Option<Arc<RawValue>> {
-        match self.decision.omit_managed_fields {
-            true => raw(&without_managed_fields(serde_json::from_slice(text).ok()?)),
-            false => serde_json::from_slice::<Box<RawValue>>(text).ok().map(Arc::from),
-        }
+    /// Changes the event, and counts what it takes by then.
+    fn change(&self, change: impl FnOnce(&mut AuditEvent)) {
+        let bytes = {
+            let mut event = self.event.lock();
+            change(&mut event);
+            event.added_bytes()
+        };
+        self.memory.cover_objects(&self.held, bytes);
     }
 
-    fn shown(&self, object: &Value) -> Value {
-        match self.decision.omit_managed_fields {
-            true => without_managed_fields(object.clone()),
-            false => object.clone(),
-        }
+    /// The text without managed fields where the policy omits them.
+    fn shown(&self, text: Option<Box<RawValue>>) -> Option<Arc<RawValue>> {
+        let text = text?;
+        let shown = match self.decision.omit_managed_fields {
+            true => without_managed_fields(text.get()).ok()?,
+            false => text,
+        };
+        Some(shown.into())
     }
 }
 
-fn raw(value: &Value) -> Option<Arc<RawValue>> {
-    to_raw_value(value).ok().map(Arc::from)
+fn raw(value: &Value) -> Option<Box<RawValue>> {
+    to_raw_value(value).ok()
 }
 
 /// Whether the text of an object that this service made is that of a `Status`.
@@ -175,37 +253,19 @@ fn is_status(text: &[u8]) -> bool {
     text.starts_with(br#"{"kind":"Status","#)
 }
 
-/// Takes `metadata.managedFields` out of an object, of each item of a list, and of each object in a Table.
-fn without_managed_fields(mut value: Value) -> Value {
-    let remove = |object: &mut Value| {
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.shift_remove("managedFields");
-        }
-    };
-    remove(&mut value);
-    for (list, member) in [("items", None), ("rows", Some("object"))] {
-        for item in value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            match member {
-                None => remove(item),
-                Some(member) => item.get_mut(member).into_iter().for_each(remove),
-            }
-        }
-    }
-    value
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::audit::{event::tests::event, rules::AuditStages};
+    use crate::audit::{event::tests::event, memory::MemoryLimits, rules::AuditStages};
 
     fn record(level: AuditLevel, omit_managed_fields: bool) -> AuditRecord {
         let omit_stages = [AuditStage::RequestReceived].into_iter().collect::<AuditStages>();
         let mut event = event(AuditStage::RequestReceived);
         event.response_status = None;
-        AuditRecord::new(AuditDecision { level, omit_stages, omit_managed_fields }, event)
+        let memory = Arc::new(AuditMemory::new(MemoryLimits::default(), true));
+        AuditRecord::new(AuditDecision { level, omit_stages, omit_managed_fields }, event, memory)
     }
 
     fn at_end(record: &AuditRecord) -> Value {
@@ -250,6 +310,13 @@ mod tests {
             let event = at_end(&record);
             assert_eq!((&event["requestObject"], &event["responseObject"]), (&plain, &expected));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_recorded_as_a_text() {
+        let record = record(AuditLevel::Request, false);
+        record.request_text(b"a: 'b\n\xff");
+        assert_eq!(at_end(&record)["requestObject"], "a: 'b\n\u{fffd}");
     }
 
     #[test]

@@ -18,7 +18,6 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime};
 pub struct RotatingFile {
     path: PathBuf,
     file: File,
-    size: u64,
     max_size: u64,
     /// A line was written in part, and could not be taken back.
     torn: bool,
@@ -51,9 +50,7 @@ impl RotatingFile {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        let file = open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { path: path.into(), file, size, max_size, torn: false })
+        Ok(Self { path: path.into(), file: open(path)?, max_size, torn: false })
     }
 
     /// Appends whole lines. Answers whether the file was replaced before.
@@ -61,21 +58,31 @@ impl RotatingFile {
     /// # Errors
     /// What the kernel says. Nothing of the lines is left in the file then, as far as that can be had.
     pub fn append(&mut self, lines: &[u8], now: Timestamp) -> io::Result<bool> {
-        let length = lines.len() as u64;
-        let rotates = self.size > 0 && self.size.saturating_add(length) > self.max_size;
+        // Asked for each time: somebody else may have emptied the file.
+        let mut size = self.size()?;
+        let rotates = size > 0 && size.saturating_add(lines.len() as u64) > self.max_size;
         if rotates {
             self.rotate(now)?;
+            size = self.size()?;
         }
         if self.torn {
             self.file.write_all(b"\n")?;
-            (self.size, self.torn) = (self.size.saturating_add(1), false);
+            (size, self.torn) = (size.saturating_add(1), false);
         }
         if let Err(error) = self.file.write_all(lines) {
-            self.torn = self.file.set_len(self.size).is_err();
+            self.torn = !self.take_back(size);
             return Err(error);
         }
-        self.size = self.size.saturating_add(length);
         Ok(rotates)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Takes back what was written beyond `size`. A file that became smaller meanwhile is not made longer.
+    fn take_back(&self, size: u64) -> bool {
+        self.size().is_ok_and(|now| now <= size || self.file.set_len(size).is_ok())
     }
 
     fn rotate(&mut self, now: Timestamp) -> io::Result<()> {
@@ -84,8 +91,7 @@ impl RotatingFile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        self.file = open(&self.path)?;
-        (self.size, self.torn) = (self.file.metadata()?.len(), false);
+        (self.file, self.torn) = (open(&self.path)?, false);
         Ok(())
     }
 
@@ -127,6 +133,9 @@ impl BackupRetention {
             let time = time.strip_suffix(PACKED).unwrap_or(time).strip_suffix(&extension)?;
             DateTime::strptime(BACKUP_TIME, time).ok().map(|_| time.to_owned())
         };
+        // A service that ended while it compressed left a part; the whole is still there.
+        let is_part = |name: &String| name.strip_suffix(UNFINISHED).is_some_and(|whole| time_of(whole).is_some());
+        let (parts, names): (Vec<String>, Vec<String>) = names.into_iter().partition(is_part);
         let mut backups: Vec<(String, String)> =
             names.into_iter().filter_map(|name| Some((time_of(&name)?, name))).collect();
         backups.sort();
@@ -135,7 +144,7 @@ impl BackupRetention {
         let age = SignedDuration::from_hours(24_i64.saturating_mul(self.max_age_days.into()));
         let oldest = now.checked_sub(age).map(backup_time).unwrap_or_default();
         let mut times: Vec<&str> = Vec::new();
-        let mut plan = RetentionPlan::default();
+        let mut plan = RetentionPlan { remove: parts, compress: Vec::new() };
         for (time, name) in &backups {
             if times.last() != Some(&time.as_str()) {
                 times.push(time);
@@ -153,6 +162,7 @@ impl BackupRetention {
 }
 
 const PACKED: &str = ".gz";
+const UNFINISHED: &str = ".unfinished";
 const BACKUP_TIME: &str = "%Y-%m-%dT%H-%M-%S%.3f";
 
 fn backup_time(at: Timestamp) -> String {
@@ -175,7 +185,7 @@ fn compress(path: &Path) -> io::Result<()> {
     let mut packed = path.as_os_str().to_owned();
     packed.push(PACKED);
     let mut unfinished = packed.clone();
-    unfinished.push(".unfinished");
+    unfinished.push(UNFINISHED);
     let out = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&unfinished)?;
     let mut encoder = GzEncoder::new(out, Compression::default());
     io::copy(&mut File::open(path)?, &mut encoder)?;
@@ -213,8 +223,35 @@ mod tests {
         assert_eq!(names(path.parent().unwrap()), expected);
         assert!(file.append(b"longer than a file may be\n", at(1)).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "longer than a file may be\n");
-        let again = RotatingFile::open(&path, 100).unwrap();
-        assert_eq!(again.size, 26);
+        let mut again = RotatingFile::open(&path, 30).unwrap();
+        assert!(again.append(b"12345\n", at(2)).unwrap(), "what was there counts");
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_emptied_has_the_size_that_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let mut file = RotatingFile::open(&path, 10).unwrap();
+        assert!(!file.append(b"12345678\n", at(0)).unwrap());
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        assert!(!file.append(b"12345678\n", at(0)).unwrap(), "there is room in it");
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(dir.path()).len()), ("12345678\n", 1));
+        File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
+        assert!(file.take_back(9), "there is nothing to be taken back");
+        assert_eq!(fs::read(&path).unwrap(), b"12", "nothing is filled up with zeros");
+    }
+
+    #[test]
+    fn parts_of_compressed_files_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let backup = "audit-2026-01-02T03-04-05.000.log";
+        let part = format!("{backup}.gz.unfinished");
+        for name in [backup, &part, "other.gz.unfinished"] {
+            fs::write(dir.path().join(name), "text").unwrap();
+        }
+        BackupRetention::default().apply(&path, at(0)).unwrap();
+        assert_eq!(names(dir.path()), [backup, "other.gz.unfinished"]);
     }
 
     #[test]

@@ -1,111 +1,126 @@
-//! Where events go: to every backend, at once or through a queue, as its mode says.
+//! Where events go: into the queue of every backend. Whether a request waits until they are written says the mode.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     backend::{AuditBackend, AuditWriteError},
-    batch,
+    batch::{self, EventMemory, QueuedEvent},
+    budget::Budget,
     event::AuditEvent,
+    memory::HeldMemory,
     metrics::AuditMetrics,
-    options::{AuditMode, BatchOptions},
+    options::{AuditMode, BatchOptions, TruncateOptions},
+    truncate::{self, EventTooLarge},
 };
 
 /// The backends of one control service.
 pub struct AuditSink {
-    queued: Vec<(Arc<dyn AuditBackend>, mpsc::Sender<Bytes>)>,
-    direct: Vec<DirectBackend>,
+    backends: Vec<QueuedBackend>,
     metrics: Arc<AuditMetrics>,
-    /// Events that are being written, requests whose clients went away included.
-    writing: TaskTracker,
-    /// Bounds those for which no request waits.
-    unawaited: Arc<Semaphore>,
+    /// Requests whose ends are waited for in tasks of their own.
+    open: TaskTracker,
     /// Queues take no more events.
     stop: CancellationToken,
     /// Nothing waits any more before it is tried again.
     hurry: CancellationToken,
     workers: Mutex<Vec<JoinHandle<()>>>,
+    /// Bytes of each queue for which nobody waits.
+    queue_bytes: u32,
 }
 
-/// A backend that requests wait for.
-struct DirectBackend {
+/// A backend and its queue.
+struct QueuedBackend {
     backend: Arc<dyn AuditBackend>,
-    /// Whether a failure is one of the request.
-    strict: bool,
+    queue: mpsc::Sender<QueuedEvent>,
+    delivery: Delivery,
+    truncate: Option<TruncateOptions>,
+}
+
+/// Who waits for an event.
+enum Delivery {
+    /// Nobody: it is lost where the queue has no more memory.
+    Unawaited(Budget),
+    /// Its request, whose memory it is in. `strict`: a failure is one of the request.
+    Awaited { strict: bool },
+}
+
+/// Events whose requests wait for them.
+#[must_use]
+pub struct Handed {
+    awaited: Vec<(oneshot::Receiver<bool>, bool)>,
+    processed: bool,
 }
 
 /// The plugin that metrics name where a buffer is full.
 const BUFFER: &str = "buffered";
-/// How many events are written at a time for which no request waits.
-const MOST_UNAWAITED: usize = 1000;
+/// … and where an event is too large.
+const TRUNCATE: &str = "truncate";
+/// What an event takes in a queue beside its text.
+const OVERHEAD: usize = 256;
 
 impl AuditSink {
     /// Without backends. The shutdown begins with `hurry`.
-    pub fn new(metrics: Arc<AuditMetrics>, hurry: CancellationToken) -> Self {
-        let (queued, direct, workers) = (Vec::new(), Vec::new(), Mutex::default());
-        let (writing, unawaited) = (TaskTracker::new(), Arc::new(Semaphore::new(MOST_UNAWAITED)));
-        Self { queued, direct, metrics, writing, unawaited, stop: CancellationToken::new(), hurry, workers }
+    pub fn new(metrics: Arc<AuditMetrics>, hurry: CancellationToken, queue_bytes: u32) -> Self {
+        let (backends, workers, open) = (Vec::new(), Mutex::default(), TaskTracker::new());
+        Self { backends, metrics, open, stop: CancellationToken::new(), hurry, workers, queue_bytes }
     }
 
     /// Adds a backend.
-    pub fn add(&mut self, backend: Arc<dyn AuditBackend>, mode: AuditMode, batch: BatchOptions) {
-        if mode != AuditMode::Batch {
-            return self.direct.push(DirectBackend { backend, strict: mode == AuditMode::BlockingStrict });
-        }
+    pub fn add(
+        &mut self,
+        backend: Arc<dyn AuditBackend>,
+        mode: AuditMode,
+        batch: BatchOptions,
+        truncate: Option<TruncateOptions>,
+    ) {
+        let delivery = match mode {
+            AuditMode::Batch => Delivery::Unawaited(Budget::new(self.queue_bytes)),
+            AuditMode::Blocking => Delivery::Awaited { strict: false },
+            AuditMode::BlockingStrict => Delivery::Awaited { strict: true },
+        };
         let (queue, worker) = batch::start(backend.clone(), batch, self.metrics.clone(), self.stop.clone());
         self.workers.get_mut().push(worker);
-        self.queued.push((backend, queue));
+        self.backends.push(QueuedBackend { backend, queue, delivery, truncate });
     }
 
-    /// Hands an event to every backend, and waits for those that are waited for. `false` where a strict one failed.
-    pub async fn process(self: &Arc<Self>, event: AuditEvent) -> bool {
-        self.enqueue(&event);
-        if self.direct.is_empty() {
-            return true;
-        }
-        // In a task of its own: a client that goes away takes no event with it.
-        let sink = self.clone();
-        let written = self.writing.spawn(async move { sink.write(&event).await }).await;
-        written.unwrap_or(false)
+    /// Whether requests wait for a backend.
+    pub fn is_awaited(&self) -> bool {
+        self.backends.iter().any(|backend| matches!(backend.delivery, Delivery::Awaited { .. }))
     }
 
-    /// The same of an event that nobody waits for.
-    pub fn process_later(self: &Arc<Self>, event: AuditEvent) {
-        self.enqueue(&event);
-        if self.direct.is_empty() {
-            return;
-        }
-        match (self.unawaited.clone().try_acquire_owned(), tokio::runtime::Handle::try_current()) {
-            (Ok(place), Ok(runtime)) => {
-                let sink = self.clone();
-                let write = async move {
-                    sink.write(&event).await;
-                    drop(place);
-                };
-                self.writing.spawn_on(write, &runtime);
+    /// Hands an event to every backend. From here on it is written, whether anybody waits for that or not.
+    pub fn hand_over(&self, event: &AuditEvent, held: &Arc<HeldMemory>) -> Handed {
+        self.metrics.event();
+        let mut handed = Handed { awaited: Vec::new(), processed: true };
+        for backend in &self.backends {
+            match backend.enqueue(event, held) {
+                Ok(awaited) => handed.awaited.extend(awaited),
+                Err(error) => {
+                    self.metrics.failed(error.plugin(), 1, &error);
+                    handed.processed &= !error.is_of_request();
+                }
             }
-            (Err(_), _) => self.metrics.failed(BUFFER, 1, &AuditWriteError::BufferFull),
-            (_, Err(_)) => self.metrics.failed(BUFFER, 1, &AuditWriteError::ShutDown),
         }
+        handed
     }
 
     /// Runs `work`, for which the shutdown waits.
     pub fn track(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.writing.spawn(work);
+        self.open.spawn(work);
     }
 
     /// Returns once every event is written or lost. Requests must have ended before.
     pub async fn shut_down(&self) {
         self.hurry.cancel();
-        self.writing.close();
-        self.writing.wait().await;
+        self.open.close();
+        self.open.wait().await;
         self.stop.cancel();
         let workers = std::mem::take(&mut *self.workers.lock());
         for worker in workers {
@@ -114,27 +129,80 @@ impl AuditSink {
             }
         }
     }
+}
 
-    fn enqueue(&self, event: &AuditEvent) {
-        self.metrics.event();
-        for (backend, queue) in &self.queued {
-            let error = match queue.try_send(backend.encode(event)) {
-                Ok(()) => continue,
-                Err(mpsc::error::TrySendError::Full(_)) => AuditWriteError::BufferFull,
-                Err(mpsc::error::TrySendError::Closed(_)) => AuditWriteError::ShutDown,
-            };
-            self.metrics.failed(BUFFER, 1, &error);
+/// Why a queue does not take an event.
+#[derive(Debug, thiserror::Error)]
+enum EnqueueError {
+    /// It is lost, and its request goes on.
+    #[error(transparent)]
+    Lost(AuditWriteError),
+    /// The same of an event that a request must have.
+    #[error(transparent)]
+    Missing(AuditWriteError),
+    /// It is lost, as in Kubernetes whatever the mode.
+    #[error(transparent)]
+    TooLarge(#[from] EventTooLarge),
+}
+
+impl EnqueueError {
+    fn plugin(&self) -> &'static str {
+        match self {
+            Self::Lost(_) | Self::Missing(_) => BUFFER,
+            Self::TooLarge(_) => TRUNCATE,
         }
     }
 
-    async fn write(&self, event: &AuditEvent) -> bool {
-        let mut processed = true;
-        for DirectBackend { backend, strict } in &self.direct {
-            if let Err(error) = backend.write(&[backend.encode(event)]).await {
-                self.metrics.failed(backend.plugin(), 1, &error);
-                processed &= !strict;
+    fn is_of_request(&self) -> bool {
+        matches!(self, Self::Missing(_))
+    }
+}
+
+impl QueuedBackend {
+    /// Puts an event into the queue; answers with what tells that it is written, if its request waits for that.
+    fn enqueue(
+        &self,
+        event: &AuditEvent,
+        held: &Arc<HeldMemory>,
+    ) -> Result<Option<(oneshot::Receiver<bool>, bool)>, EnqueueError> {
+        let text = truncate::encode(event, &*self.backend, self.truncate)?;
+        let (memory, strict) = match &self.delivery {
+            Delivery::Unawaited(budget) => {
+                let held = budget.try_take(text.len().saturating_add(OVERHEAD));
+                let held = held.ok_or(EnqueueError::Lost(AuditWriteError::BufferFull))?;
+                (EventMemory::Queue { _held: held }, None)
             }
+            Delivery::Awaited { strict } => (EventMemory::Request { _held: held.clone() }, Some(*strict)),
+        };
+        let (done, awaited) = match strict {
+            None => (None, None),
+            Some(strict) => {
+                let (done, written) = oneshot::channel();
+                (Some(done), Some((written, strict)))
+            }
+        };
+        self.queue.try_send(QueuedEvent { text, done, memory }).map_err(|error| {
+            let error = match error {
+                mpsc::error::TrySendError::Full(_) => AuditWriteError::BufferFull,
+                mpsc::error::TrySendError::Closed(_) => AuditWriteError::ShutDown,
+            };
+            if strict == Some(true) { EnqueueError::Missing(error) } else { EnqueueError::Lost(error) }
+        })?;
+        Ok(awaited)
+    }
+}
+
+impl Handed {
+    /// Waits until the event is written, where that is waited for. `false` where a strict backend failed.
+    pub async fn written(self) -> bool {
+        let mut processed = self.processed;
+        for (written, strict) in self.awaited {
+            // A writer that is gone wrote nothing.
+            processed &= written.await.unwrap_or(false) || !strict;
         }
         processed
     }
+
+    /// Nobody waits.
+    pub fn unawaited(self) {}
 }

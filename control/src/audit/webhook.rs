@@ -11,12 +11,13 @@ use kube::{
     client::Body,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     backend::{AuditBackend, AuditWriteError},
     event::AuditEvent,
-    options::AuditWebhookOptions,
+    options::{AuditWebhookOptions, SENT_AT_A_TIME},
 };
 
 /// Why a webhook cannot be used.
@@ -46,6 +47,8 @@ pub struct AuditWebhook {
     /// Path and query, as the kubeconfig has them.
     path: String,
     initial_backoff: Duration,
+    /// Bounds the requests that are under way. What waits to be sent again holds up nothing.
+    sending: Semaphore,
     /// The service stops: nothing waits any more before it is tried again, for the last time.
     hurry: CancellationToken,
 }
@@ -79,15 +82,23 @@ impl AuditWebhook {
         config.cluster_url = origin(&url);
         let client = kube::Client::try_from(config)
             .map_err(|source| WebhookSetupError::Client { path: path(), source: Box::new(source) })?;
-        Ok(Self { client, path: target, initial_backoff: options.initial_backoff, hurry })
+        let (initial_backoff, sending) = (options.initial_backoff, Semaphore::new(SENT_AT_A_TIME));
+        Ok(Self { client, path: target, initial_backoff, sending, hurry })
     }
 
-    async fn post(&self, list: Bytes) -> Result<(), AuditWriteError> {
+    async fn post(&self, events: &[Bytes]) -> Result<(), AuditWriteError> {
+        let _place = self.sending.acquire().await.map_err(|_| AuditWriteError::ShutDown)?;
+        // Made for each attempt: what waits to be sent again takes no memory but that of its events.
+        let list = event_list(events);
+        tokio::time::timeout(ANSWERED_WITHIN, self.send(list)).await.unwrap_or(Err(AuditWriteError::Timeout))
+    }
+
+    async fn send(&self, list: Bytes) -> Result<(), AuditWriteError> {
         let request = Request::post(&self.path)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, */*")
             .header(header::USER_AGENT, concat!("fairlead/", env!("CARGO_PKG_VERSION")))
-            .body(Body::from(list.to_vec()))
+            .body(Body::from(list))
             .map_err(|error| AuditWriteError::Webhook(Box::new(kube::Error::HttpError(error))))?;
         let answer = self.client.send(request).await.map_err(|error| AuditWriteError::Webhook(Box::new(error)))?;
         let code = answer.status();
@@ -109,13 +120,13 @@ impl AuditBackend for AuditWebhook {
     }
 
     async fn write(&self, events: &[Bytes]) -> Result<(), AuditWriteError> {
-        let list = event_list(events);
         let mut pause = self.initial_backoff;
         for attempt in 1.. {
-            let sent = tokio::time::timeout(ANSWERED_WITHIN, self.post(list.clone())).await;
-            let error = match sent.unwrap_or(Err(AuditWriteError::Timeout)) {
+            // Each is tried once more after the stop has begun.
+            let is_last = attempt >= ATTEMPTS || self.hurry.is_cancelled();
+            let error = match self.post(events).await {
                 Ok(()) => break,
-                Err(error) if attempt >= ATTEMPTS || self.hurry.is_cancelled() => return Err(error),
+                Err(error) if is_last => return Err(error),
                 Err(error) => error,
             };
             tracing::debug!(attempt, error = &error as &dyn std::error::Error, "audit events are sent again");

@@ -16,6 +16,7 @@ use super::{
     secret_token::{self, SecretClaims},
 };
 use crate::{
+    audit::current,
     controllers::TokenOf,
     identity::Identity,
     store::{Object, Snapshot},
@@ -156,7 +157,9 @@ impl TokenIssuer {
             bound,
             nbf: now,
         };
-        self.key.sign(&json!(claims).to_string())
+        let token = self.key.sign(&json!(claims).to_string())?;
+        current::annotate("authentication.kubernetes.io/issued-credential-id", || credential_id(&claims.jti));
+        Ok(token)
     }
 
     /// What a token says that this issuer gave out; `None` for anything else.
@@ -237,6 +240,11 @@ impl Claims {
             (None, Some(node)) => holds("nodes", node.name.clone(), node, "node")?,
             (None, None) => {}
         }
+        if let Some(late) = self.bound.warnafter.map(|after| now.saturating_sub(after)).filter(|late| *late > 0) {
+            current::annotate("authentication.k8s.io/stale-token", || {
+                format!("subject: {}, seconds after warning threshold: {late}", self.sub)
+            });
+        }
         let mut identity = Identity::service_account(namespace, &account.name);
         identity.uid.clone_from(&account.uid);
         identity.extra = self.extra();
@@ -251,7 +259,7 @@ impl Claims {
                 extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
             }
         };
-        say("credential-id", format!("JTI={}", self.jti));
+        say("credential-id", credential_id(&self.jti));
         for (what, reference) in [("pod", &self.bound.pod), ("node", &self.bound.node)] {
             if let Some(reference) = reference {
                 say(&format!("{what}-name"), reference.name.clone());
@@ -260,6 +268,11 @@ impl Claims {
         }
         extra
     }
+}
+
+/// The id of a token by which it is known in the extra of its user, and in the event of the request that issued it.
+fn credential_id(jti: &str) -> String {
+    format!("JTI={jti}")
 }
 
 /// Whether the deletion of an object was asked for, and its grace ended, before a time in Unix seconds.
@@ -332,6 +345,22 @@ mod tests {
         assert_eq!(extra, ["credential-id", "node-name", "node-uid", "pod-name", "pod-uid"]);
         let other = TokenIssuer { url: "https://other".into(), ..issuer };
         assert_eq!(other.read(&token), None, "another's token");
+    }
+
+    #[test]
+    fn the_use_of_a_token_that_should_have_been_renewed_is_noted() {
+        let issuer = issuer();
+        let token = issuer.issue(Bound { warnafter: Some(1100), ..bound() }, Vec::new(), at(1000), 600).unwrap();
+        let claims = issuer.read(&token).unwrap();
+        let objects = [("serviceaccounts", "a/robot", object("robot", "u1")), ("pods", "a/p", object("p", "u2"))];
+        let noted = |now| {
+            let (identity, notes) = current::gather(|| claims.identify(&snapshot(&objects), at(now)));
+            identity.unwrap();
+            notes
+        };
+        assert!(noted(1100).is_empty());
+        let words = "subject: system:serviceaccount:a:robot, seconds after warning threshold: 5";
+        assert_eq!(noted(1105), [("authentication.k8s.io/stale-token".to_owned(), words.to_owned())]);
     }
 
     #[test]

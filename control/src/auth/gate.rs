@@ -118,14 +118,18 @@ impl Gate {
         id: &AuditId,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let asked = self.read(&parts, &certificate);
+        let (asked, notes) = match &self.audit {
+            Some(_) => current::gather(|| self.read(&parts, &certificate)),
+            None => (self.read(&parts, &certificate), Vec::new()),
+        };
         let begun = self.audit.as_ref().and_then(|audit| {
             audited::begin(audit, (&parts, id), asked.info.as_ref().ok(), asked.sender.as_ref().ok())
         });
         let Some(audited) = begun else { return self.handle(parts, body, certificate, asked).await };
         let (is_known, info) = (asked.sender.is_ok(), asked.info.as_ref());
-        let mut audited = audited.lasting(info.is_ok_and(|info| self.handler.is_long_running(info)));
-        if is_known && let Err(status) = audited.received().await {
+        let audited = audited.lasting(info.is_ok_and(|info| self.handler.is_long_running(info))).noted(notes);
+        if let Err(status) = audited.received(is_known).await {
+            self.metrics.refused(status.code);
             return refusal(&status);
         }
         // In a box: requests that are not audited need not make room for both ways.

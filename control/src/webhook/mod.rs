@@ -31,7 +31,7 @@ use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem::Pem
 use serde_json::Value;
 
 use self::trust::Trust;
-use crate::store::Snapshot;
+use crate::{audit::current, store::Snapshot};
 
 mod dial;
 mod lookup;
@@ -193,13 +193,16 @@ impl Client {
         let authority = self.config.target.authority();
         let (_, path) = url.split_at("https://".len() + authority.len());
         let request = Request::post(format!("https://{address}{path}"))
-            .header(header::HOST, authority)
+            .header(header::HOST, authority.as_str())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, */*")
             .header(header::USER_AGENT, "kube-apiserver-admission")
             .body(Full::new(body))
             .map_err(|error| failed(error.to_string()))?;
-        let response = self.http.request(request).await.map_err(|error| failed(cause(&error)))?;
+        let response = self.http.request(request).await.map_err(|error| {
+            note_certificate(&error, &authority);
+            failed(cause(&error))
+        })?;
         let code = response.status();
         let text = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let text = text.map_err(|error| failed(cause(&*error)))?.to_bytes();
@@ -292,6 +295,28 @@ pub fn cause(error: &(dyn std::error::Error + 'static)) -> String {
         last = error.to_string();
     }
     last
+}
+
+/// Whether a server's certificate has no names but that of its subject, which says nothing any more.
+fn is_without_san(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::{CertificateError::NotValidForNameContext, Error::InvalidCertificate};
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.filter_map(tls_error).any(
+        |error| matches!(error, InvalidCertificate(NotValidForNameContext { presented, .. }) if presented.is_empty()),
+    )
+}
+
+/// Notes that a server was not taken because its certificate is as no certificate should be any more. Source:
+/// `k8s.io/apiserver/pkg/util/x509metrics`.
+pub fn note_certificate(error: &(dyn std::error::Error + 'static), authority: &str) {
+    if !is_without_san(error) {
+        return;
+    }
+    let parsed = authority.parse::<http::uri::Authority>();
+    let host = parsed.as_ref().map_or(authority, |authority| authority.host()).trim_matches(['[', ']']);
+    current::annotate(&format!("missing-san.invalid-cert.kubernetes.io/{host}"), || {
+        "relies on a legacy Common Name field instead of the SAN extension for subject validation".to_owned()
+    });
 }
 
 /// The TLS error in an error of input and output, which is not among its sources.

@@ -230,6 +230,20 @@ async fn a_certificate_for_another_name_or_by_another_authority_is_refused() {
 }
 
 #[tokio::test]
+async fn a_certificate_without_names_of_its_own_is_noted() {
+    let notes = async |names: Vec<String>| {
+        let server = TestServer::start_as(CertificateParams::new(names).unwrap(), echo()).await;
+        let client = Client::new(ClientConfig::read(&server.client_config("/a")).unwrap(), Arc::new(Network)).unwrap();
+        let url = format!("https://localhost:{}/a", server.port);
+        let error = client.http.request(Request::post(&url).body(Full::default()).unwrap()).await.unwrap_err();
+        current::gather(|| note_certificate(&error, "[::1]:8443")).1
+    };
+    let reason = "relies on a legacy Common Name field instead of the SAN extension for subject validation";
+    assert_eq!(notes(Vec::new()).await, [("missing-san.invalid-cert.kubernetes.io/::1".to_owned(), reason.to_owned())]);
+    assert!(notes(vec!["other".to_owned()]).await.is_empty());
+}
+
+#[tokio::test]
 async fn an_authority_that_is_its_own_server_is_taken_as_by_go() {
     let answer = async |name: &str, change: fn(&mut CertificateParams)| {
         let mut certificate = CertificateParams::new([name.to_owned()]).unwrap();

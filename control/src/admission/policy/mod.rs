@@ -14,6 +14,7 @@
 //! | `compiled` | a ValidatingAdmissionPolicy: what must hold |
 //! | `mutation` | a MutatingAdmissionPolicy: what it makes of an object |
 //! | `binding` | where and with which parameters a policy works, and what becomes of a violation |
+//! | `notes` | what validating policies note in the service's log and in audit events |
 //! | `validating` | evaluates the validating policies about a request |
 //! | `mutating` | has the mutating policies change its object |
 //!
@@ -27,6 +28,7 @@ mod mutating;
 #[cfg(test)]
 mod mutating_tests;
 mod mutation;
+mod notes;
 mod resources;
 mod target;
 #[cfg(test)]

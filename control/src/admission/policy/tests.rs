@@ -9,6 +9,7 @@ use crate::{
     admission::attributes::Operation,
     admission_plugins::AdmissionPlugins,
     api::open_store,
+    audit,
     auth::authorizer::Authorizer,
     deadline, encode,
     identity::Identity,
@@ -127,6 +128,91 @@ async fn bindings_say_where_and_what_becomes_of_a_violation() {
     }
     let unbound = store(&[own]);
     assert!(written(&unbound, json!({}), None).await.0.is_none());
+}
+
+/// The lines that are logged while `work` runs: their fields.
+async fn logged(work: impl Future<Output = ()>) -> Vec<String> {
+    let lines = LoggedLines::default();
+    let guard = tracing::subscriber::set_default(lines.clone());
+    work.await;
+    drop(guard);
+    let lines = lines.0.lock();
+    lines.clone()
+}
+
+#[derive(Clone, Default)]
+struct LoggedLines(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for LoggedLines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target().contains("admission::policy")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            line.push_str(&format!("{field}={value:?} "));
+        });
+        self.0.lock().push(line);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Without an audit log, too: as each is found, whole, and with the binding.
+#[tokio::test]
+async fn what_policies_note_is_logged_as_it_is_found() {
+    let noting = policy(json!({"validations": [{"expression": "false", "message": "no"}],
+        "auditAnnotations": [{"key": "k", "valueExpression": "object.data.long"}]}));
+    let store = store(&[noting, binding(json!({"validationActions": ["Audit"]}))]);
+    let long = "x".repeat(20_000);
+    let lines = logged(async {
+        assert!(written(&store, json!({"long": long}), None).await.0.is_none());
+    });
+    let message = "message=audit annotation of an admission policy ";
+    let failure = "validation.policy.admission.k8s.io/validation_failure";
+    assert_eq!(
+        lines.await,
+        [
+            format!("{message}policy=\"p\" binding=\"b\" key=\"{failure}\" value=\"no\" "),
+            format!("{message}policy=\"p\" binding=\"b\" key=\"p/k\" value=\"{long}\" "),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_policies_note_is_in_the_event_however_the_evaluation_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = audit::tests::options(dir.path(), "- {level: Metadata, omitStages: [RequestReceived]}\n");
+    let audit = audit::Audit::start(&options).await.unwrap().unwrap();
+    let request = audit::tests::begin(&audit, 1);
+    request.received(true).await.unwrap();
+    let (_, _, bound) = binding(json!({}));
+    let bound = Binding::read(&bound);
+    let given_up = request.scope(async {
+        let mut notes = notes::Notes::default();
+        for value in ["1", "2", "1"] {
+            notes.add("p", &bound, "p/k", value.to_owned());
+        }
+        notes.add("p", &bound, "p/long", "x".repeat(20_000));
+        Err::<(), Status>(Status::timeout("early"))
+    });
+    assert_eq!(given_up.await.unwrap_err().code, 504);
+    drop(request);
+    audit.shut_down().await;
+    let event = audit::tests::events(dir.path()).pop().unwrap();
+    let notes = &event["annotations"];
+    assert_eq!((&notes["p/k"], notes["p/long"].as_str().unwrap().len()), (&json!("1, 2"), 10 * 1024));
 }
 
 #[tokio::test]

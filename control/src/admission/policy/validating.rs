@@ -1,17 +1,17 @@
 //! Evaluates the ValidatingAdmissionPolicies about a request.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::{
     binding::{Binding, ValidationAction, namespace_object},
     compiled::Compiled,
+    notes::{self, Notes},
     target::{Invocation, invocations},
 };
 use crate::{
     admission::{access, attributes::Attributes, expression::Input, per_revision::RevisionValue, versions::Versioned},
-    audit::current,
     deadline,
     metrics::AdmissionMetrics,
     status::Status,
@@ -59,7 +59,6 @@ pub async fn dispatch(
         };
         denial = denial.or(own);
     }
-    notes.publish();
     let Some(Denial { message, reason, code }) = denial else { return Ok(()) };
     let mut status = Status::forbidden(attributes.subject(), &message);
     (status.reason, status.code) = (reason, code);
@@ -105,13 +104,13 @@ fn apply(
                     "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{}': {message}",
                     binding.name
                 )),
-                ValidationAction::Audit => note_failure(name, binding, failed.index, message),
+                ValidationAction::Audit => notes::note_failure(name, binding, failed.index, message),
             }
         }
     }
     for (key, value) in annotations {
         match value {
-            Ok(value) => notes.add(format!("{name}/{key}"), value),
+            Ok(value) => notes.add(name, binding, &format!("{name}/{key}"), value),
             Err(error) if fails => {
                 count(error.error_type().as_str(), "deny");
                 denial = denial.or_else(|| Some(denies(&error.to_string(), "")));
@@ -120,40 +119,6 @@ fn apply(
         }
     }
     denial
-}
-
-/// The audit annotations of policies: several bindings and parameters may give one key different values.
-#[derive(Default)]
-struct Notes(BTreeMap<String, Vec<String>>);
-
-/// The most bytes of a value.
-const MAX_NOTE: usize = 10 * 1024;
-
-impl Notes {
-    fn add(&mut self, key: String, mut value: String) {
-        value.truncate(value.floor_char_boundary(MAX_NOTE));
-        let values = self.0.entry(key).or_default();
-        if !values.contains(&value) {
-            values.push(value);
-        }
-    }
-
-    fn publish(self) {
-        for (key, values) in self.0 {
-            let value = values.join(", ");
-            tracing::info!(key, value, "audit annotation of an admission policy");
-            current::annotate(&key, || value);
-        }
-    }
-}
-
-/// Notes a validation that does not hold, for a binding with the action Audit.
-fn note_failure(policy: &str, binding: &Binding, index: usize, message: &str) {
-    let actions: Vec<&str> = binding.actions.iter().map(|action| action.name()).collect();
-    let failure = json!([{"message": message, "policy": policy, "binding": binding.name, "expressionIndex": index,
-        "validationActions": actions}]);
-    tracing::info!(policy, binding = binding.name, message, "audit annotation of an admission policy");
-    current::annotate("validation.policy.admission.k8s.io/validation_failure", || failure.to_string());
 }
 
 fn denied(policy: &str, binding: Option<&str>, message: &str, reason: &str) -> Denial {

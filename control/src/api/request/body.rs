@@ -156,14 +156,6 @@ pub fn delete_options(content_type: &ContentType, body: &[u8]) -> Result<Value, 
     Ok(decoded.value)
 }
 
-/// A patch as JSON, if it is any; that of an apply may be YAML.
-pub fn patch(content_type: &ContentType, body: &[u8]) -> Option<Value> {
-    match content_type {
-        ContentType::ApplyPatch => yaml(body, DuplicateKeyPolicy::Error).ok(),
-        _ => serde_json::from_slice(body).ok(),
-    }
-}
-
 /// Checks a value by the kind's schema: one that was made from a stored object.
 pub fn recheck(kind: &Kind, value: Value, validation: FieldValidation) -> Result<Decoded, UnreadableBody> {
     told(Expected::from(kind).decode_value(value)?, validation)

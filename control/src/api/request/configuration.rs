@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use serde_yaml::options::DuplicateKeyPolicy;
 
 use super::body::{Decoded, yaml};
-use crate::{api::Status, request::query::FieldValidation, schema::SentEmpties};
+use crate::{api::Status, audit::current, request::query::FieldValidation, schema::SentEmpties};
 
 /// Reads a configuration. Names that stand twice are told of or refused, as the client asks.
 pub fn configuration(body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
@@ -21,10 +21,14 @@ pub fn configuration(body: &[u8], validation: FieldValidation) -> Result<Decoded
             // A name that stands twice, or what the second reading says.
             Err(strict) => match yaml(body, DuplicateKeyPolicy::LastWins) {
                 Ok(value) => (value, Some(strict.to_string())),
-                Err(error) => return Err(Status::bad_request(format!("error decoding YAML: {error}"))),
+                Err(error) => {
+                    current::request_text(body);
+                    return Err(Status::bad_request(format!("error decoding YAML: {error}")));
+                }
             },
         },
     };
+    current::request_patch(&value);
     if !value.is_object() {
         return Err(Status::bad_request("error decoding YAML: the body of the request is not an object"));
     }

@@ -18,6 +18,7 @@ use crate::{
             body::{self, UnreadableBody},
         },
     },
+    audit::current as recorded,
     definitions::conversion,
     kinds::{FieldError, Kind, field::go_value},
     patch,
@@ -161,7 +162,12 @@ pub fn patched(
 pub fn instructions(content_type: &ContentType, text: &[u8]) -> Result<Value, Status> {
     match content_type {
         ContentType::JsonPatch | ContentType::MergePatch | ContentType::StrategicMergePatch => {
-            serde_json::from_slice(text).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+            let read = serde_json::from_slice(text);
+            match &read {
+                Ok(instructions) => recorded::request_patch(instructions),
+                Err(_) => recorded::request_text(text),
+            }
+            read.map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
         }
         _ => Err(Status::unsupported_patch_type()),
     }

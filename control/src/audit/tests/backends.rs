@@ -10,31 +10,22 @@ use std::{
 };
 
 use axum::body::Body;
+use futures::FutureExt;
 use http::Response;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{events, options};
+use super::{begin, events, metrics, options};
 use crate::{
     audit::{
-        Audit, AuditAttributes, AuditTarget, AuditedRequest, RequestFacts,
-        options::{AuditLogTarget, AuditMode, AuditOptions, AuditWebhookOptions},
+        Audit,
+        options::{AuditLogTarget, AuditMode, AuditOptions, AuditWebhookOptions, TruncateOptions},
     },
-    identity::Identity,
-    metrics::Metrics,
     status::Status,
     webhook::tests::{Answering, TestServer},
 };
 
 const ALL: &str = "- level: Metadata\n";
-
-fn begin(audit: &Audit, id: usize) -> AuditedRequest {
-    let user = Identity::anonymous();
-    let uri = http::Uri::from_static("/version?x=1");
-    let request = AuditAttributes { user: Some(&user), verb: "get", target: AuditTarget::Path("/version") };
-    let facts = RequestFacts { audit_id: id.to_string(), uri: &uri, user_agent: "", source_ips: Vec::new() };
-    audit.begin(&request, || facts).unwrap()
-}
 
 async fn start(options: &AuditOptions) -> Audit {
     Audit::start(options).await.unwrap().unwrap()
@@ -42,16 +33,10 @@ async fn start(options: &AuditOptions) -> Audit {
 
 /// Begins, answers and ends a request.
 async fn ask(audit: &Audit, id: usize) -> Result<(), Status> {
-    let mut request = begin(audit, id);
-    request.received().await?;
+    let request = begin(audit, id);
+    request.received(true).await?;
     request.answered(Response::new(Body::empty())).await;
     Ok(())
-}
-
-fn metrics(audit: &Audit) -> String {
-    let (metrics, told) = (Metrics::default(), audit.clone());
-    metrics.add(move |scrape| told.tell(scrape));
-    metrics.render().unwrap()
 }
 
 #[tokio::test]
@@ -89,11 +74,12 @@ async fn a_full_buffer_drops_events_and_counts_them() {
     let audit = start(&options).await;
     // The writer's task does not run while nothing here waits.
     for id in 0..3 {
-        drop(begin(&audit, id));
+        begin(&audit, id).received(true).now_or_never().unwrap().unwrap();
     }
     audit.shut_down().await;
     assert_eq!(events(dir.path()).len(), 2);
-    assert!(metrics(&audit).contains("apiserver_audit_error_total{plugin=\"buffered\"} 1"));
+    // Each has two.
+    assert!(metrics(&audit).contains("apiserver_audit_error_total{plugin=\"buffered\"} 4"));
 }
 
 /// A log on a device that is always full.
@@ -124,10 +110,16 @@ async fn a_log_on_a_full_disk_stops_requests_only_where_that_is_wanted() {
 #[tokio::test]
 async fn a_request_that_its_client_gives_up_or_that_panics_has_a_last_event() {
     let dir = tempfile::tempdir().unwrap();
-    let audit = start(&options(dir.path(), ALL)).await;
-    drop(begin(&audit, 1));
-    drop(begin(&audit, 2).lasting(true));
-    let request = begin(&audit, 3);
+    let audit = start(&options(dir.path(), "- {level: Metadata, omitStages: [RequestReceived]}\n")).await;
+    let begun = async |id, lasts| {
+        let request = begin(&audit, id).lasting(lasts);
+        request.received(true).await.unwrap();
+        request
+    };
+    drop(begun(1, false).await);
+    drop(begun(2, true).await);
+    let request = begun(3, false).await;
+    drop(begin(&audit, 4));
     let handled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
         let _request = request;
         panic!("a handler that panics, as this test wants");
@@ -188,7 +180,8 @@ async fn a_webhook_that_fails_is_sent_the_events_again() {
     let mut webhook = AuditWebhookOptions::new(kubeconfig);
     (webhook.mode, webhook.initial_backoff) = (AuditMode::BlockingStrict, Duration::from_millis(1));
     let audit = start(&to_webhook(dir.path(), webhook)).await;
-    begin(&audit, 7).received().await.unwrap();
+    let request = begin(&audit, 7);
+    request.received(true).await.unwrap();
     let requests = server.requests.lock().clone();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0], requests[1]);
@@ -216,6 +209,44 @@ async fn a_webhook_gets_events_together() {
     let sizes: Vec<usize> =
         server.bodies("/audit").iter().map(|list| list["items"].as_array().unwrap().len()).collect();
     assert_eq!(sizes, [4, 2]);
+}
+
+/// More lists than are sent at a time wait to be sent again, and others are sent meanwhile.
+#[tokio::test]
+async fn lists_that_wait_to_be_sent_again_hold_up_no_others() {
+    const LISTS: usize = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let (server, kubeconfig, _answered) = collector(dir.path(), LISTS).await;
+    let mut webhook = AuditWebhookOptions::new(kubeconfig);
+    webhook.initial_backoff = Duration::from_secs(3600);
+    (webhook.batch.max_size, webhook.batch.throttle, webhook.batch.buffer_size) = (1, None, 2 * LISTS);
+    let audit = start(&to_webhook(dir.path(), webhook)).await;
+    for id in 0..LISTS / 2 {
+        ask(&audit, id).await.unwrap();
+    }
+    let sent = async {
+        while server.requests.lock().len() < LISTS {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), sent).await.expect("each is sent once");
+    audit.shut_down().await;
+    assert_eq!(server.requests.lock().len(), 2 * LISTS);
+    assert!(!metrics(&audit).contains("apiserver_audit_error_total{"), "none is lost");
+}
+
+#[tokio::test]
+async fn events_that_are_too_large_are_cut_or_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), ALL);
+    let log = options.log.as_mut().unwrap();
+    log.truncate = Some(TruncateOptions { max_event_size: 10, max_batch_size: 10 });
+    log.mode = AuditMode::BlockingStrict;
+    let audit = start(&options).await;
+    ask(&audit, 1).await.expect("a request goes on without it");
+    audit.shut_down().await;
+    assert!(events(dir.path()).is_empty());
+    assert!(metrics(&audit).contains("apiserver_audit_error_total{plugin=\"truncate\"} 2"));
 }
 
 #[tokio::test]

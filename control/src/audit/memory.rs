@@ -1,0 +1,215 @@
+//! How much memory events take, in bytes, those of requests under way included: a request has it before anything is
+//! done for it.
+//!
+//! Where requests wait for their events, nothing is lost for want of memory: a request waits for it, and is refused
+//! where it does not come. Where they do not wait, memory is counted as far as there is any: the queues of the backends
+//! are bounded by bytes of their own. What one user's requests take leaves some for those of others: a client that
+//! sends its bodies slowly must not have everybody wait.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::budget::{Budget, Taken};
+
+/// The memory of all events of one control service.
+#[derive(Debug)]
+pub struct AuditMemory {
+    /// Of requests that end.
+    facts: Budget,
+    /// Of watches and streams, which keep it for long: they leave that of others alone.
+    lasting_facts: Budget,
+    /// Of objects that are recorded.
+    objects: Budget,
+    /// How long a request waits for it; `None` where it does not.
+    patience: Option<Duration>,
+}
+
+/// What one request has of it, until the last of its events is written.
+#[derive(Debug, Default)]
+pub struct HeldMemory(Mutex<HeldPermits>);
+
+#[derive(Debug, Default)]
+struct HeldPermits {
+    facts: Option<OwnedSemaphorePermit>,
+    objects: Option<OwnedSemaphorePermit>,
+    /// Of what its user may have.
+    shares: Vec<OwnedSemaphorePermit>,
+}
+
+/// There is no memory for a request's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no memory for audit events")]
+pub struct NoMemory;
+
+/// How many bytes there are.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryLimits {
+    /// Of what is known of requests that end.
+    pub facts: u32,
+    /// The same of requests that last.
+    pub lasting_facts: u32,
+    /// Of objects that are recorded.
+    pub objects: u32,
+    /// Of the events that wait in one queue for which no request waits: what a server that is away gets too late, 500
+    /// events a second for two minutes.
+    pub queue: u32,
+    /// How long a request waits.
+    pub patience: Duration,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self {
+            facts: 64 << 20,
+            lasting_facts: 64 << 20,
+            objects: 128 << 20,
+            queue: 128 << 20,
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One user's requests have at most this part of all facts, and of all objects.
+const PART_OF_FACTS: u32 = 8;
+const PART_OF_OBJECTS: u32 = 2;
+/// An object is there twice: as it is recorded, and as it is written.
+const COPIES: usize = 2;
+
+impl AuditMemory {
+    /// `waits`: whether requests wait for their events.
+    pub fn new(limits: MemoryLimits, waits: bool) -> Self {
+        let [facts, lasting_facts] = [limits.facts, limits.lasting_facts].map(|all| Budget::shared(all, PART_OF_FACTS));
+        let objects = Budget::shared(limits.objects, PART_OF_OBJECTS);
+        Self { facts, lasting_facts, objects, patience: waits.then_some(limits.patience) }
+    }
+
+    /// So many bytes of facts, before a request of a user is handled.
+    ///
+    /// # Errors
+    /// That none became free in time.
+    pub async fn take_facts(&self, held: &HeldMemory, user: &str, bytes: usize, lasts: bool) -> Result<(), NoMemory> {
+        let budget = if lasts { &self.lasting_facts } else { &self.facts };
+        let Taken { share, bytes } = self.take(budget, user, bytes).await?;
+        let mut held = held.0.lock();
+        held.shares.extend(share);
+        add(&mut held.facts, bytes);
+        Ok(())
+    }
+
+    /// So many bytes of objects, before what may change something is begun. Once per request: who waits for more while
+    /// holding some may wait for itself.
+    ///
+    /// # Errors
+    /// That none became free in time.
+    pub async fn take_objects(&self, held: &HeldMemory, user: &str, bytes: usize) -> Result<(), NoMemory> {
+        let Taken { share, bytes } = self.take(&self.objects, user, bytes.saturating_mul(COPIES)).await?;
+        let mut held = held.0.lock();
+        held.shares.extend(share);
+        add(&mut held.objects, bytes);
+        Ok(())
+    }
+
+    async fn take(&self, budget: &Budget, user: &str, bytes: usize) -> Result<Taken, NoMemory> {
+        match self.patience {
+            None => Ok(Taken { share: None, bytes: budget.take_what_is_free(bytes) }),
+            Some(patience) => {
+                let taken = tokio::time::timeout(patience, budget.take(user, bytes)).await;
+                taken.ok().flatten().ok_or(NoMemory)
+            }
+        }
+    }
+
+    /// So many more bytes of objects, if they are free. Whoever holds all that there are gets more: it is alone.
+    pub fn grow_objects(&self, held: &HeldMemory, bytes: usize) -> bool {
+        let mut permits = held.0.lock();
+        let has = permits.objects.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let left = self.objects.total().saturating_sub(has);
+        let permit = self.objects.try_take(bytes.saturating_mul(COPIES).min(left));
+        let has_grown = permit.is_some();
+        add(&mut permits.objects, permit);
+        has_grown
+    }
+
+    /// Counts what objects take that are there already, so many bytes in all, as far as there is memory.
+    pub fn cover_objects(&self, held: &HeldMemory, bytes: usize) {
+        let mut permits = held.0.lock();
+        let has = permits.objects.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = bytes.saturating_mul(COPIES).saturating_sub(has);
+        if missing > 0 {
+            add(&mut permits.objects, self.objects.take_what_is_free(missing));
+        }
+    }
+}
+
+fn add(held: &mut Option<OwnedSemaphorePermit>, more: Option<OwnedSemaphorePermit>) {
+    match (held.as_mut(), more) {
+        (Some(held), Some(more)) => held.merge(more),
+        (None, more) => *held = more,
+        (Some(_), None) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: MemoryLimits =
+        MemoryLimits { facts: 80, lasting_facts: 80, objects: 10, queue: 10, patience: Duration::from_secs(30) };
+
+    #[tokio::test]
+    async fn requests_that_wait_for_their_events_wait_for_memory() {
+        let memory = AuditMemory::new(LIMITS, true);
+        let [first, second, watch] = [(); 3].map(|()| HeldMemory::default());
+        memory.take_facts(&first, "joe", 8, false).await.unwrap();
+        memory.take_facts(&watch, "joe", 8, true).await.expect("what lasts has its own");
+        let mut waiting = std::pin::pin!(memory.take_facts(&second, "joe", 4, false));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        let other = HeldMemory::default();
+        memory.take_facts(&other, "ann", 8, false).await.expect("another user does not wait for joe");
+        drop(first);
+        waiting.await.unwrap();
+        assert_eq!(memory.facts.free(), 80 - 4 - 8);
+        // The memory of all is taken, and no user has more than an eighth.
+        let many: Vec<HeldMemory> = (0..7).map(|_| HeldMemory::default()).collect();
+        for (number, held) in many.iter().enumerate() {
+            let bytes = if number < 6 { 10 } else { 8 };
+            memory.take_facts(held, &number.to_string(), bytes, false).await.unwrap();
+        }
+        let late = HeldMemory::default();
+        let mut waiting = std::pin::pin!(memory.take_facts(&late, "late", 1, false));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(other);
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn requests_that_do_not_wait_are_counted_as_far_as_there_is_memory() {
+        let memory = AuditMemory::new(LIMITS, false);
+        let [first, second] = [(); 2].map(|()| HeldMemory::default());
+        memory.take_facts(&first, "joe", 50, false).await.unwrap();
+        memory.take_facts(&second, "joe", 50, false).await.unwrap();
+        memory.take_objects(&second, "joe", 100).await.unwrap();
+        assert_eq!((memory.facts.free(), memory.objects.free()), (0, 0));
+        drop((first, second));
+        assert_eq!((memory.facts.free(), memory.objects.free()), (80, 10));
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_all_there_is_passes_alone() {
+        let memory = AuditMemory::new(LIMITS, true);
+        let [small, large] = [(); 2].map(|()| HeldMemory::default());
+        memory.take_objects(&small, "joe", 1).await.unwrap();
+        assert!(memory.grow_objects(&large, 4) && !memory.grow_objects(&large, 4), "another one has some");
+        drop(small);
+        let small = HeldMemory::default();
+        assert!(memory.grow_objects(&large, 4) && memory.grow_objects(&large, 4000), "it is alone");
+        assert_eq!(memory.objects.free(), 0);
+        memory.cover_objects(&small, 1);
+        drop(large);
+        memory.cover_objects(&small, 3);
+        memory.cover_objects(&small, 2);
+        assert_eq!(memory.objects.free(), 4, "what is covered is not counted again");
+    }
+}
