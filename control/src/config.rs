@@ -30,6 +30,9 @@ pub struct Config {
     pub cluster_domain: String,
     /// How long a node may miss its Lease before it is NotReady.
     pub node_monitor_grace_period: std::time::Duration,
+    /// Requests wait for their turn in priority levels, which divide both limits together. Otherwise what comes beyond
+    /// either is refused.
+    pub enable_priority_and_fairness: bool,
     /// How many requests that read are handled at a time; 0 for no limit.
     pub max_requests_inflight: usize,
     /// How many requests that write are handled at a time; 0 for no limit.
@@ -71,6 +74,7 @@ impl Config {
             cluster_dns: std::net::Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: "cluster.local".into(),
             node_monitor_grace_period: std::time::Duration::from_secs(40),
+            enable_priority_and_fairness: true,
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             features: Features::default(),

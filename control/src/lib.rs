@@ -27,6 +27,7 @@ mod document;
 mod encode;
 mod encryption_reload;
 pub mod features;
+mod flow_control;
 mod health;
 mod metrics;
 pub mod patch;

@@ -76,6 +76,10 @@ pub struct ControlArgs {
     /// How long a node may be silent before it is NotReady [default: 40s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub node_monitor_grace_period: Option<Duration>,
+    /// Requests wait for their turn in priority levels (FlowSchemas, PriorityLevelConfigurations); false: what comes
+    /// beyond the two limits is refused at once [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub enable_priority_and_fairness: Option<bool>,
     /// How many requests that read are handled at a time, 0 for no limit [default: 400]
     #[arg(long, value_name = "COUNT")]
     pub max_requests_inflight: Option<usize>,
@@ -221,6 +225,8 @@ pub fn control(
     config.node_cidr_mask_size = set.node_cidr_mask_size.unwrap_or(config.node_cidr_mask_size);
     config.service_node_port_range = set.service_node_port_range.unwrap_or(config.service_node_port_range);
     config.node_monitor_grace_period = set.node_monitor_grace_period.unwrap_or(config.node_monitor_grace_period);
+    config.enable_priority_and_fairness =
+        set.enable_priority_and_fairness.unwrap_or(config.enable_priority_and_fairness);
     config.max_requests_inflight = set.max_requests_inflight.unwrap_or(config.max_requests_inflight);
     config.max_mutating_requests_inflight =
         set.max_mutating_requests_inflight.unwrap_or(config.max_mutating_requests_inflight);

@@ -18,8 +18,9 @@ use super::{
 use crate::{
     aggregation::{Aggregator, Backend},
     audit::current,
-    auth::{account_token::TokenIssuer, gate::Handler, in_flight::Seat},
+    auth::{account_token::TokenIssuer, gate::Handler},
     deadline,
+    flow_control::{dump, seat::Seat},
     health::{
         Health,
         HealthEndpoint::{Healthy, Live, Ready},
@@ -121,6 +122,9 @@ fn fixed(
         ["api", version] => inner.discovery.get().resources("", version).map(plain),
         ["apis", group] => inner.discovery.get().group(group).map(plain),
         ["apis", group, version] => inner.discovery.get().resources(group, version).map(plain),
+        ["debug", "api_priority_and_fairness", page] if dump::PAGES.contains(page) => {
+            flow_control_page(api, info, page)
+        }
         [".well-known", "openid-configuration"] | [".well-known", "openid-configuration", ""] => {
             openid(api, "application/json", TokenIssuer::configuration)
         }
@@ -143,6 +147,15 @@ fn fixed(
         }
         Some(response) => Ok(response),
     }
+}
+
+/// What API priority and fairness does at this moment; nothing where it is off.
+fn flow_control_page(api: &Api, info: &RequestInfo, page: &str) -> Option<Response> {
+    let details = info.query.parameter("includeRequestDetails").is_some_and(|given| !given.is_empty());
+    let text = api.inner.flow_control.get()?.page(page, details)?;
+    let mut response = response::json(StatusCode::OK, text);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    Some(response)
 }
 
 /// What others need in order to verify the tokens of this server: OpenID Connect Discovery 1.0, section 4.

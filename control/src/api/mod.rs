@@ -49,6 +49,7 @@ use crate::{
     audit::{Audit, current},
     auth::{audited, authorizer::Authorizer, gate::Handler},
     encode,
+    flow_control::FlowControl,
     health::{CheckFailure, CheckResult, Health, HealthEndpoint},
     identity::Identity,
     kinds::{Derived, Kind, Registry},
@@ -84,6 +85,8 @@ struct Inner {
     aggregator: OnceLock<Aggregator>,
     /// Makes events of requests from within this process; of all others the gate has them made.
     audit: OnceLock<Audit>,
+    /// Tells what it does; the gate asks it.
+    flow_control: OnceLock<FlowControl>,
     /// What extension API servers serve.
     published: Published,
     /// Write requests in progress. Each runs to completion even when its client has disconnected.
@@ -201,6 +204,7 @@ impl Api {
         metrics.add(move |scrape| told.tell(scrape));
         let authorizer = Authorizer::new(store.clone());
         let (nodes, aggregator, audit) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let flow_control = OnceLock::new();
         let writes = TaskTracker::new();
         Self {
             inner: Arc::new(Inner {
@@ -216,6 +220,7 @@ impl Api {
                 nodes,
                 aggregator,
                 audit,
+                flow_control,
                 published,
                 writes,
             }),
@@ -305,6 +310,16 @@ impl Api {
     pub(crate) fn audit_through(&self, audit: Audit) {
         if self.inner.audit.set(audit).is_err() {
             tracing::error!("auditing was set up before; the first one stays");
+        }
+    }
+
+    /// Has the pages about priority and fairness, and its metrics, tell of `control`. Said once, before anything is
+    /// served.
+    pub(crate) fn tell_of_flow_control(&self, control: FlowControl) {
+        let told = control.clone();
+        match self.inner.flow_control.set(control) {
+            Ok(()) => self.inner.metrics.add(move |scrape| told.tell(scrape)),
+            Err(_) => tracing::error!("priority and fairness was set up before; the first one stays"),
         }
     }
 

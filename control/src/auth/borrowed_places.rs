@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::shares::{Shares, namespace_of};
+use crate::flow_control::shares::{Shares, namespace_of};
 
 /// The dynamic threshold of shared buffers in switches (Choudhury and Hahne, 1998).
 const SHARE: usize = 3;

@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Identity,
     borrowed_places::{BorrowedPlace, BorrowedPlaces},
-    shares::{Share, Shares},
 };
 use crate::{
+    flow_control::shares::{Share, Shares},
     identity::{ANONYMOUS, AUTHENTICATED, BOOTSTRAPPERS, MASTERS, SERVICE_ACCOUNTS},
     metrics::{Labels, Scrape},
 };

@@ -24,15 +24,14 @@ use super::{
     ending_body::EndingBody,
     held_body::{self, HeldBody},
     impersonation::{Impersonation, ImpersonationError},
-    in_flight::{InFlight, Seat, TooMany},
     open_answers::OpenAnswers,
-    shares::Share,
     shortened::{self, shortened},
     stream_access,
     token::TokenAuthenticator,
 };
 use crate::{
     audit::{Audit, current},
+    flow_control::{in_flight::InFlight, request_limits::RequestLimits, seat::Seat, shares::Share, too_many::TooMany},
     metrics::RequestMetrics,
     request::{
         RequestInfo,
@@ -64,7 +63,7 @@ pub struct Gate {
     tokens: TokenAuthenticator,
     metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
-    in_flight: InFlight,
+    limits: RequestLimits,
     audit: Option<Audit>,
     ask_again_every: Duration,
 }
@@ -78,13 +77,13 @@ impl Gate {
         closing: CancellationToken,
     ) -> Self {
         let tokens = TokenAuthenticator::new(&authorizer);
-        let in_flight = InFlight::default();
-        Self { handler, authorizer, tokens, metrics, closing, in_flight, audit: None, ask_again_every: ASK_AGAIN_EVERY }
+        let limits = InFlight::default().into();
+        Self { handler, authorizer, tokens, metrics, closing, limits, audit: None, ask_again_every: ASK_AGAIN_EVERY }
     }
 
-    /// With a limit of requests that are handled at a time.
-    pub fn limited_to(self, in_flight: InFlight) -> Self {
-        Self { in_flight, ..self }
+    /// With limits of requests that are handled at a time.
+    pub fn limited_to(self, limits: impl Into<RequestLimits>) -> Self {
+        Self { limits: limits.into(), ..self }
     }
 
     /// With events of what is asked.
@@ -142,7 +141,7 @@ impl Gate {
 
     async fn handle(
         self,
-        mut parts: http::request::Parts,
+        parts: http::request::Parts,
         body: Body,
         certificate: Arc<ConnectionCertificate>,
         asked: Asked,
@@ -156,16 +155,30 @@ impl Gate {
             }
         };
         let is_long_running = self.handler.is_long_running(&info);
-        let seat = match &info.user {
-            Some(user) if !is_long_running => match self.in_flight.enter(user, &info) {
-                Ok(seat) => Some(seat),
-                Err(too_many) => {
-                    self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
-                    return too_many.to_response();
-                }
-            },
-            _ => None,
+        let Some(user) = &info.user else { return self.seated(parts, body, certificate, info, as_whom, None).await };
+        let (seat, flow) = self.limits.enter(user, &info, &parts, is_long_running).await.into_parts();
+        let mut response = match seat {
+            Ok(seat) => self.seated(parts, body, certificate, info, as_whom, seat).await,
+            Err(too_many) => {
+                self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
+                too_many.to_response()
+            }
         };
+        flow.mark(&mut response);
+        response
+    }
+
+    /// Answers a request that was let in, if it needed to be.
+    async fn seated(
+        self,
+        mut parts: http::request::Parts,
+        body: Body,
+        certificate: Arc<ConnectionCertificate>,
+        info: RequestInfo,
+        as_whom: Option<Impersonation>,
+        seat: Option<Seat>,
+    ) -> Response<Body> {
+        let is_long_running = self.handler.is_long_running(&info);
         if let Some(Err(status)) = info.user.as_ref().map(|user| self.authorize(user, &info)) {
             self.metrics.refused(status.code);
             return refusal(&status);

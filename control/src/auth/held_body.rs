@@ -15,11 +15,8 @@ use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 
-use super::{
-    in_flight::Seat,
-    open_answers::{CutOff, OpenAnswer, OpenAnswers},
-    shares::Share,
-};
+use super::open_answers::{CutOff, OpenAnswer, OpenAnswers};
+use crate::flow_control::{seat::Seat, shares::Share};
 
 /// Longest piece that is handed over at a time, bytes: a frame of HTTP/2 as clients take it by default.
 pub const PIECE: usize = 16 << 10;
@@ -142,7 +139,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{auth::in_flight::InFlight, identity::Identity, request::tests::info};
+    use crate::{flow_control::in_flight::InFlight, identity::Identity, request::tests::info};
 
     fn seat(limits: &InFlight) -> Option<Arc<Seat>> {
         let user = Identity::authenticated("joe".into(), Vec::new());
@@ -203,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_connection_has_of_a_body_that_is_cut_off_stays_counted() {
-        let memory = crate::auth::shares::Shares::new(100 * PIECE, usize::MAX);
+        let memory = crate::flow_control::shares::Shares::new(100 * PIECE, usize::MAX);
         let (text, share) = (Bytes::from(vec![0; PIECE * 40]), memory.take("joe", PIECE * 40));
         let answers = cutting_after(Duration::from_millis(1));
         let body = HeldBody::new(Body::from(text.clone()), None, share, &answers);

@@ -2,9 +2,9 @@
 //!
 //! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`, `account_token` and
 //! `secret_token`) tell who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules
-//! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and `in_flight` limits
-//! how many requests it lets in at a time, divided among users by `shares`; `held_body` keeps the seat of a request
-//! until its answer is sent, for which it has a limited time (`open_answers`). `param_access` decides to which
+//! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and lets as
+//! many requests in at a time as `flow_control` says; `held_body` keeps the seat of a request until its answer is sent,
+//! for which it has a limited time (`open_answers`). `param_access` decides to which
 //! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
 //! `connection_places` divides the connections among those who hold them. `audited` begins the audit of a request.
 
@@ -21,7 +21,6 @@ mod ending_body;
 pub mod gate;
 mod held_body;
 mod impersonation;
-pub mod in_flight;
 pub mod node;
 pub mod open_answers;
 pub mod param_access;
@@ -29,7 +28,6 @@ mod pod_references;
 pub mod rbac;
 pub mod secret_token;
 pub mod secret_token_use;
-pub mod shares;
 mod shortened;
 pub mod stored_facts;
 mod stream_access;

@@ -8,8 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::shares;
-use crate::status::Status;
+use crate::{flow_control::shares, status::Status};
 
 /// Streams of one user at a time: what a tool that runs commands in a thousand pods at once needs.
 const MOST_OF_ONE_USER: usize = 1024;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::BootstrapError;
 use crate::{
     Config,
-    kinds::{Kinds, api_service, flowcontrol::bootstrap as flow_control, group_priority},
+    kinds::{Kinds, api_service, group_priority},
     rfc3339,
 };
 
@@ -29,33 +29,40 @@ pub enum BootstrapRepair {
 }
 
 /// A default object, and what is to be done if it is there already.
-struct Default {
-    object: Value,
-    repair: fn(stored: &Value, wanted: &Value) -> BootstrapRepair,
+pub struct KeptObject {
+    /// As it is made.
+    pub object: Value,
+    /// What is to be done.
+    pub repair: fn(stored: &Value, wanted: &Value) -> BootstrapRepair,
 }
 
 /// Creates and repairs all of them.
 pub async fn ensure(client: &Client, config: &Config) -> Result<(), BootstrapError> {
-    let rbac = super::rbac::objects().into_iter().map(|object| Default { object, repair: super::rbac::reconcile });
-    let flows = flow_control::objects().map(|object| Default { object, repair: repair_flow_control });
+    let rbac = super::rbac::objects().into_iter().map(|object| KeptObject { object, repair: super::rbac::reconcile });
     let kinds = Kinds::built_in();
     let is_served =
         |group: &str, version: &str| kinds.iter().any(|kind| kind.group == group && kind.version == version);
     let served = group_priority::all().filter(|(group, version, _)| is_served(group, version));
-    let services = served.map(|(group, version, priority)| Default {
+    let services = served.map(|(group, version, priority)| KeptObject {
         object: api_service::local(group, version, priority),
         repair: repair_api_service,
     });
-    let ranges = [Default { object: service_cidr(config), repair: |_, _| BootstrapRepair::Nothing }];
-    let tracking = [Default { object: token_tracking(), repair: repair_token_tracking }];
-    let all: Vec<Default> = rbac.chain(flows).chain(services).chain(ranges).chain(tracking).collect();
-    stream::iter(all).map(Ok).try_for_each_concurrent(AT_A_TIME, |default| ensure_one(client, default)).await
+    let ranges = [KeptObject { object: service_cidr(config), repair: |_, _| BootstrapRepair::Nothing }];
+    let tracking = [KeptObject { object: token_tracking(), repair: repair_token_tracking }];
+    let all: Vec<KeptObject> =
+        rbac.chain(super::flow_control::defaults()).chain(services).chain(ranges).chain(tracking).collect();
+    ensure_all(client, all).await
 }
 
-async fn ensure_one(client: &Client, Default { object, repair }: Default) -> Result<(), BootstrapError> {
+/// Creates and repairs these.
+pub async fn ensure_all(client: &Client, all: Vec<KeptObject>) -> Result<(), BootstrapError> {
+    stream::iter(all).map(Ok).try_for_each_concurrent(AT_A_TIME, |kept| ensure_one(client, kept)).await
+}
+
+async fn ensure_one(client: &Client, KeptObject { object, repair }: KeptObject) -> Result<(), BootstrapError> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-    let failed = |source: kube::Error| BootstrapError { kind: kind.clone(), name: name.clone(), source: source.into() };
+    let failed = |source: kube::Error| BootstrapError::of(&kind, &name, source);
     let Some(served) = Kinds::built_in().by_api_version(&text(&object["apiVersion"]), &kind) else {
         unreachable!("{kind} is a kind of this program")
     };
@@ -87,21 +94,6 @@ async fn ensure_one(client: &Client, Default { object, repair }: Default) -> Res
         }
     };
     written.await.map_err(failed)
-}
-
-/// Mandatory objects have their spec, others as long as nobody says that they are not to be updated.
-fn repair_flow_control(stored: &Value, wanted: &Value) -> BootstrapRepair {
-    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-    let own = stored["metadata"]["annotations"][flow_control::AUTO_UPDATE] == "true";
-    let mandatory = flow_control::MANDATORY.contains(&name);
-    // The shares of the exempt level are for the operator to change.
-    let free = name == "exempt" && wanted["kind"] == "PriorityLevelConfiguration" && !own;
-    if stored["spec"] == wanted["spec"] || !own && !mandatory || free {
-        return BootstrapRepair::Nothing;
-    }
-    let mut repaired = stored.clone();
-    repaired["spec"] = wanted["spec"].clone();
-    BootstrapRepair::Replace(repaired)
 }
 
 fn repair_api_service(stored: &Value, wanted: &Value) -> BootstrapRepair {
@@ -146,22 +138,6 @@ fn repair_token_tracking(stored: &Value, wanted: &Value) -> BootstrapRepair {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mandatory_objects_keep_their_spec_and_suggested_ones_while_they_are_ours() {
-        for wanted in flow_control::objects() {
-            assert_eq!(repair_flow_control(&wanted, &wanted), BootstrapRepair::Nothing);
-            let name = wanted["metadata"]["name"].as_str().unwrap();
-            let (mut ours, mut theirs) = (wanted.clone(), wanted.clone());
-            ours["spec"]["x"] = json!(1);
-            theirs["spec"]["x"] = json!(1);
-            theirs["metadata"]["annotations"] = json!({flow_control::AUTO_UPDATE: "false"});
-            assert!(matches!(repair_flow_control(&ours, &wanted), BootstrapRepair::Replace(_)), "{name}");
-            let level = wanted["kind"] == "PriorityLevelConfiguration";
-            let kept = !flow_control::MANDATORY.contains(&name) || name == "exempt" && level;
-            assert_eq!(repair_flow_control(&theirs, &wanted) == BootstrapRepair::Nothing, kept, "{name}");
-        }
-    }
 
     #[test]
     fn the_day_since_which_tokens_are_tracked_stays() {

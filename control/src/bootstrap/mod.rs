@@ -2,6 +2,7 @@
 //! priority levels and APIServices, the Service `kubernetes` with the API behind it, and the Service of the cluster's
 //! DNS. Written at each start, and only where something differs.
 
+pub mod flow_control;
 mod kept;
 mod objects;
 pub mod rbac;
@@ -41,6 +42,10 @@ pub struct BootstrapError {
 }
 
 impl BootstrapError {
+    fn of(kind: &str, name: &str, source: kube::Error) -> Self {
+        Self { kind: kind.to_owned(), name: name.to_owned(), source: source.into() }
+    }
+
     /// Whether the API refused it, as it does where the disk is full or a webhook denies it: once the API is served,
     /// that can be mended.
     pub fn is_refusal(&self) -> bool {

@@ -44,13 +44,13 @@ use crate::{
         account_token::TokenIssuer,
         connection_places::{ConnectionPlaces, PlaceLimits},
         gate::Gate,
-        in_flight::InFlight,
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, RestoreService},
     definitions,
     encryption_reload::EncryptionReload,
+    flow_control::{FlowControl, in_flight::InFlight, request_limits::RequestLimits},
     kinds::{AddError, Registry},
     metrics::ConnectionMetrics,
     scheduler,
@@ -212,9 +212,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     api.aggregate_through(aggregator.clone());
     let told = aggregator.clone();
     api.metrics().add(move |scrape| told.tell(scrape));
+    let (limits, flow_control) = request_limits(&config, &api, &store);
     let gate =
         Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone())
-            .limited_to(InFlight::new(config.max_requests_inflight, config.max_mutating_requests_inflight))
+            .limited_to(limits)
             .audited_by(audit.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
@@ -229,6 +230,9 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let connections = Connections::new(tls, clients, gate, counts, places, closing);
     let listener = Listener::start(&supervisor, socket, connections);
 
+    if let Some(control) = flow_control {
+        tasks::start_flow_control(&supervisor, &api, &store, control);
+    }
     let ca_hash = authority.hash();
     let of_aggregator = api.client(Identity::control("kube-aggregator"));
     aggregator.start(&supervisor, &of_aggregator, api.kinds(), certificates.authorities.subscribe());
@@ -268,6 +272,22 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     tracing::info!(%address, "the API is served");
     let store = closing_of_store;
     Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, audit, store, lock })
+}
+
+/// How requests are limited, and what has to follow the objects for that.
+fn request_limits(
+    config: &Config,
+    api: &KubernetesApi,
+    store: &Arc<dyn Store>,
+) -> (RequestLimits, Option<FlowControl>) {
+    let (reads, writes) = (config.max_requests_inflight, config.max_mutating_requests_inflight);
+    let seats = reads.saturating_add(writes);
+    if !config.enable_priority_and_fairness || seats == 0 {
+        return (InFlight::new(reads, writes).into(), None);
+    }
+    let control = FlowControl::new(store.clone(), api.kinds().clone(), seats);
+    api.tell_of_flow_control(control.clone());
+    (control.clone().into(), Some(control))
 }
 
 fn read_encryption(path: &Path, is_watched: bool) -> Result<Arc<Encryption>, StartError> {

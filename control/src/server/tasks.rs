@@ -10,7 +10,8 @@ use crate::{
     allocation::{self, Allocator},
     api::Api as KubernetesApi,
     auth::Identity,
-    definitions,
+    bootstrap, definitions,
+    flow_control::{self, FlowControl},
     store::Store,
     supervise::Supervisor,
     webhook,
@@ -46,4 +47,18 @@ pub fn start(
     supervisor.spawn("secret-token-use", move |stop| used.clone().run(secrets.clone(), client.clone(), stop).boxed());
     let health = api.health().clone();
     supervisor.spawn("heartbeat", move |stop| checks::beat(health.clone(), stop).boxed());
+}
+
+/// Starts what keeps priority and fairness, and its default objects, as the objects say.
+pub fn start_flow_control(supervisor: &Supervisor, api: &KubernetesApi, store: &Arc<dyn Store>, control: FlowControl) {
+    let followed = store.clone();
+    supervisor.spawn("priority-and-fairness", move |stop| {
+        flow_control::controller::run(control.clone(), followed.clone(), stop).boxed()
+    });
+    let (client, schemas) = (api.client(Identity::control("apiserver")), store.clone());
+    supervisor.spawn("flow-schema-conditions", move |stop| {
+        flow_control::controller::write_conditions(schemas.clone(), client.clone(), stop).boxed()
+    });
+    let client = api.client(Identity::control("apiserver"));
+    supervisor.spawn("flow-control-defaults", move |stop| bootstrap::flow_control::keep(client.clone(), stop).boxed());
 }

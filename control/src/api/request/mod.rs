@@ -13,9 +13,9 @@ use http_body_util::BodyExt;
 use self::target::RequestTarget;
 use super::Status;
 use crate::{
-    auth::in_flight::Seat,
     deadline,
     field_management::manager_name,
+    flow_control::seat::Seat,
     identity::Identity,
     kinds::{Kinds, Storage},
     request::{
@@ -116,7 +116,7 @@ mod tests {
     use futures::stream;
 
     use super::*;
-    use crate::{auth::in_flight::InFlight, request::tests::info};
+    use crate::{flow_control::in_flight::InFlight, request::tests::info};
 
     #[tokio::test]
     async fn a_body_is_read_whole_up_to_a_size() {

@@ -13,6 +13,7 @@ use crate::{
         connection_places::{ConnectionPlaces, PlaceLimits},
     },
     encode,
+    flow_control::in_flight::InFlight,
     kinds::Registry,
     metrics::Metrics,
     request::Verb,

@@ -10,7 +10,8 @@
 //!
 //! ServiceAccounts are counted by namespace as well: a thousand of one namespace hold together what one user may, and
 //! each of them as much as its namespace has left. Kubernetes' priority and fairness tells flows apart by user or by
-//! namespace, too, and lets them wait for their turn; here they come again.
+//! namespace, too, and lets them wait for their turn ([`super::fair_queuing`]); but nothing there keeps who waits from
+//! holding all seats one after the other.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -114,14 +115,11 @@ impl Shares {
 
     /// The most that one user holds while so much is free.
     fn limit(&self, free: usize) -> usize {
-        // As wide as needed: the square of a number of bytes.
-        let (free, total) = (free as u128, self.total.max(1) as u128);
-        let share = free.saturating_mul(free).saturating_mul(2).checked_div(total).unwrap_or_default();
-        usize::try_from(share).unwrap_or(usize::MAX).max(self.little())
+        share_of(self.total, free)
     }
 
     fn little(&self) -> usize {
-        (self.total / LITTLE).max(1)
+        little_of(self.total)
     }
 
     fn give(self: &Arc<Self>, taken: &mut Taken, user: &str, amount: usize) -> Share {
@@ -132,6 +130,19 @@ impl Shares {
         taken.all = taken.all.saturating_add(amount);
         Share { of: self.clone(), user, amount }
     }
+}
+
+/// The most that one user holds of `total` permits while so many are free.
+pub fn share_of(total: usize, free: usize) -> usize {
+    // As wide as needed: the square of a number of bytes.
+    let (free, all) = (free as u128, total.max(1) as u128);
+    let share = free.saturating_mul(free).saturating_mul(2).checked_div(all).unwrap_or_default();
+    usize::try_from(share).unwrap_or(usize::MAX).max(little_of(total))
+}
+
+/// What a user may always hold of `total` permits, as long as there are any.
+pub fn little_of(total: usize) -> usize {
+    (total / LITTLE).max(1)
 }
 
 /// The namespace of a ServiceAccount.

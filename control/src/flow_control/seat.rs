@@ -1,0 +1,251 @@
+//! The right of a request to be handled: its seat, and the memory of its body and its answer.
+//!
+//! A request has its seat from when it is let in until what it started has ended and its answer is sent, even if its
+//! client has gone; but not while its client withholds its body ([`Seat::read`]). Bodies that come and answers that go
+//! have memory of their own ([`RequestMemory`]). Whatever decides who waits and who is refused stays behind these
+//! functions.
+
+use std::{pin::pin, sync::Arc, task::Poll};
+
+use parking_lot::Mutex;
+
+use super::{
+    level_seat::{LevelSeat, Vacated, WaitTerms},
+    memory::RequestMemory,
+    policy::FlowSchema,
+    priority_level::{Coming, RequestBrief},
+    shares::{Share, Shares},
+    too_many::TooMany,
+};
+use crate::{
+    identity::{Identity, MASTERS},
+    request::{RequestInfo, path::ResourcePath},
+    status::Status,
+};
+
+/// The right to be handled; given back when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    user: Arc<str>,
+    /// Finds a seat where there is none.
+    is_master: bool,
+    is_heartbeat: bool,
+    memory: Arc<RequestMemory>,
+    source: SeatSource,
+    held: Mutex<Held>,
+}
+
+/// Where a request's seat comes from.
+#[derive(Debug)]
+pub enum SeatSource {
+    /// There is no limit.
+    Unlimited,
+    /// Seats that are there or not.
+    Shares(Arc<Shares>),
+    /// A priority level, in which a request may wait.
+    Level(LevelSource),
+}
+
+/// A priority level that a request takes its seats from.
+#[derive(Debug)]
+pub struct LevelSource {
+    /// Its FlowSchema, which has the level.
+    pub schema: Arc<FlowSchema>,
+    /// What is told of it.
+    pub request: Arc<RequestBrief>,
+    /// How long it waits.
+    pub terms: WaitTerms,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    seat: Option<HeldSeat>,
+    /// The seat in a level that it gave up for some time.
+    vacated: Option<Vacated>,
+    body: Option<Share>,
+}
+
+#[derive(Debug)]
+enum HeldSeat {
+    Share { _share: Share },
+    Level(LevelSeat),
+}
+
+impl Seat {
+    /// Of a request that has no seat yet.
+    pub fn new(identity: &Identity, info: &RequestInfo, memory: Arc<RequestMemory>, source: SeatSource) -> Self {
+        let user = match &source {
+            SeatSource::Level(level) => level.request.user.clone(),
+            SeatSource::Unlimited | SeatSource::Shares(_) => identity.name.as_str().into(),
+        };
+        let (is_master, is_heartbeat) = (identity.is_in(MASTERS), Self::is_for_heartbeat(identity, info));
+        Self { user, is_master, is_heartbeat, memory, source, held: Mutex::default() }
+    }
+
+    /// Whether a node shows by this request that it lives.
+    pub fn is_for_heartbeat(identity: &Identity, info: &RequestInfo) -> bool {
+        let of_node = |path: &ResourcePath| match (&*path.group, &*path.resource, path.subresource.as_deref()) {
+            ("coordination.k8s.io", "leases", None) => path.namespace.as_deref() == Some("kube-node-lease"),
+            ("", "nodes", Some("status")) => true,
+            _ => false,
+        };
+        info.resource().is_some_and(of_node) && identity.node().is_some()
+    }
+
+    /// Takes the seat of a request that comes, where that is decided at once.
+    pub fn take_at_once(&self) -> Result<(), TooMany> {
+        let SeatSource::Shares(seats) = &self.source else { return Ok(()) };
+        let taken = seats.take(&self.user, 1);
+        if taken.is_none() && !self.is_master {
+            return Err(TooMany);
+        }
+        self.held.lock().seat = taken.map(|share| HeldSeat::Share { _share: share });
+        Ok(())
+    }
+
+    /// Takes the seat of a request that comes to a level, once it is its turn.
+    pub async fn take_in_turn(&self, coming: Coming) -> Result<(), TooMany> {
+        let SeatSource::Level(level) = &self.source else { return self.take_at_once() };
+        let terms = (level.terms, &*self.memory);
+        let taken = LevelSeat::take(&level.schema, coming, &level.request, terms).await.map_err(|_| TooMany)?;
+        self.held.lock().seat = Some(HeldSeat::Level(taken));
+        Ok(())
+    }
+
+    /// Waits for the body of the request. One that does not come takes no seat from others: it is given back for so
+    /// long, and taken again once the body is there.
+    pub async fn read<T>(&self, body: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let mut body = pin!(body);
+        // One that is there already costs no second wait.
+        if self.has_seat()
+            && let Poll::Ready(read) = futures::poll!(body.as_mut())
+        {
+            return read;
+        }
+        self.vacate();
+        let body = body.await?;
+        self.take_again().await.map_err(TooMany::to_status)?;
+        Ok(body)
+    }
+
+    /// Has room for so many bytes of the body kept until the request has ended.
+    pub fn keep_for_body(&self, bytes: usize) -> Result<(), Status> {
+        let mut held = self.held.lock();
+        let kept = match &mut held.body {
+            Some(body) => body.grow(bytes),
+            None => {
+                held.body = self.memory.bodies(self.is_heartbeat).take(&self.user, bytes);
+                held.body.is_some()
+            }
+        };
+        if kept || self.is_master { Ok(()) } else { Err(TooMany.to_status()) }
+    }
+
+    /// Room for an answer of so many bytes. What has changed something is always told.
+    pub fn keep_for_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+        self.keep(self.memory.answers(), bytes, is_read)
+    }
+
+    /// The same for a short one.
+    pub fn keep_for_short_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+        self.keep(self.memory.short_answers(), bytes, is_read)
+    }
+
+    fn keep(&self, answers: &Arc<Shares>, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+        match is_read && !self.is_master {
+            true => answers.take_or_first_of_free(&self.user, bytes).ok_or(TooMany),
+            false => Ok(answers.take_anyway(&self.user, bytes)),
+        }
+    }
+
+    fn has_seat(&self) -> bool {
+        self.held.lock().seat.is_some()
+    }
+
+    fn vacate(&self) {
+        let mut held = self.held.lock();
+        let seat = held.seat.take();
+        if let Some(HeldSeat::Level(seat)) = seat {
+            held.vacated = Some(seat.vacate());
+        }
+    }
+
+    async fn take_again(&self) -> Result<(), TooMany> {
+        let vacated = self.held.lock().vacated;
+        let (SeatSource::Level(level), Some(vacated)) = (&self.source, vacated) else { return self.take_at_once() };
+        let terms = (level.terms, &*self.memory);
+        let taken = LevelSeat::take_again(&level.schema, vacated, &level.request, terms).await.map_err(|_| TooMany)?;
+        self.held.lock().seat = Some(HeldSeat::Level(taken));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            in_flight::InFlight,
+            memory::{ANSWERS, BODIES, HEARTBEAT_BODIES_OF_A_NODE},
+        },
+        *,
+    };
+    use crate::request::tests::info;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_takes_no_seat() {
+        let limits = InFlight::new(1, 1);
+        let user = Identity::authenticated("joe".into(), Vec::new());
+        let post = info("POST", "/api/v1/namespaces/a/pods");
+        let waiting = limits.enter(&user, &post).unwrap();
+        let (send, body) = tokio::sync::oneshot::channel();
+        let read = waiting.read(async { Ok(body.await.ok()) });
+        let mut read = std::pin::pin!(read);
+        assert!(futures::poll!(read.as_mut()).is_pending());
+        let other = limits.enter(&user, &post).expect("the one that waits has no seat");
+        send.send("body").unwrap();
+        assert_eq!(read.await.unwrap_err().code, 429, "it comes again");
+        drop(other);
+        assert_eq!(waiting.read(async { Ok(1) }).await.unwrap(), 1);
+        assert_eq!(limits.enter(&user, &post).unwrap_err(), TooMany, "it has its seat again");
+    }
+
+    #[test]
+    fn the_memory_of_bodies_and_answers_is_bounded_for_each_user() {
+        let limits = InFlight::new(0, 0);
+        let enter = |name: &str| {
+            let user = Identity::authenticated(name.to_owned(), Vec::new());
+            limits.enter(&user, &info("POST", "/api/v1/namespaces/a/pods")).unwrap()
+        };
+        let (joe, ann) = (enter("joe"), enter("ann"));
+        let mut kept = 0;
+        while joe.keep_for_body(1 << 20).is_ok() {
+            kept += 1;
+        }
+        assert_eq!(kept, BODIES >> 21);
+        assert!(ann.keep_for_body(3 << 20).is_ok());
+        drop(joe);
+        let joe = enter("joe");
+        assert!(joe.keep_for_body(3 << 20).is_ok(), "what it held is free again");
+
+        let large = joe.keep_for_answer(2 * ANSWERS, true).expect("the first is always sent");
+        assert_eq!(joe.keep_for_answer(1, true).unwrap_err(), TooMany);
+        assert!(joe.keep_for_answer(1, false).is_ok(), "what changed something is told");
+        drop(large);
+        assert!(joe.keep_for_answer(1, true).is_ok());
+    }
+
+    #[test]
+    fn the_bodies_of_others_leave_room_for_those_of_heartbeats() {
+        let limits = InFlight::new(0, 0);
+        let post = info("POST", "/api/v1/namespaces/a/pods");
+        let users = (0..40).map(|index| Identity::authenticated(format!("user-{index}"), Vec::new()));
+        let seats: Vec<Seat> = users.map(|user| limits.enter(&user, &post).unwrap()).collect();
+        for seat in &seats {
+            while seat.keep_for_body(16 << 10).is_ok() {}
+        }
+        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+        let beat = limits.enter(&node, &info("PUT", "/api/v1/nodes/n/status")).unwrap();
+        assert!(beat.keep_for_body(1 << 20).is_ok());
+        assert!(beat.keep_for_body(HEARTBEAT_BODIES_OF_A_NODE).is_err(), "a node has its share");
+    }
+}

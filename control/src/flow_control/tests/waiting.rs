@@ -1,0 +1,149 @@
+//! A request that waits: its turn, its end, its memory, and what holds a seat at all.
+
+use std::{pin::pin, task::Poll};
+
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::request::tests::info;
+
+fn get(uri: &str) -> Request<Body> {
+    Request::get(uri).body(Body::empty()).expect("a request")
+}
+
+fn held(uri: &str) -> Request<Body> {
+    Request::get(uri).header(HOLD, "").body(Body::empty()).expect("a request")
+}
+
+/// Requests of a user that take all seats that the user may have.
+async fn hold_all(guarded: &Guarded, identity: &Identity) -> Vec<tokio::task::JoinHandle<Response<Body>>> {
+    let mut held_requests = Vec::new();
+    while guarded.counts("global-default").waiting == 0 {
+        let before = guarded.counts("global-default");
+        held_requests.push(tokio::spawn(guarded.ask(identity, held("/api/v1/namespaces/a/pods"))));
+        until("it has come", || guarded.counts("global-default") != before).await;
+    }
+    held_requests
+}
+
+#[tokio::test]
+async fn what_waits_is_served_in_its_turn_and_told_by_whom_it_was_classified() {
+    let guarded = Guarded::start(20).await;
+    let joe = user("joe");
+    let held_requests = hold_all(&guarded, &joe).await;
+    let waiting = guarded.ask(&joe, get("/api/v1/namespaces/a/pods"));
+    let mut waiting = pin!(waiting);
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    let page = guarded.control.page("dump_requests", true).expect("a page");
+    let row = page.lines().find(|line| line.contains("-1,") && line.contains("global-default")).expect("one executes");
+    assert!(row.contains("joe") && row.contains("/api/v1/namespaces/a/pods"), "{page}");
+    assert!(guarded.control.page("dump_queues", false).expect("a page").lines().count() > 1);
+    guarded.handler.released.add_permits(100);
+    let answer = waiting.await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["x-kubernetes-pf-flowschema-uid"], "uid-of-global-default");
+    assert_eq!(answer.headers()["x-kubernetes-pf-prioritylevel-uid"], "uid-of-global-default");
+    for held in held_requests {
+        assert_eq!(held.await.expect("no panic").status(), 200);
+    }
+    assert_eq!(guarded.counts("global-default"), Counts { executing: 0, waiting: 0, refused: 0 });
+}
+
+#[tokio::test]
+async fn what_waits_for_a_quarter_of_its_time_is_refused_and_who_goes_leaves_its_queue() {
+    let guarded = Guarded::start(20).await;
+    let joe = user("joe");
+    let held_requests = hold_all(&guarded, &joe).await;
+    let late = guarded.ask(&joe, get("/api/v1/namespaces/a/pods?timeout=40ms")).await;
+    assert_eq!((late.status().as_u16(), &late.headers()["retry-after"]), (429, &http::HeaderValue::from_static("1")));
+    assert_eq!(late.headers()["x-kubernetes-pf-prioritylevel-uid"], "uid-of-global-default");
+    let text = late.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(text, "Too many requests, please try again later.\n");
+
+    let before = guarded.counts("global-default");
+    {
+        let gone = guarded.ask(&joe, get("/api/v1/namespaces/a/pods"));
+        let mut gone = pin!(gone);
+        assert!(futures::poll!(gone.as_mut()).is_pending());
+        assert_eq!(guarded.counts("global-default").waiting, before.waiting + 1);
+    }
+    let after = guarded.counts("global-default");
+    assert_eq!(after, Counts { refused: before.refused + 1, ..before });
+    for held in &held_requests {
+        held.abort();
+    }
+    let is_idle = || guarded.control.inner.levels.lock().by_name.values().all(|running| running.level.is_idle());
+    until("all have gone", is_idle).await;
+    assert_eq!(guarded.counts("global-default").executing, 0);
+}
+
+#[test]
+fn a_request_waits_for_a_quarter_of_its_time() {
+    let longest = |uri: &str| longest_wait(&info("GET", uri));
+    assert_eq!(longest("/api/v1/pods"), Duration::from_secs(15));
+    assert_eq!(longest("/api/v1/pods?timeout=20s"), Duration::from_secs(5));
+    assert_eq!(longest("/api/v1/pods?timeout=1h"), Duration::from_secs(15));
+    assert_eq!(longest("/api/v1/pods?timeout=nonsense"), Duration::from_secs(15));
+    assert_eq!(longest("/api/v1/pods?timeout=-3s"), Duration::from_secs(15));
+    assert_eq!(longest("/api/v1/pods?watch=1&timeout=4s"), Duration::from_secs(15));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_takes_no_seat_in_a_level() {
+    let guarded = Guarded::start(20).await;
+    let joe = user("joe");
+    let post = info("POST", "/api/v1/namespaces/a/pods");
+    let (parts, ()) = Request::post("/api/v1/namespaces/a/pods").body(()).expect("a request").into_parts();
+    let (_, seat) = guarded.control.enter(&joe, &post, &parts).await;
+    let seat = seat.expect("a seat");
+    assert_eq!(seat.read(async { Ok(1) }).await.expect("it is there"), 1);
+    assert_eq!(guarded.counts("global-default").executing, 1);
+
+    let (send, body) = tokio::sync::oneshot::channel::<()>();
+    let mut read = Box::pin(seat.read(async { Ok(body.await.is_ok()) }));
+    assert!(futures::poll!(read.as_mut()).is_pending());
+    assert_eq!(guarded.counts("global-default").executing, 0, "it has no seat while the body does not come");
+    let held_requests = hold_all(&guarded, &joe).await;
+    send.send(()).expect("it is waited for");
+    assert!(futures::poll!(read.as_mut()).is_pending(), "it waits for a seat");
+    let before = guarded.counts("global-default");
+    guarded.handler.released.add_permits(1);
+    assert!(read.as_mut().await.expect("it has its seat again"));
+    assert_eq!(guarded.counts("global-default").waiting, before.waiting - 1, "it was before those that came later");
+    drop(read);
+    drop(seat);
+    guarded.handler.released.add_permits(100);
+    for held in held_requests {
+        assert_eq!(held.await.expect("no panic").status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_has_a_seat_until_it_has_begun_and_other_streams_need_none() {
+    let guarded = Guarded::start(20).await;
+    let joe = user("joe");
+    let mut beginning = pin!(guarded.ask(&joe, held("/api/v1/namespaces/a/pods?watch=1")));
+    assert_eq!(futures::poll!(beginning.as_mut()).map(drop), Poll::Pending);
+    assert_eq!(guarded.counts("global-default").executing, 1);
+    guarded.handler.released.add_permits(1);
+    let watch = beginning.await;
+    assert_eq!((watch.status().as_u16(), guarded.counts("global-default").executing), (200, 0));
+    assert!(watch.headers().contains_key("x-kubernetes-pf-flowschema-uid"));
+
+    let mut streaming = pin!(guarded.ask(&joe, held("/api/v1/namespaces/a/pods/p/exec")));
+    assert_eq!(futures::poll!(streaming.as_mut()).map(drop), Poll::Pending);
+    assert_eq!(guarded.counts("global-default").executing, 0);
+    guarded.handler.released.add_permits(1);
+    assert!(!streaming.await.headers().contains_key("x-kubernetes-pf-flowschema-uid"));
+}
+
+#[tokio::test]
+async fn the_memory_of_what_waits_is_bounded_for_each_user() {
+    let memory = RequestMemory::default();
+    let mut kept = Vec::new();
+    while let Some(share) = memory.keep_waiting("joe", 1 << 10) {
+        kept.push(share);
+    }
+    assert!((2000..4096).contains(&kept.len()), "{}", kept.len());
+    assert!(memory.keep_waiting("ann", 1 << 20).is_some());
+}
