@@ -45,7 +45,7 @@ pub mod error_budget;
 pub mod event;
 pub mod field;
 pub mod flowcontrol;
-mod go_duration;
+pub mod go_duration;
 pub mod group_priority;
 pub mod horizontal_pod_autoscaler;
 pub mod int_or_percent;
