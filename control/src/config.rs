@@ -4,7 +4,12 @@ use std::{net::IpAddr, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use ipnetwork::Ipv4Network;
 
-use crate::{admission_plugins::AdmissionPlugins, audit::options::AuditOptions, features::Features};
+use crate::{
+    admission_plugins::AdmissionPlugins,
+    audit::options::AuditOptions,
+    auth::options::{AuthenticationOptions, AuthorizationOptions},
+    features::Features,
+};
 
 /// Configuration of one control service. The names are the same in flags, in `--config` files and here.
 #[derive(Clone, Debug)]
@@ -51,6 +56,10 @@ pub struct Config {
     pub encryption_provider_config: Option<PathBuf>,
     /// That file is watched, and a good one takes the place of the one before.
     pub encryption_provider_config_automatic_reload: bool,
+    /// How clients prove who they are, beside certificates and tokens of the cluster's own.
+    pub authentication: AuthenticationOptions,
+    /// Who decides what clients may do.
+    pub authorization: AuthorizationOptions,
     /// The API is served without controllers and scheduler: others run them, such as kube-controller-manager.
     pub api_only: bool,
 }
@@ -83,6 +92,8 @@ impl Config {
             quarantine_damaged_objects: false,
             encryption_provider_config: None,
             encryption_provider_config_automatic_reload: false,
+            authentication: AuthenticationOptions::default(),
+            authorization: AuthorizationOptions::default(),
             api_only: false,
         }
     }

@@ -1,5 +1,6 @@
 //! The roles that this binary can take in a cluster, and the settings they share.
 
+mod access_flags;
 mod audit_flags;
 pub mod config_file;
 pub mod node;

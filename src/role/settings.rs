@@ -16,7 +16,10 @@ use fairlead_control::{
 use fairlead_node_agent::config::{Access, DatapathChoice, EvictionThresholds, ImageGcPolicy};
 use ipnetwork::Ipv4Network;
 
-use super::audit_flags::AuditArgs;
+use super::{
+    access_flags::{AuthenticationArgs, AuthorizationArgs},
+    audit_flags::AuditArgs,
+};
 
 /// Settings of every role.
 #[derive(Clone, Debug, clap::Args)]
@@ -112,6 +115,10 @@ pub struct ControlArgs {
     pub encryption_provider_config_automatic_reload: bool,
     #[command(flatten)]
     pub audit: AuditArgs,
+    #[command(flatten)]
+    pub authentication: AuthenticationArgs,
+    #[command(flatten)]
+    pub authorization: AuthorizationArgs,
 }
 
 /// Settings of a control service that runs without a node.
@@ -236,6 +243,8 @@ pub fn control(
     config.encryption_provider_config = set.encryption_provider_config;
     config.encryption_provider_config_automatic_reload = set.encryption_provider_config_automatic_reload;
     config.audit = set.audit.options()?;
+    config.authentication = set.authentication.options();
+    config.authorization = set.authorization.options();
     config.service_cidr = network.services;
     config.cluster_cidr = network.pods;
     config.cluster_dns = network.dns;

@@ -44,12 +44,12 @@ impl Authorize for Access {
         let identity = account.as_ref().unwrap_or(&self.identity);
         let decided = match check {
             Check::Path { verb, path } => {
-                self.authorizer.decide(identity, &asked::Attributes::Path { verb: verb.clone(), path })
+                self.authorizer.decide_here(identity, &asked::Attributes::Path { verb: verb.clone(), path })
             }
             Check::Resource { verb, of } => {
                 let fields: Option<FieldSelector> =
                     Some(&of.field_selector).filter(|text| !text.is_empty()).and_then(|text| text.parse().ok());
-                self.authorizer.decide(
+                self.authorizer.decide_here(
                     identity,
                     &asked::Attributes::Resource(Resource {
                         verb,
@@ -60,13 +60,16 @@ impl Authorize for Access {
                         subresource: &of.subresource,
                         name: &of.name,
                         fields: fields.as_ref(),
+                        labels: None,
                     }),
                 )
             }
         };
         match decided {
             Ok(Verdict::Allowed { reason }) => Decision { allowed: true, reason, error: String::new() },
-            Ok(Verdict::Refused { reason }) => Decision { allowed: false, reason, error: String::new() },
+            Ok(Verdict::Refused { reason, error, .. }) => {
+                Decision { allowed: false, reason, error: error.unwrap_or_default() }
+            }
             Err(error) => Decision { allowed: false, reason: String::new(), error: error.to_string() },
         }
     }

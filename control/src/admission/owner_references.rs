@@ -104,6 +104,7 @@ const FINALIZE_ANYTHING: Resource<'static> = Resource {
     subresource: "finalizers",
     name: "*",
     fields: None,
+    labels: None,
 };
 
 /// The deletion of the object through what it is written through.
@@ -118,6 +119,7 @@ fn own_deletion<'a>(context: &AdmissionContext<'a>) -> Resource<'a> {
         subresource: request.subresource.unwrap_or_default(),
         name: request.name,
         fields: None,
+        labels: None,
     }
 }
 
@@ -152,6 +154,7 @@ fn must_be_finalizable(context: &AdmissionContext<'_>, owner: &OwnerReference<'_
             subresource: "finalizers",
             name,
             fields: None,
+            labels: None,
         };
         if let Some(why) = refusal(context, asked)? {
             return Err(context.forbidden(&format!(
@@ -165,10 +168,10 @@ fn must_be_finalizable(context: &AdmissionContext<'_>, owner: &OwnerReference<'_
 
 /// Why the writer may not do this, which may be no word; nothing if they may.
 fn refusal(context: &AdmissionContext<'_>, asked: Resource<'_>) -> Result<Option<String>, Status> {
-    let verdict = context.authorizer.decide(context.request.identity, &Attributes::Resource(asked));
+    let verdict = context.authorizer.decide_here(context.request.identity, &Attributes::Resource(asked));
     Ok(match verdict.map_err(|error| error.to_status())? {
         Verdict::Allowed { .. } => None,
-        Verdict::Refused { reason } => Some(reason),
+        Verdict::Refused { reason, .. } => Some(reason),
     })
 }
 

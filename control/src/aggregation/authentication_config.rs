@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept_object::Repair;
 use crate::{
-    auth::pki::FRONT_PROXY_CLIENT,
+    auth::{options::RequestHeaderOptions, pki::FRONT_PROXY_CLIENT, request_headers::FrontProxies},
     engine::{Failure, Outcome, WorkQueue, work},
     reflector::Reflector,
     store::{KEY_INDEX, Store},
@@ -35,6 +35,8 @@ pub struct Authorities {
     pub clients: String,
     /// Signs for the front proxy.
     pub front_proxy: String,
+    /// Front proxies before this server, which flags name.
+    pub others: Option<Arc<FrontProxies>>,
 }
 
 /// Keeps the ConfigMap, until `stop`.
@@ -89,22 +91,36 @@ async fn keep(store: &dyn Store, client: &Client, authorities: &Authorities) -> 
 /// The ConfigMap as it must be; nothing if it is so.
 fn wanted(stored: Option<&Value>, authorities: &Authorities) -> Option<Value> {
     let known = |key: &str| stored.and_then(|object| object["data"][key].as_str()).unwrap_or_default();
-    let list = |key: &str, own: &str| {
+    let none = RequestHeaderOptions::default();
+    let others = authorities.others.as_ref().map_or(&none, |others| others.options());
+    let list = |key: &str, own: &str, others: &[String]| {
         let mut all: Vec<String> = serde_json::from_str(known(key)).unwrap_or_default();
-        if !all.iter().any(|one| one == own) {
-            all.push(own.to_owned());
+        for one in std::iter::once(own).chain(others.iter().map(String::as_str)) {
+            if !all.iter().any(|known| known == one) {
+                all.push(one.to_owned());
+            }
         }
         json!(all).to_string()
+    };
+    let front_proxy = match &authorities.others {
+        None => authorities.front_proxy.clone(),
+        Some(others) => format!("{}\n{}", authorities.front_proxy, others.authorities()),
     };
     let certificates = |key: &str, own: &str| both(known(key), own, Timestamp::now());
     let data = BTreeMap::from([
         ("client-ca-file", certificates("client-ca-file", &authorities.clients)),
-        ("requestheader-allowed-names", list("requestheader-allowed-names", FRONT_PROXY_CLIENT)),
-        ("requestheader-client-ca-file", certificates("requestheader-client-ca-file", &authorities.front_proxy)),
-        ("requestheader-extra-headers-prefix", list("requestheader-extra-headers-prefix", "X-Remote-Extra-")),
-        ("requestheader-group-headers", list("requestheader-group-headers", "X-Remote-Group")),
-        ("requestheader-uid-headers", list("requestheader-uid-headers", "X-Remote-Uid")),
-        ("requestheader-username-headers", list("requestheader-username-headers", "X-Remote-User")),
+        ("requestheader-allowed-names", list("requestheader-allowed-names", FRONT_PROXY_CLIENT, &others.allowed_names)),
+        ("requestheader-client-ca-file", certificates("requestheader-client-ca-file", &front_proxy)),
+        (
+            "requestheader-extra-headers-prefix",
+            list("requestheader-extra-headers-prefix", "X-Remote-Extra-", &others.extra_headers_prefix),
+        ),
+        ("requestheader-group-headers", list("requestheader-group-headers", "X-Remote-Group", &others.group_headers)),
+        ("requestheader-uid-headers", list("requestheader-uid-headers", "X-Remote-Uid", &others.uid_headers)),
+        (
+            "requestheader-username-headers",
+            list("requestheader-username-headers", "X-Remote-User", &others.username_headers),
+        ),
     ]);
     let data = json!(data);
     match stored {
@@ -149,7 +165,7 @@ mod tests {
 
     #[test]
     fn it_says_whom_to_trust_and_keeps_what_others_added() {
-        let authorities = Authorities { clients: authority(), front_proxy: authority() };
+        let authorities = Authorities { clients: authority(), front_proxy: authority(), others: None };
         let made = wanted(None, &authorities).unwrap();
         assert_eq!(made["data"]["requestheader-allowed-names"], "[\"front-proxy-client\"]");
         assert_eq!(made["data"]["requestheader-username-headers"], "[\"X-Remote-User\"]");

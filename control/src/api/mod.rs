@@ -47,7 +47,7 @@ use crate::{
     aggregation::{Aggregator, Published},
     allocation::Allocator,
     audit::{Audit, current},
-    auth::{audited, authorizer::Authorizer, gate::Handler},
+    auth::{audited, authenticate::Authenticator, authorizer::Authorizer, gate::Handler},
     encode,
     flow_control::FlowControl,
     health::{CheckFailure, CheckResult, Health, HealthEndpoint},
@@ -74,6 +74,7 @@ struct Inner {
     kinds: Registry,
     admission: Admission,
     authorizer: Authorizer,
+    authenticator: OnceLock<Authenticator>,
     allocator: Allocator,
     discovery: Derived<discovery::Discovery>,
     openapi: Derived<openapi::OpenApi>,
@@ -204,7 +205,7 @@ impl Api {
         metrics.add(move |scrape| told.tell(scrape));
         let authorizer = Authorizer::new(store.clone());
         let (nodes, aggregator, audit) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let flow_control = OnceLock::new();
+        let (flow_control, authenticator) = (OnceLock::new(), OnceLock::new());
         let writes = TaskTracker::new();
         Self {
             inner: Arc::new(Inner {
@@ -212,6 +213,7 @@ impl Api {
                 kinds,
                 admission,
                 authorizer,
+                authenticator,
                 allocator,
                 discovery,
                 openapi,
@@ -240,6 +242,11 @@ impl Api {
     /// Who may do what.
     pub fn authorizer(&self) -> &Authorizer {
         &self.inner.authorizer
+    }
+
+    /// Who tells whose token it is.
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        self.inner.authenticator.get_or_init(|| Authenticator::new(&self.inner.authorizer))
     }
 
     /// What `/readyz` and its like ask.
@@ -303,6 +310,13 @@ impl Api {
     pub(crate) fn aggregate_through(&self, aggregator: Aggregator) {
         if self.inner.aggregator.set(aggregator).is_err() {
             tracing::error!("the way to extension servers was set before; the first one stays");
+        }
+    }
+
+    /// Has others tell whose token it is. Said once, before anything is served.
+    pub(crate) fn authenticate_by(&self, authenticator: Authenticator) {
+        if self.inner.authenticator.set(authenticator).is_err() {
+            tracing::error!("who authenticates was set before; the first one stays");
         }
     }
 

@@ -17,11 +17,12 @@ tokio::task_local! {
 pub type EarlyNotes = Vec<(String, String)>;
 
 /// What `read` answers with, and what it notes.
-pub fn gather<T>(read: impl FnOnce() -> T) -> (T, EarlyNotes) {
-    EARLY.sync_scope(RefCell::default(), || {
-        let read = read();
+pub async fn gather<T>(read: impl Future<Output = T>) -> (T, EarlyNotes) {
+    let reading = async {
+        let read = read.await;
         (read, EARLY.with(RefCell::take))
-    })
+    };
+    EARLY.scope(RefCell::default(), reading).await
 }
 
 /// Handles a request with its record.

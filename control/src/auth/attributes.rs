@@ -3,7 +3,11 @@
 
 use crate::{
     kinds::names,
-    request::{RequestInfo, Verb, path::RequestPath, selector::FieldSelector},
+    request::{
+        RequestInfo, Verb,
+        path::RequestPath,
+        selector::{FieldSelector, LabelSelector},
+    },
 };
 
 /// Kubernetes' authorisation attributes, without the user.
@@ -40,6 +44,8 @@ pub struct Resource<'a> {
     /// The selector that narrows a list, watch or deletecollection: the very one that the handler will apply. `None`
     /// for every other verb: what is created has the name that its body says, whatever a selector says.
     pub fields: Option<&'a FieldSelector>,
+    /// The same by labels. Only webhooks look at it.
+    pub labels: Option<&'a LabelSelector>,
 }
 
 impl<'a> Attributes<'a> {
@@ -70,6 +76,7 @@ impl<'a> Attributes<'a> {
             subresource: path.subresource.as_deref().unwrap_or_default(),
             name,
             fields,
+            labels: is_narrowed.then_some(&info.query.label_selector),
         })
     }
 }

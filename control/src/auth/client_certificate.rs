@@ -25,6 +25,8 @@ use super::Identity;
 #[derive(Debug)]
 pub struct ClientCertificates {
     strict: Arc<dyn ClientCertVerifier>,
+    /// The names of the authorities whose certificates clients are asked for.
+    hints: Vec<DistinguishedName>,
 }
 
 /// What the certificate of one connection says. Kept for the connection's life, so it knows its own end.
@@ -52,7 +54,14 @@ impl ClientCertificates {
         roots.add_parsable_certificates([authority.clone()]);
         let strict =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated().build()?;
-        Ok(Self { strict })
+        let hints = strict.root_hint_subjects().to_vec();
+        Ok(Self { strict, hints })
+    }
+
+    /// The same, who also asks for certificates of other authorities. Somebody else reads those.
+    pub fn asking_for<'d>(mut self, others: impl IntoIterator<Item = &'d DistinguishedName>) -> Self {
+        self.hints.extend(others.into_iter().cloned());
+        self
     }
 
     /// Reads the identity out of what a client presented, leaf first.
@@ -99,7 +108,7 @@ impl ClientCertVerifier for ClientCertificates {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.strict.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(

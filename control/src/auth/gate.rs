@@ -3,23 +3,22 @@
 //! Decides nothing itself: it has the request read once, reads the credential, asks, and answers 400, 401 or 403. A
 //! watch may last for an hour, so it is asked about again while it does.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, response::IntoResponse};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use super::authenticate::ConnectionCertificate;
 use super::{
     Identity,
     attributes::Attributes,
-    audited, authorize,
+    audited,
+    authenticate::{Authenticator, Credentials, KeptCredentials, Unauthenticated},
+    authorize,
     authorizer::{Authorizer, Verdict},
-    client_certificate::{BadCertificate, CertificateIdentity},
     connection_places::ConnectionPlace,
     ending_body::EndingBody,
     held_body::{self, HeldBody},
@@ -27,7 +26,6 @@ use super::{
     open_answers::OpenAnswers,
     shortened::{self, shortened},
     stream_access,
-    token::TokenAuthenticator,
 };
 use crate::{
     audit::{Audit, current},
@@ -41,9 +39,6 @@ use crate::{
     status::Status,
     upgrade::UpgradedAnswer,
 };
-
-/// The certificate a connection came with, if any, judged once.
-pub type ConnectionCertificate = Option<Result<CertificateIdentity, BadCertificate>>;
 
 /// Answers requests that were let through.
 #[async_trait::async_trait]
@@ -60,7 +55,7 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Gate {
     handler: Arc<dyn Handler>,
     authorizer: Authorizer,
-    tokens: TokenAuthenticator,
+    authenticator: Authenticator,
     metrics: Arc<RequestMetrics>,
     closing: CancellationToken,
     limits: RequestLimits,
@@ -76,14 +71,33 @@ impl Gate {
         metrics: Arc<RequestMetrics>,
         closing: CancellationToken,
     ) -> Self {
-        let tokens = TokenAuthenticator::new(&authorizer);
+        let authenticator = Authenticator::new(&authorizer);
         let limits = InFlight::default().into();
-        Self { handler, authorizer, tokens, metrics, closing, limits, audit: None, ask_again_every: ASK_AGAIN_EVERY }
+        Self {
+            handler,
+            authorizer,
+            authenticator,
+            metrics,
+            closing,
+            limits,
+            audit: None,
+            ask_again_every: ASK_AGAIN_EVERY,
+        }
     }
 
     /// With limits of requests that are handled at a time.
     pub fn limited_to(self, limits: impl Into<RequestLimits>) -> Self {
         Self { limits: limits.into(), ..self }
+    }
+
+    /// With others who know who sends a request.
+    pub fn authenticating_by(self, authenticator: Authenticator) -> Self {
+        Self { authenticator, ..self }
+    }
+
+    /// Who tells who sends a request.
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
     }
 
     /// With events of what is asked.
@@ -116,10 +130,11 @@ impl Gate {
         certificate: Arc<ConnectionCertificate>,
         id: &AuditId,
     ) -> Response<Body> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        self.authenticator.read_request_headers(&mut parts);
         let (asked, notes) = match &self.audit {
-            Some(_) => current::gather(|| self.read(&parts, &certificate)),
-            None => (self.read(&parts, &certificate), Vec::new()),
+            Some(_) => current::gather(self.read(&parts, &certificate)).await,
+            None => (self.read(&parts, &certificate).await, Vec::new()),
         };
         let begun = self.audit.as_ref().and_then(|audit| {
             audited::begin(audit, (&parts, id), asked.info.as_ref().ok(), asked.sender.as_ref().ok())
@@ -146,7 +161,7 @@ impl Gate {
         certificate: Arc<ConnectionCertificate>,
         asked: Asked,
     ) -> Response<Body> {
-        let (info, as_whom) = match self.admit(&parts, asked) {
+        let (info, as_whom) = match self.admit(&parts, asked).await {
             Ok(admitted) => admitted,
             Err(status) => {
                 self.metrics.refused(status.code);
@@ -179,7 +194,9 @@ impl Gate {
         seat: Option<Seat>,
     ) -> Response<Body> {
         let is_long_running = self.handler.is_long_running(&info);
-        if let Some(Err(status)) = info.user.as_ref().map(|user| self.authorize(user, &info)) {
+        if let Some(user) = &info.user
+            && let Err(status) = self.authorize(user, &info).await
+        {
             self.metrics.refused(status.code);
             return refusal(&status);
         }
@@ -196,9 +213,8 @@ impl Gate {
         let admitted = lasts.then(|| Admitted {
             gate: self.clone(),
             info: info.without_parameters(),
-            authorization: parts.headers.get(header::AUTHORIZATION).cloned(),
+            credentials: KeptCredentials::of(&parts, certificate),
             as_whom,
-            certificate,
             place: place.clone(),
         });
         let sending = Sending {
@@ -254,9 +270,10 @@ impl Gate {
     }
 
     /// What is asked, and who asks.
-    fn read(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Asked {
+    async fn read(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Asked {
         let info = RequestInfo::of(parts);
-        let sender = self.authenticate(parts.headers.get(header::AUTHORIZATION), certificate);
+        let sender = self.authenticator.authenticate(Credentials::of(parts, certificate)).await;
+        let sender = sender.map_err(|why| why.to_status());
         if let Some(place) = parts.extensions.get::<ConnectionPlace>() {
             tell_place(place, &sender);
         }
@@ -264,7 +281,7 @@ impl Gate {
     }
 
     /// What is asked, with its user, and whom that user acts as. Whether they may is not decided yet.
-    fn admit(
+    async fn admit(
         &self,
         parts: &http::request::Parts,
         asked: Asked,
@@ -273,7 +290,7 @@ impl Gate {
         let sender = asked.sender?;
         let mut info = asked.info?;
         let as_whom = Impersonation::of(&parts.headers)?;
-        let identity = self.assumed(sender, as_whom.as_ref())?;
+        let identity = self.assumed(sender, as_whom.as_ref()).await?;
         if as_whom.is_some() {
             current::impersonated(&identity);
         }
@@ -282,23 +299,28 @@ impl Gate {
     }
 
     /// Whom the request is made as: the user themselves, or whom they impersonate.
-    fn assumed(&self, identity: Identity, as_whom: Option<&Impersonation>) -> Result<Identity, Status> {
+    async fn assumed(&self, identity: Identity, as_whom: Option<&Impersonation>) -> Result<Identity, Status> {
         let Some(as_whom) = as_whom else { return Ok(identity) };
-        as_whom.assume(&identity, &self.authorizer).map_err(|error| match error {
+        // In a box: most requests need no room for this.
+        Box::pin(as_whom.assume(&identity, &self.authorizer)).await.map_err(|error| match error {
             ImpersonationError::Refused(status) => status,
             ImpersonationError::Unreadable(error) => error.to_status(),
         })
     }
 
-    fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
+    async fn authorize(&self, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
         let attributes = Attributes::of(info);
-        match self.authorizer.decide(identity, &attributes) {
+        match self.authorizer.decide(identity, &attributes).await {
             Ok(Verdict::Allowed { reason }) => {
                 current::annotate(DECISION, || "allow".to_owned());
                 current::annotate(REASON, || reason);
-                stream_access::check(&self.authorizer, identity, info)
+                stream_access::check(&self.authorizer, identity, info).await
             }
-            Ok(Verdict::Refused { reason }) => {
+            Ok(Verdict::Refused { error: Some(error), .. }) => {
+                current::annotate(REASON, || "internal error".to_owned());
+                Err(Status::internal(error))
+            }
+            Ok(Verdict::Refused { reason, .. }) => {
                 current::annotate(DECISION, || "forbid".to_owned());
                 current::annotate(REASON, || reason.clone());
                 Err(authorize::forbidden(identity, &attributes, &reason))
@@ -308,32 +330,6 @@ impl Gate {
                 Err(error.to_status())
             }
         }
-    }
-
-    /// A certificate first; a bearer token where there is none, or none that is good. Who shows neither is anonymous.
-    fn authenticate(
-        &self,
-        authorization: Option<&HeaderValue>,
-        certificate: &ConnectionCertificate,
-    ) -> Result<Identity, Status> {
-        match certificate.as_ref().map(|c| c.as_ref().map(|c| c.at(SystemTime::now()))) {
-            Some(Ok(Ok(identity))) => return Ok(identity.clone()),
-            Some(Ok(Err(e))) => tracing::debug!("{e}"),
-            Some(Err(e)) => tracing::debug!("{e}"),
-            None => {}
-        }
-        let Some(authorization) = authorization else {
-            return if certificate.is_none() { Ok(Identity::anonymous()) } else { Err(Status::unauthorized()) };
-        };
-        let token = authorization
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .ok_or_else(Status::unauthorized)?;
-        let identity = self.tokens.identify(token).map_err(|e| e.to_status())?;
-        identity.ok_or_else(Status::unauthorized)
     }
 }
 
@@ -389,9 +385,8 @@ impl Sending {
 struct Admitted {
     gate: Gate,
     info: RequestInfo,
-    authorization: Option<HeaderValue>,
+    credentials: KeptCredentials,
     as_whom: Option<Impersonation>,
-    certificate: Arc<ConnectionCertificate>,
     place: Option<ConnectionPlace>,
 }
 
@@ -401,22 +396,33 @@ impl Admitted {
     async fn withdrawn(self) {
         loop {
             tokio::time::sleep(self.gate.ask_again_every).await;
-            if let Err(status) = self.is_allowed() {
+            if let Err(status) = self.is_allowed().await {
                 tracing::info!(reason = status.message, "a long-running request ends: it would be refused now");
                 return;
             }
         }
     }
 
-    /// What the stored objects do not tell for the moment withdraws nothing.
-    fn is_allowed(&self) -> Result<(), Status> {
-        let identity = self.gate.authenticate(self.authorization.as_ref(), &self.certificate);
+    /// What the stored objects do not tell for the moment withdraws nothing, nor does somebody else who cannot be
+    /// asked.
+    async fn is_allowed(&self) -> Result<(), Status> {
+        let identity = match self.gate.authenticator.authenticate(self.credentials.shown()).await {
+            Err(Unauthenticated::Undecided) => return Ok(()),
+            identity => identity.map_err(|why| why.to_status()),
+        };
         if let (Some(place), Err(_)) = (&self.place, &identity) {
             tell_place(place, &identity);
         }
-        let assumed = identity.and_then(|identity| self.gate.assumed(identity, self.as_whom.as_ref()));
-        let asked = assumed.and_then(|identity| self.gate.authorize(&identity, &self.info));
+        let asked = match identity {
+            Ok(identity) => self.is_allowed_to(identity).await,
+            Err(status) => Err(status),
+        };
         asked.or_else(|status| if matches!(status.code, 401 | 403) { Err(status) } else { Ok(()) })
+    }
+
+    async fn is_allowed_to(&self, identity: Identity) -> Result<(), Status> {
+        let identity = self.gate.assumed(identity, self.as_whom.as_ref()).await?;
+        self.gate.authorize(&identity, &self.info).await
     }
 }
 

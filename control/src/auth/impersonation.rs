@@ -35,7 +35,7 @@ pub struct Impersonation {
 /// Why a request is not made as somebody else.
 #[derive(Debug)]
 pub enum ImpersonationError {
-    /// The user may not impersonate them: the 403.
+    /// The user may not impersonate them: the 403, or the 500 where that cannot be told.
     Refused(Status),
     /// Authorisation needs an object that cannot be read back.
     Unreadable(Unreadable),
@@ -96,12 +96,15 @@ impl Impersonation {
     }
 
     /// The impersonated user, if `identity` may act as them and as each of the groups.
-    pub fn assume(&self, identity: &Identity, authorizer: &Authorizer) -> Result<Identity, ImpersonationError> {
+    pub async fn assume(&self, identity: &Identity, authorizer: &Authorizer) -> Result<Identity, ImpersonationError> {
         for whom in self.requested() {
             let attributes = Attributes::Resource(Resource { verb: "impersonate", version: "v1", ..whom });
-            match authorizer.decide(identity, &attributes).map_err(ImpersonationError::Unreadable)? {
+            match authorizer.decide(identity, &attributes).await.map_err(ImpersonationError::Unreadable)? {
                 Verdict::Allowed { .. } => {}
-                Verdict::Refused { reason } => {
+                Verdict::Refused { error: Some(error), .. } => {
+                    return Err(ImpersonationError::Refused(Status::internal(error)));
+                }
+                Verdict::Refused { reason, .. } => {
                     return Err(ImpersonationError::Refused(authorize::forbidden(identity, &attributes, &reason)));
                 }
             }
@@ -168,8 +171,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_who_may_acts_as_another_and_then_has_their_rights_only() {
+    #[tokio::test]
+    async fn only_who_may_acts_as_another_and_then_has_their_rights_only() {
         let dir = tempfile::tempdir().unwrap();
         let authorizer = Authorizer::new(Arc::new(open_store(&dir.path().join("s"), &Registry::default()).unwrap()));
         let admin = Identity::control("test");
@@ -192,18 +195,18 @@ mod tests {
             ("authentication.k8s.io", "uids", "", "7"),
         ];
         assert_eq!(requested, asked);
-        let acting = whole.assume(&admin, &authorizer).unwrap();
+        let acting = whole.assume(&admin, &authorizer).await.unwrap();
         assert_eq!((&*acting.uid, &acting.extra), ("7", &whole.extra));
-        let jane = of("jane", &["dev"]).assume(&admin, &authorizer).unwrap();
+        let jane = of("jane", &["dev"]).assume(&admin, &authorizer).await.unwrap();
         assert_eq!(jane, Identity::authenticated("jane".into(), vec!["dev".into()]));
-        let account = of("system:serviceaccount:default:web", &[]).assume(&admin, &authorizer).unwrap();
+        let account = of("system:serviceaccount:default:web", &[]).assume(&admin, &authorizer).await.unwrap();
         assert_eq!(
             account.groups,
             ["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"]
         );
-        assert_eq!(of(ANONYMOUS, &[]).assume(&admin, &authorizer).unwrap(), Identity::anonymous());
+        assert_eq!(of(ANONYMOUS, &[]).assume(&admin, &authorizer).await.unwrap(), Identity::anonymous());
         let Err(ImpersonationError::Refused(status)) =
-            of("kubernetes-admin", &["system:masters"]).assume(&jane, &authorizer)
+            of("kubernetes-admin", &["system:masters"]).assume(&jane, &authorizer).await
         else {
             panic!("jane may impersonate nobody")
         };

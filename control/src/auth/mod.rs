@@ -7,32 +7,48 @@
 //! for which it has a limited time (`open_answers`). `param_access` decides to which
 //! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
 //! `connection_places` divides the connections among those who hold them. `audited` begins the audit of a request.
+//!
+//! `authenticate` asks all who know clients: beside the above `jwt` (tokens of other issuers), `token_webhook`,
+//! `static_tokens` and `request_headers` (front proxies). `access_webhook` is asked by `authorizer` where it is
+//! configured. What is asked of webhooks goes through `outside`. `options` are the flags, `configuration` the files,
+//! `setup` makes of both those who are asked.
 
+pub mod access_conditions;
+pub mod access_webhook;
 pub mod account_token;
 pub mod attributes;
 pub mod audited;
+pub mod authenticate;
 pub mod authorize;
 pub mod authorizer;
 pub mod bootstrap_token;
 mod borrowed_places;
 pub mod client_certificate;
+pub mod configuration;
 pub mod connection_places;
 mod ending_body;
 pub mod gate;
 mod held_body;
 mod impersonation;
+pub mod jwt;
 pub mod node;
 pub mod open_answers;
+pub mod options;
+pub mod outside;
 pub mod param_access;
 mod pod_references;
 pub mod rbac;
+pub mod request_headers;
 pub mod secret_token;
 pub mod secret_token_use;
+pub mod setup;
 mod shortened;
+pub mod static_tokens;
 pub mod stored_facts;
 mod stream_access;
 pub mod stream_limit;
 pub mod token;
+pub mod token_webhook;
 pub mod user_info;
 
 pub use fairlead_pki as pki;

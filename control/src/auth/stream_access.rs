@@ -14,15 +14,16 @@ use crate::{
 };
 
 /// Refuses who may get a stream to a pod, but not create it. `info` is of a request that is allowed otherwise.
-pub fn check(authorizer: &Authorizer, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
+pub async fn check(authorizer: &Authorizer, identity: &Identity, info: &RequestInfo) -> Result<(), Status> {
     let Some(path) = info.resource() else { return Ok(()) };
     if PodStream::of(path).is_none() || info.verb == Verb::Create {
         return Ok(());
     }
     let created = RequestInfo { verb: Verb::Create, ..info.clone() };
-    match authorizer.decide(identity, &Attributes::of(&created)) {
+    match authorizer.decide(identity, &Attributes::of(&created)).await {
         Ok(Verdict::Allowed { .. }) => Ok(()),
-        Ok(Verdict::Refused { reason }) => {
+        Ok(Verdict::Refused { error: Some(error), .. }) => Err(Status::internal(error)),
+        Ok(Verdict::Refused { reason, .. }) => {
             let name = path.name.as_deref().unwrap_or_default();
             Err(Status::forbidden(Subject { group: &path.group, resource: &path.resource, name }, &reason))
         }

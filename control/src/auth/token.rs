@@ -59,16 +59,10 @@ impl TokenAuthenticator {
         self.facts.issuer().map_or(API_AUDIENCE, |issuer| issuer.url())
     }
 
-    /// Who holds a token that is good now, and for this server; nobody if it is not.
-    pub fn identify(&self, token: &str) -> Result<Option<Identity>, Unreadable> {
-        let found = self.identify_for(token, &[self.audience().to_owned()])?;
-        Ok(match found {
-            Ok(found) => Some(found.identity),
-            Err(why) => {
-                tracing::debug!(why = why.map(tracing::field::display), "a bearer token is not good");
-                None
-            }
-        })
+    /// Who holds a token that is good now, and for this server, or what is wrong with it, if that may be told. Nothing
+    /// is told of a token that this server has not issued.
+    pub fn identify_own(&self, token: &str) -> Result<Result<Identified, Option<TokenRefusal>>, Unreadable> {
+        self.identify_for(token, &[self.audience().to_owned()])
     }
 
     /// Who holds a token that is good now for one of `audiences`, or what is wrong with it, if that may be told.

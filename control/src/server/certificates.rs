@@ -4,13 +4,14 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     StartError,
-    tls::{self, ShownCertificate},
+    tls::{self, ShownCertificate, TlsError},
 };
 use crate::{
     Config,
@@ -19,6 +20,7 @@ use crate::{
     auth::{
         client_certificate::ClientCertificates,
         pki::{self, Authority, Pki, ServingNames, TokenKey},
+        request_headers::FrontProxies,
     },
     bootstrap::Advertised,
     metrics::Scrape,
@@ -41,6 +43,8 @@ pub struct Certificates {
     pub authorities: watch::Sender<Authorities>,
     /// Which client certificates are trusted.
     pub clients: Arc<ClientCertificates>,
+    /// Which front proxies are believed.
+    pub front_proxies: Option<Arc<FrontProxies>>,
     /// File that is written anew with each renewal of the administrator's certificate.
     pub admin_kubeconfig: PathBuf,
     /// Those of the certificate that is shown.
@@ -70,12 +74,19 @@ impl Certificates {
         names.add(advertised.map(|a| a.address.into()));
         let pki_dir = config.data_dir.join("pki");
         let pki = Pki::load_or_create(&pki_dir, &names, OffsetDateTime::now_utc())?;
+        let cluster = CertificateDer::from_pem_slice(pki.authority.certificate_pem().as_bytes());
+        let cluster = cluster.map_err(TlsError::Certificate)?;
+        let front_proxies =
+            FrontProxies::read(&config.authentication.request_header, &cluster, provider.clone())?.map(Arc::new);
+        let clients = tls::client_certificates(&pki.authority, provider.clone())?;
+        let hints = front_proxies.iter().flat_map(|proxies| proxies.hints());
         let certificates = Self {
             shown: Arc::new(ShownCertificate::new(&pki.serving, &pki.authority, &provider)?),
             agents: Agents::new(&pki.authority, &pki.agent_client, provider.clone())?,
             front_proxy: Arc::new(FrontProxy::new(&pki.front_proxy_client, &provider)?),
-            authorities: watch::Sender::new(authorities(&pki)),
-            clients: Arc::new(tls::client_certificates(&pki.authority, provider.clone())?),
+            authorities: watch::Sender::new(authorities(&pki, front_proxies.clone())),
+            clients: Arc::new(clients.asking_for(hints)),
+            front_proxies,
             admin_kubeconfig: config.data_dir.join("admin.kubeconfig"),
             names,
             expirations: Expirations(Arc::new(ArcSwap::from_pointee(expirations(&pki)))),
@@ -106,7 +117,7 @@ impl Certificates {
         let pki = Pki::load_or_create(&self.pki_dir, &self.names, now)?;
         self.shown.replace(&pki.serving, &pki.authority, &self.provider)?;
         self.agents.replace(&pki.authority, &pki.agent_client, self.provider.clone())?;
-        let known = self.authorities.send_replace(authorities(&pki));
+        let known = self.authorities.send_replace(authorities(&pki, self.front_proxies.clone()));
         // A certificate of an authority that extension servers are only being told of is shown from the next time on.
         // Only of a running service: after a start the new certificate is shown at once.
         if known.front_proxy == pki.front_proxy_authority.certificate_pem() {
@@ -151,10 +162,11 @@ fn expirations(pki: &Pki) -> Vec<(&'static str, i64)> {
     certificates.into_iter().filter_map(|(name, text)| Some((name, pki::not_after(text)?))).collect()
 }
 
-fn authorities(pki: &Pki) -> Authorities {
+fn authorities(pki: &Pki, front_proxies: Option<Arc<FrontProxies>>) -> Authorities {
     Authorities {
         clients: pki.authority.certificate_pem().to_owned(),
         front_proxy: pki.front_proxy_authority.certificate_pem().to_owned(),
+        others: front_proxies,
     }
 }
 

@@ -137,12 +137,17 @@ impl Connections {
         {
             place.belongs_to(identity);
         }
+        let front_proxy = stream.get_ref().1.peer_certificates();
+        let front_proxy = front_proxy.and_then(|chain| self.gate.authenticator().recognise_front_proxy(chain));
         let permit = ConnectionPermit(Arc::new((permit, place.clone())));
         let (gate, of_requests) = (self.gate.clone(), place.clone());
         let answers = OpenAnswers::lasting(self.answers_last);
         let open = answers.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(PeerAddress(peer));
+            if let Some(front_proxy) = front_proxy {
+                request.extensions_mut().insert(front_proxy);
+            }
             request.extensions_mut().insert(permit.clone());
             request.extensions_mut().insert(of_requests.clone());
             request.extensions_mut().insert(open.clone());

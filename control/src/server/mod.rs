@@ -45,6 +45,11 @@ use crate::{
         connection_places::{ConnectionPlaces, PlaceLimits},
         gate::Gate,
         pki::{self, Authority, PkiError, PkiFileError, ServingNames},
+        request_headers::RequestHeaderError,
+        setup::{
+            authentication::{AuthenticationSetup, AuthenticationSetupError},
+            authorization::{AccessWebhooks, AuthorizationSetup, AuthorizationSetupError},
+        },
     },
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, RestoreService},
@@ -86,6 +91,15 @@ pub enum StartError {
     /// The audit policy cannot be used, or what events go to.
     #[error("cannot set up auditing")]
     Audit(#[from] AuditError),
+    /// Flags or files that say who may come in cannot be used.
+    #[error("cannot set up authentication")]
+    Authentication(#[from] AuthenticationSetupError),
+    /// Those that say which proxies are believed cannot be used.
+    #[error("cannot set up authentication by front proxies")]
+    RequestHeaders(#[from] RequestHeaderError),
+    /// Flags or files that say who decides cannot be used.
+    #[error("cannot set up authorization")]
+    Authorization(#[from] AuthorizationSetupError),
     /// The certificate for connections to agents cannot be used.
     #[error("cannot set up the way to agents")]
     Agents(#[from] AgentsError),
@@ -137,6 +151,7 @@ pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> 
 
 async fn start_parts(config: Config) -> Result<Running, StartError> {
     let audit = Audit::start(&config.audit).await?;
+    let authorization = AuthorizationSetup::read(&config.authorization).await?;
     let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(descriptors::raise_limit()));
     pki::private_dir(&config.data_dir).map_err(StartError::DataDir)?;
     let lock = DataDirLock::take(&config.data_dir)?;
@@ -191,6 +206,14 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         let url = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
         api.authorizer().facts().issue_tokens_by(TokenIssuer::new(key, url, &server_address));
     }
+    let (front_proxies, everything) = (certificates.front_proxies.clone(), authorization.allows_everything);
+    let dial = network.clone();
+    let authentication =
+        AuthenticationSetup::read(&config.authentication, api.authorizer(), front_proxies, dial, everything).await?;
+    api.authenticate_by(authentication.authenticator.clone());
+    let access_webhooks = AccessWebhooks::default();
+    let authorization = authorization.install(api.authorizer(), &access_webhooks);
+    api.metrics().add(move |scrape| access_webhooks.tell(scrape));
     let client = api.client(Identity::control("apiserver"));
     let is_bootstrapped = match bootstrap::ensure(&client, &config, advertised).await {
         Ok(()) => true,
@@ -216,6 +239,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let gate =
         Gate::new(Arc::new(api.clone()), api.authorizer().clone(), api.metrics().requests().clone(), closing.clone())
             .limited_to(limits)
+            .authenticating_by(authentication.authenticator)
             .audited_by(audit.clone());
     let clients = certificates.clients.clone();
     let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
@@ -249,6 +273,17 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
         let (told, store) = (reload.clone(), store.clone());
         api.metrics().add(move |scrape| told.tell(scrape));
         supervisor.spawn("encryption-provider-config", move |stop| reload.clone().run(store.clone(), stop).boxed());
+    }
+    let jwt = authentication.jwt;
+    supervisor.spawn("jwt-authenticators", move |stop| jwt.clone().run(stop).boxed());
+    for (name, reload) in [("authentication-config", authentication.reload), ("authorization-config", authorization)] {
+        let Some(reload) = reload.map(Arc::new) else { continue };
+        let told = reload.clone();
+        api.metrics().add(move |scrape| told.tell(scrape));
+        supervisor.spawn(name, move |stop| {
+            let reload = reload.clone();
+            async move { reload.run(stop).await }.boxed()
+        });
     }
     if !is_bootstrapped {
         let (client, config) = (client.clone(), config.clone());

@@ -6,6 +6,7 @@ mod cron_jobs;
 mod custom_kinds;
 mod daemon_sets;
 mod disruption;
+mod front_proxies;
 mod interrupted_jobs;
 mod jobs;
 mod nodes;

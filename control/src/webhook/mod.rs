@@ -4,6 +4,7 @@
 //!
 //! - **[`ClientConfig`]**: where a webhook is and whom it must prove to be, read once.
 //! - **[`Client`]**: calls it. Its connections are kept and shared by all requests; it is cheap to clone.
+//! - **[`KubeconfigClient`]**: calls the server that a kubeconfig names.
 //! - **`trust`**: whose certificates are taken.
 //! - **`lookup`**: the addresses of a URL's name, looked up once for all who ask.
 //! - **`target`**: which address a call goes to, decided anew for each call, so that an endpoint that is no longer
@@ -34,6 +35,7 @@ use self::trust::Trust;
 use crate::{audit::current, store::Snapshot};
 
 mod dial;
+mod kubeconfig;
 mod lookup;
 mod stream;
 mod target;
@@ -42,6 +44,7 @@ pub mod tests;
 mod trust;
 
 pub use dial::{CONNECT_TIMEOUT, Connector, Dial, Network, RemoteConnectError};
+pub use kubeconfig::{KubeconfigCallError, KubeconfigClient, KubeconfigSetupError};
 pub use stream::Stream;
 pub use target::{Address, ResolveError, WebhookTarget, is_own};
 pub use trust::TrustError;
@@ -161,12 +164,7 @@ impl ClientConfig {
 impl Client {
     /// Of a webhook that `dial` connects to.
     pub fn new(config: ClientConfig, dial: Arc<dyn Dial>) -> Result<Self, ConfigError> {
-        let tls = TlsConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(ConfigError::Tls)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier(&config.authorities).map_err(ConfigError::CaBundle)?))
-            .with_no_client_auth();
+        let tls = tls(&config.authorities)?;
         let http = pooled(connector(&config.target, dial, tls)?);
         Ok(Self { config: Arc::new(config), http })
     }
@@ -230,6 +228,16 @@ impl std::fmt::Display for Address {
 
 fn whole_seconds(timeout: Duration) -> u64 {
     timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0))
+}
+
+/// TLS with servers whose certificates the authorities in `bundle` (PEM) signed, or the system's if it is empty.
+pub fn tls(bundle: &[u8]) -> Result<TlsConfig, ConfigError> {
+    let builder = TlsConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(ConfigError::Tls)?
+        .dangerous();
+    let verifier = Arc::new(verifier(bundle).map_err(ConfigError::CaBundle)?);
+    Ok(builder.with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
 /// Connections to a target, whose certificate must be for its name.

@@ -37,6 +37,7 @@ mod macros;
 pub mod message;
 mod operators;
 pub mod pattern;
+mod selects;
 mod signatures;
 #[cfg(test)]
 mod tests;

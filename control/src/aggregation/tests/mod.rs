@@ -58,7 +58,7 @@ pub async fn aggregate(api: &Api) -> (ExtensionServer, Authority, Aggregator, Su
     api.aggregate_through(aggregator.clone());
     let supervisor = Supervisor::default();
     let pem = authority.certificate_pem().to_owned();
-    let authorities = watch::Sender::new(Authorities { clients: pem.clone(), front_proxy: pem });
+    let authorities = watch::Sender::new(Authorities { clients: pem.clone(), front_proxy: pem, others: None });
     let client = api.client(Identity::control("test"));
     aggregator.start(&supervisor, &client, api.kinds(), authorities.subscribe());
     (extension, authority, aggregator, supervisor, authorities)

@@ -10,7 +10,7 @@ use crate::{
     },
     identity::Identity,
     kinds::FieldError,
-    request::selector::FieldSelector,
+    request::selector::{FieldSelector, LabelSelector},
     status::{Status, Subject},
 };
 
@@ -79,26 +79,38 @@ pub fn must_be_valid(call: &Call, errors: &[FieldError]) -> Result<(), Status> {
 /// The user that a review names.
 pub fn user_of(review: &Value) -> Identity {
     let spec = &review["spec"];
-    let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let name = spec["user"].as_str().unwrap_or_default().to_owned();
-    Identity { name, groups: groups.map(str::to_owned).collect(), ..Identity::default() }
+    let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+    let extra = spec["extra"].as_object().into_iter().flatten().map(|(key, values)| (key.clone(), texts(values)));
+    Identity { name: text("user"), groups: texts(&spec["groups"]), uid: text("uid"), extra: extra.collect() }
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The review with its answer: whether `identity` may do what it asks about.
-pub fn answer(api: &Api, identity: &Identity, mut review: Value) -> Result<Value, Status> {
-    let (fields, unread) = field_selector(&review["spec"]["resourceAttributes"]["fieldSelector"]);
-    let attributes = attributes(&review["spec"], &fields);
-    let verdict = api.authorizer().decide(identity, &attributes).map_err(|error| error.to_status())?;
-    let (allowed, reason) = match verdict {
-        Verdict::Allowed { reason } => (true, reason),
-        Verdict::Refused { reason } => (false, reason),
+pub async fn answer(api: &Api, identity: &Identity, mut review: Value) -> Result<Value, Status> {
+    let asked = &review["spec"]["resourceAttributes"];
+    let (fields, unread_fields) = field_selector(&asked["fieldSelector"]);
+    let (labels, unread_labels) = label_selector(&asked["labelSelector"]);
+    let attributes = attributes(&review["spec"], &fields, &labels);
+    let verdict = api.authorizer().decide(identity, &attributes).await;
+    let verdict = verdict.map_err(|error| error.to_status())?;
+    let (mut status, reason, error) = match verdict {
+        Verdict::Allowed { reason } => (json!({"allowed": true}), reason, None),
+        Verdict::Refused { reason, is_denied: false, error } => (json!({"allowed": false}), reason, error),
+        Verdict::Refused { reason, is_denied: true, error } => {
+            (json!({"allowed": false, "denied": true}), reason, error)
+        }
     };
-    let mut status = json!({"allowed": allowed});
     if !reason.is_empty() {
         status["reason"] = reason.into();
     }
-    if let Some(error) = unread {
-        status["evaluationError"] = error.into();
+    let errors: Vec<String> = unread_fields.into_iter().chain(unread_labels).chain(error).collect();
+    match errors.as_slice() {
+        [] => {}
+        [one] => status["evaluationError"] = one.as_str().into(),
+        many => status["evaluationError"] = format!("[{}]", many.join(", ")).into(),
     }
     review["status"] = status;
     Ok(review)
@@ -128,13 +140,37 @@ fn field_selector(selector: &Value) -> (FieldSelector, Option<String>) {
     }
 }
 
+/// The label selector of a review; what cannot be read of it narrows nothing.
+fn label_selector(selector: &Value) -> (LabelSelector, Option<String>) {
+    let requirements = selector["requirements"].as_array().into_iter().flatten();
+    let terms = requirements.filter_map(|requirement| {
+        let (key, operator) = (requirement["key"].as_str()?, requirement["operator"].as_str()?);
+        let values = texts(&requirement["values"]).join(",");
+        match operator {
+            "In" => Some(format!("{key} in ({values})")),
+            "NotIn" => Some(format!("{key} notin ({values})")),
+            "Exists" => Some(key.to_owned()),
+            "DoesNotExist" => Some(format!("!{key}")),
+            _ => None,
+        }
+    });
+    let raw = selector["rawSelector"].as_str().map_or_else(|| terms.collect::<Vec<_>>().join(","), str::to_owned);
+    match raw.parse() {
+        Ok(labels) => (labels, None),
+        Err(error) => (
+            LabelSelector::default(),
+            Some(format!("spec.resourceAttributes.labelSelector ignored due to parse error: {error}")),
+        ),
+    }
+}
+
 /// A value as it stands in the text of a field selector.
 fn escaped(value: &str) -> String {
     value.chars().flat_map(|c| matches!(c, '\\' | ',' | '=').then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// What the review asks about; `fields` is its field selector.
-fn attributes<'a>(spec: &'a Value, fields: &'a FieldSelector) -> Attributes<'a> {
+/// What the review asks about; `fields` and `labels` are its selectors.
+fn attributes<'a>(spec: &'a Value, fields: &'a FieldSelector, labels: &'a LabelSelector) -> Attributes<'a> {
     let asked = &spec["resourceAttributes"];
     let text = |field: &str| asked[field].as_str().unwrap_or_default();
     if !asked.is_object() {
@@ -151,6 +187,7 @@ fn attributes<'a>(spec: &'a Value, fields: &'a FieldSelector) -> Attributes<'a> 
         subresource: text("subresource"),
         name: text("name"),
         fields: Some(fields),
+        labels: Some(labels),
     })
 }
 

@@ -11,6 +11,7 @@ mod subject_access_review;
 mod token_review;
 
 use axum::response::Response;
+use futures::future::BoxFuture;
 use http::StatusCode;
 use serde_json::Value;
 
@@ -36,7 +37,7 @@ struct Review {
     group: &'static str,
     kind: &'static str,
     /// The answer to a review: the same with its `status`.
-    answer: fn(api: &Api, call: &Call, review: Value) -> Result<Value, Status>,
+    answer: for<'a> fn(api: &'a Api, call: &'a Call, review: Value) -> BoxFuture<'a, Result<Value, Status>>,
 }
 
 /// Answers a review with its status.
@@ -52,7 +53,7 @@ pub async fn create(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     let sent = |tracker: &Tracker<'_>| tracker.update(None, &value, "", None);
     let managers = write::writer(call, None).track(&Kinds::built_in(), kind, sent);
     let value = write::admit_unstored(api, call, value).await?;
-    let mut answer = (review.answer)(api, call, value)?;
+    let mut answer = (review.answer)(api, call, value).await?;
     if !managers.is_empty() {
         let managers = serde_json::from_str(&managers).map_err(|error| Status::internal(error.to_string()))?;
         answer["metadata"]["managedFields"] = managers;

@@ -7,9 +7,11 @@ pub(super) static REVIEW: Review = Review {
     group: "authorization.k8s.io",
     kind: "SelfSubjectAccessReview",
     answer: |api, call, review| {
-        let mut errors = access::validate(&review, false);
-        errors.extend(access::metadata(&review, false));
-        access::must_be_valid(call, &errors)?;
-        access::answer(api, &call.identity, review)
+        Box::pin(async move {
+            let mut errors = access::validate(&review, false);
+            errors.extend(access::metadata(&review, false));
+            access::must_be_valid(call, &errors)?;
+            access::answer(api, &call.identity, review).await
+        })
     },
 };

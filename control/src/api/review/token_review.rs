@@ -4,10 +4,8 @@ use serde_json::{Value, json};
 
 use super::Review;
 use crate::{
-    auth::{
-        token::{Identified, TokenAuthenticator},
-        user_info::user_info,
-    },
+    api::Api,
+    auth::{authenticate::TokenFailure, token::Identified, user_info::user_info},
     status::Status,
 };
 
@@ -15,25 +13,40 @@ use crate::{
 pub(super) static REVIEW: Review = Review {
     group: "authentication.k8s.io",
     kind: "TokenReview",
-    answer: |api, _, mut review| {
-        let token = review["spec"]["token"].as_str().unwrap_or_default();
-        if token.is_empty() {
-            return Err(Status::bad_request("token is required for TokenReview in authentication"));
-        }
-        let tokens = TokenAuthenticator::new(api.authorizer());
-        let asked = review["spec"]["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let mut audiences: Vec<String> = asked.map(str::to_owned).collect();
-        if audiences.is_empty() {
-            audiences.push(tokens.audience().to_owned());
-        }
-        let found = tokens.identify_for(token, &audiences).map_err(|error| error.to_status())?;
-        review["status"] = match found {
-            Ok(Identified { identity, audiences }) => {
-                json!({"authenticated": true, "user": user_info(&identity), "audiences": audiences})
-            }
-            Err(Some(why)) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
-            Err(None) => json!({"user": {}, "error": "invalid bearer token"}),
-        };
-        Ok(review)
-    },
+    answer: |api, _, review| Box::pin(answer(api, review)),
 };
+
+async fn answer(api: &Api, mut review: Value) -> Result<Value, Status> {
+    let token = review["spec"]["token"].as_str().unwrap_or_default();
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let authenticator = api.authenticator();
+    let asked = review["spec"]["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut audiences: Vec<String> = asked.map(str::to_owned).collect();
+    if audiences.is_empty() {
+        audiences.push(authenticator.audience().to_owned());
+    }
+    let found = authenticator.review(token, &audiences).await.map_err(|error| error.to_status())?;
+    review["status"] = match found {
+        Ok(Identified { identity, audiences }) => {
+            json!({"authenticated": true, "user": user_info(&identity), "audiences": audiences})
+        }
+        Err(failures) => json!({"user": {}, "error": words(&failures)}),
+    };
+    Ok(review)
+}
+
+/// As Kubernetes shows several errors; each once.
+fn words(failures: &[TokenFailure]) -> String {
+    let mut all = vec!["invalid bearer token".to_owned()];
+    for failure in failures.iter().map(ToString::to_string) {
+        if !all.contains(&failure) {
+            all.push(failure);
+        }
+    }
+    match all.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}

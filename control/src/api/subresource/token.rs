@@ -253,7 +253,7 @@ fn may_request(api: &Api, call: &Call, snapshot: &Snapshot, node: &str, request:
         name,
         ..Resource::default()
     });
-    let verdict = api.authorizer().decide(&call.identity, &asked).map_err(|error| error.to_status())?;
+    let verdict = api.authorizer().decide_here(&call.identity, &asked).map_err(|error| error.to_status())?;
     match verdict {
         Verdict::Allowed { .. } => Ok(()),
         Verdict::Refused { .. } => Err(refused(&format!(

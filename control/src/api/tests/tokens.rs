@@ -59,11 +59,11 @@ async fn a_token_is_issued_reviewed_and_good_for_its_audience_alone() {
     let id = format!("JTI={}", said["jti"].as_str().unwrap());
     assert_eq!(user["extra"], json!({"authentication.kubernetes.io/credential-id": [id]}));
     let tokens = TokenAuthenticator::new(server.api.authorizer());
-    assert_eq!(tokens.identify(token).unwrap().unwrap().name, "system:serviceaccount:default:default");
+    assert_eq!(tokens.identify_own(token).unwrap().unwrap().identity.name, "system:serviceaccount:default:default");
 
     let vault = server.post(TOKEN, json!({"spec": {"audiences": ["vault", "other"]}})).await;
     let token = vault.json["status"]["token"].as_str().unwrap();
-    assert!(tokens.identify(token).unwrap().is_none(), "it is not for this server");
+    assert!(tokens.identify_own(token).unwrap().is_err(), "it is not for this server");
     let words = format!(
         "[invalid bearer token, token audiences [\"vault\" \"other\"] is invalid for the target audiences [{URL:?}]]"
     );

@@ -117,11 +117,12 @@ fn must_be_creatable(api: &Api, call: &Call, place: &StorageLocation, config: &V
         subresource: "",
         name,
         fields: None,
+        labels: None,
     });
     // The gate allowed a patch; what it makes here is a new object.
-    match api.authorizer().decide(&call.identity, &attributes) {
+    match api.authorizer().decide_here(&call.identity, &attributes) {
         Ok(Verdict::Allowed { .. }) => {}
-        Ok(Verdict::Refused { reason }) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
+        Ok(Verdict::Refused { reason, .. }) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
         Err(error) => return Err(error.to_status()),
     }
     match config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {

@@ -1,6 +1,7 @@
 //! Requests through the gate: what has a seat and for how long, and what ends when a credential is withdrawn.
 
 use futures::StreamExt;
+use http::HeaderValue;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -10,6 +11,7 @@ use crate::{
     api::open_store,
     auth::{
         bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
+        client_certificate::CertificateIdentity,
         connection_places::{ConnectionPlaces, PlaceLimits},
     },
     encode,

@@ -55,6 +55,11 @@ impl FieldSelector {
         Ok(())
     }
 
+    /// Each term: the field, whether it must have the value, and the value.
+    pub fn terms(&self) -> impl Iterator<Item = (&str, bool, &str)> {
+        self.terms.iter().map(|term| (&*term.field, term.equal, &*term.value))
+    }
+
     /// The value that `field` of every selected object has, if the selector says so.
     pub fn exact(&self, field: &str) -> Option<&str> {
         self.terms.iter().find(|t| t.equal && t.field == field).map(|t| t.value.as_str())

@@ -59,6 +59,11 @@ impl LabelSelector {
         self.requirements.is_empty()
     }
 
+    /// All that must hold.
+    pub fn requirements(&self) -> &[LabelRequirement] {
+        &self.requirements
+    }
+
     /// Whether the labels of a stored object satisfy it.
     pub fn matches(&self, header: Header<'_>) -> bool {
         self.requirements.iter().all(|requirement| requirement.matches(header))

@@ -4,4 +4,4 @@ mod field;
 mod label;
 
 pub use field::{FieldSelector, FieldSelectorError};
-pub use label::{LabelSelector, LabelSelectorError};
+pub use label::{LabelRequirement, LabelSelector, LabelSelectorError};

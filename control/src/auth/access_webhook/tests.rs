@@ -1,0 +1,188 @@
+//! Chains of those who decide, with a webhook on the loopback among them.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::open_store,
+    auth::{
+        authorizer::{Authorizer, ChainLink, Verdict},
+        options::AuthorizationOptions,
+        setup::authorization::{AccessWebhooks, AuthorizationSetup},
+    },
+    kinds::Registry,
+    metrics::Metrics,
+    request::tests::info,
+    webhook::tests::TestServer,
+};
+
+/// Allows what `allowed` does, denies `denied`, and has no opinion of others.
+async fn server() -> TestServer {
+    let answering = Arc::new(|_: String, review: Value| {
+        let status = match review["spec"]["user"].as_str().unwrap_or_default() {
+            "allowed" => json!({"allowed": true, "reason": "by the webhook"}),
+            "denied" => json!({"allowed": false, "denied": true, "reason": "go away"}),
+            "both" => json!({"allowed": true, "denied": true}),
+            _ => json!({"allowed": false, "reason": "never heard of"}),
+        };
+        let code = if review["spec"]["user"] == "broken" { 400 } else { 200 };
+        let answer = json!({"apiVersion": review["apiVersion"], "kind": "SubjectAccessReview", "status": status});
+        let answer: futures::future::BoxFuture<'static, (u16, Value)> = Box::pin(std::future::ready((code, answer)));
+        answer
+    });
+    TestServer::start(&["localhost"], answering).await
+}
+
+fn kubeconfig(dir: &Path, server: &TestServer) -> std::path::PathBuf {
+    let path = dir.join("kubeconfig");
+    let TestServer { port, bundle, .. } = server;
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n\
+         clusters: [{{name: a, cluster: {{server: \"https://localhost:{port}/authorize\", certificate-authority-data: \
+         {bundle}}}}}]\nusers: [{{name: a, user: {{}}}}]\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn file(dir: &Path, kubeconfig: &Path, change: impl FnOnce(&mut Value)) -> std::path::PathBuf {
+    let mut file = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthorizationConfiguration",
+        "authorizers": [
+            {"type": "Webhook", "name": "w", "webhook": {
+                "timeout": "3s",
+                "subjectAccessReviewVersion": "v1",
+                "matchConditionSubjectAccessReviewVersion": "v1",
+                "failurePolicy": "NoOpinion",
+                "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": kubeconfig},
+                "matchConditions": [{"expression": "has(request.resourceAttributes)"}],
+            }},
+            {"type": "Node", "name": "node"},
+            {"type": "RBAC", "name": "rbac"},
+        ],
+    });
+    change(&mut file);
+    let path = dir.join("authorization.json");
+    std::fs::write(&path, file.to_string()).unwrap();
+    path
+}
+
+async fn authorizer(dir: &Path, options: AuthorizationOptions) -> (Authorizer, AccessWebhooks) {
+    let authorizer = Authorizer::new(Arc::new(open_store(&dir.join("store"), &Registry::default()).unwrap()));
+    let webhooks = AccessWebhooks::default();
+    AuthorizationSetup::read(&options).await.unwrap().install(&authorizer, &webhooks);
+    (authorizer, webhooks)
+}
+
+fn user(name: &str) -> Identity {
+    Identity::authenticated(name.to_owned(), Vec::new())
+}
+
+async fn decide(authorizer: &Authorizer, name: &str, uri: &str) -> Verdict {
+    authorizer.decide(&user(name), &Attributes::of(&info("GET", uri))).await.unwrap()
+}
+
+const PODS: &str = "/api/v1/namespaces/a/pods?fieldSelector=spec.nodeName%3Dn,metadata.name!%3Dp\
+                    &labelSelector=app%20in%20(a),!b,c%3E1";
+
+#[tokio::test]
+async fn the_first_who_allows_or_denies_decides_and_answers_are_kept() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+    let config_file = Some(file(dir.path(), &kubeconfig(dir.path(), &server), |_| {}));
+    let options = AuthorizationOptions { config_file, ..AuthorizationOptions::default() };
+    let (authorizer, webhooks) = authorizer(dir.path(), options).await;
+    for _ in 0..2 {
+        let allowed = decide(&authorizer, "allowed", PODS).await;
+        assert_eq!(allowed, Verdict::Allowed { reason: "by the webhook".into() });
+        let denied = Verdict::Refused { reason: "go away".into(), is_denied: true, error: None };
+        assert_eq!(decide(&authorizer, "denied", PODS).await, denied);
+        assert_eq!(decide(&authorizer, "joe", PODS).await, Verdict::no_opinion("never heard of"));
+    }
+    let sent = server.bodies("/authorize");
+    assert_eq!(sent.len(), 3, "answers are kept");
+    assert_eq!(
+        (&sent[0]["apiVersion"], &sent[0]["spec"]),
+        (
+            &json!("authorization.k8s.io/v1"),
+            &json!({"user": "allowed", "groups": ["system:authenticated"], "resourceAttributes": {
+                "namespace": "a", "verb": "list", "version": "v1", "resource": "pods",
+                "fieldSelector": {"requirements": [
+                    {"key": "spec.nodeName", "operator": "In", "values": ["n"]},
+                    {"key": "metadata.name", "operator": "NotIn", "values": ["p"]},
+                ]},
+                "labelSelector": {"requirements": [
+                    {"key": "app", "operator": "In", "values": ["a"]},
+                    {"key": "b", "operator": "DoesNotExist"},
+                ]},
+            }})
+        )
+    );
+    // Its condition is about resources alone.
+    assert_eq!(decide(&authorizer, "allowed", "/metrics").await, Verdict::no_opinion(""));
+    assert_eq!(server.bodies("/authorize").len(), 3);
+    let Verdict::Refused { is_denied: true, error: Some(error), .. } = decide(&authorizer, "both", PODS).await else {
+        panic!("it is denied")
+    };
+    assert_eq!(error, "webhook subject access review returned both allow and deny response");
+    // Administrators are never asked about.
+    let admin = Identity::control("test");
+    assert!(matches!(
+        authorizer.decide(&admin, &Attributes::of(&info("GET", PODS))).await.unwrap(),
+        Verdict::Allowed { .. }
+    ));
+    let listed = authorizer.list_rules(&user("joe"), "a");
+    assert!(listed.is_incomplete);
+    assert_eq!(listed.errors, ["webhook authorizer does not support user rule resolution"]);
+    let metrics = Metrics::default();
+    metrics.add(move |scrape| webhooks.tell(scrape));
+    let text = metrics.render().unwrap();
+    let counted = "apiserver_authorization_webhook_evaluations_total{name=\"w\",result=\"success\"} 4";
+    assert!(text.contains(counted), "{text}");
+}
+
+#[tokio::test]
+async fn a_webhook_that_fails_leaves_it_to_others_or_denies() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+    let kubeconfig = kubeconfig(dir.path(), &server);
+    for (policy, is_denied) in [("NoOpinion", false), ("Deny", true)] {
+        let change = |file: &mut Value| file["authorizers"][0]["webhook"]["failurePolicy"] = policy.into();
+        let config_file = Some(file(dir.path(), &kubeconfig, change));
+        let options = AuthorizationOptions { config_file, ..AuthorizationOptions::default() };
+        let of_policy = dir.path().join(policy);
+        std::fs::create_dir(&of_policy).unwrap();
+        let (authorizer, _) = authorizer(&of_policy, options).await;
+        let verdict = decide(&authorizer, "broken", PODS).await;
+        let Verdict::Refused { error: Some(_), is_denied: found, .. } = &verdict else { panic!("{verdict:?}") };
+        assert_eq!(*found, is_denied, "{policy}");
+        // Others may allow what it cannot be asked about.
+        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+        authorizer.decide_by(vec![ChainLink::AlwaysAllow]);
+        assert!(matches!(
+            authorizer.decide(&node, &Attributes::of(&info("GET", PODS))).await.unwrap(),
+            Verdict::Allowed { .. }
+        ));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_cannot_wait_is_answered_as_well() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+    use crate::auth::options::AuthorizationMode::{Rbac, Webhook};
+    let options = AuthorizationOptions {
+        modes: vec![Rbac, Webhook],
+        webhook_config_file: Some(kubeconfig(dir.path(), &server)),
+        ..AuthorizationOptions::default()
+    };
+    let (authorizer, _) = authorizer(dir.path(), options).await;
+    let asked = tokio::spawn(async move {
+        let info = info("GET", PODS);
+        authorizer.decide_here(&user("allowed"), &Attributes::of(&info)).unwrap()
+    });
+    assert_eq!(asked.await.unwrap(), Verdict::Allowed { reason: "by the webhook".into() });
+    let sent = server.bodies("/authorize").remove(0);
+    assert_eq!(sent["apiVersion"], "authorization.k8s.io/v1beta1");
+    assert_eq!(sent["spec"]["group"], json!(["system:authenticated"]), "the older version names groups so");
+}

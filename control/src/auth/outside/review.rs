@@ -1,0 +1,146 @@
+//! A review that is sent to a webhook, and its answer: `TokenReview` and `SubjectAccessReview` alike.
+//!
+//! Source: `k8s.io/apiserver/pkg/util/webhook`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::webhook::{CallError, KubeconfigCallError, KubeconfigClient};
+
+/// The version of the API that a webhook is asked in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReviewVersion {
+    /// Today's.
+    V1,
+    /// The one before, which kube-apiserver's flags have by default.
+    #[default]
+    V1beta1,
+}
+
+/// A version that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("supported versions are v1 and v1beta1")]
+pub struct ReviewVersionError;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviewError {
+    /// The webhook was not reached, or did not answer with a review.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// It answered with something else.
+    #[error("the webhook answered with {kind:?} of {version:?} to a {expected}")]
+    Kind {
+        /// What was asked.
+        expected: &'static str,
+        /// Of the answer.
+        kind: String,
+        /// Of the answer.
+        version: String,
+    },
+}
+
+/// How often a question is sent at most.
+const ATTEMPTS: u32 = 5;
+/// After the first attempt.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
+/// By how much each pause is longer than the one before.
+const FACTOR: f64 = 1.5;
+/// Up to which part a pause is longer than it has to be.
+const JITTER: f64 = 0.2;
+
+impl ReviewVersion {
+    /// As `apiVersion` ends.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V1beta1 => "v1beta1",
+        }
+    }
+}
+
+impl std::str::FromStr for ReviewVersion {
+    type Err = ReviewVersionError;
+
+    fn from_str(text: &str) -> Result<Self, ReviewVersionError> {
+        match text {
+            "v1" => Ok(Self::V1),
+            "v1beta1" => Ok(Self::V1beta1),
+            _ => Err(ReviewVersionError),
+        }
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewKind {
+    /// Whose token it is.
+    Token,
+    /// Whether somebody may do something.
+    SubjectAccess,
+}
+
+impl ReviewKind {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Token => "TokenReview",
+            Self::SubjectAccess => "SubjectAccessReview",
+        }
+    }
+
+    fn group(self) -> &'static str {
+        match self {
+            Self::Token => "authentication.k8s.io",
+            Self::SubjectAccess => "authorization.k8s.io",
+        }
+    }
+
+    /// As Go writes one that is not answered yet.
+    fn empty_status(self) -> Value {
+        match self {
+            Self::Token => json!({"user": {}}),
+            Self::SubjectAccess => json!({"allowed": false}),
+        }
+    }
+
+    /// Sends the review, again where that may help, and answers with its status. Each attempt may last so long.
+    pub async fn ask(
+        self,
+        client: &KubeconfigClient,
+        version: ReviewVersion,
+        spec: &Value,
+        timeout: Duration,
+    ) -> Result<Value, ReviewError> {
+        let version = format!("{}/{}", self.group(), version.as_str());
+        let body = json!({"kind": self.kind(), "apiVersion": version, "metadata": {"creationTimestamp": null},
+            "spec": spec, "status": self.empty_status()});
+        let body = Bytes::from(body.to_string());
+        let (mut pause, mut attempt) = (INITIAL_BACKOFF, 1_u32);
+        let mut answer = loop {
+            match client.post(body.clone(), timeout).await {
+                Ok(answer) => break answer,
+                Err(KubeconfigCallError { is_transient: true, error }) if attempt < ATTEMPTS => {
+                    // Nothing else of the error: it may repeat a token.
+                    let code = if let CallError::Refused { code, .. } = error { code } else { 0 };
+                    tracing::debug!(attempt, code, kind = self.kind(), "a review is sent again");
+                }
+                Err(KubeconfigCallError { error, .. }) => return Err(error.into()),
+            }
+            attempt = attempt.saturating_add(1);
+            tokio::time::sleep(times(pause, 1.0 + JITTER * rand::random::<f64>())).await;
+            pause = times(pause, FACTOR);
+        };
+        let said = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
+        let (kind, found) = (said("kind"), said("apiVersion"));
+        if !kind.is_empty() && kind != self.kind() || !found.is_empty() && found != version {
+            return Err(ReviewError::Kind { expected: self.kind(), kind, version: found });
+        }
+        Ok(answer["status"].take())
+    }
+}
+
+fn times(time: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+}

@@ -1,0 +1,179 @@
+//! From flags and a file to those who decide.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    auth::{
+        access_conditions::AccessConditions,
+        access_webhook::AccessWebhook,
+        authorizer::{Authorizer, ChainLink},
+        configuration::{
+            self, ConfigurationError, InvalidFields,
+            authorization::{AuthorizationConfiguration, AuthorizationFlagsError, AuthorizerConfiguration},
+        },
+        options::{AuthorizationMode, AuthorizationOptions},
+        setup::reload::{ConfigurationReload, ConfigurationReloadError, ConfigurationSubject, UsesConfiguration},
+    },
+    kinds::FieldError,
+    metrics::Scrape,
+    webhook::{KubeconfigClient, KubeconfigSetupError},
+};
+
+/// Why nobody can decide as the flags say.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorizationSetupError {
+    /// The flags do not hold together.
+    #[error(transparent)]
+    Flags(#[from] AuthorizationFlagsError),
+    /// The file is refused.
+    #[error("failed to load AuthorizationConfiguration from file {path:?}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ConfigurationError,
+    },
+    /// A webhook's kubeconfig cannot be used.
+    #[error("cannot set up the authorization webhook")]
+    Webhook(#[from] KubeconfigSetupError),
+    /// A condition that is valid cannot be compiled.
+    #[error(transparent)]
+    Condition(#[from] ConfigurationError),
+}
+
+/// Who decides, and what has to run for that.
+pub struct AuthorizationSetup {
+    chain: Option<Vec<ChainLink>>,
+    file: Option<(PathBuf, Vec<u8>)>,
+    /// Whether everything is allowed.
+    pub allows_everything: bool,
+}
+
+/// The webhooks that decide now, for the metrics. Clones share them.
+#[derive(Clone, Default)]
+pub struct AccessWebhooks(Arc<ArcSwap<Vec<Arc<AccessWebhook>>>>);
+
+impl AuthorizationSetup {
+    /// Reads all that the flags name.
+    pub async fn read(options: &AuthorizationOptions) -> Result<Self, AuthorizationSetupError> {
+        let mut configuration = AuthorizationConfiguration::of_flags(options)?;
+        let mut file = None;
+        if let Some(path) = &options.config_file {
+            let read = || {
+                let bytes = configuration::read(path)?;
+                Ok((AuthorizationConfiguration::parse(&bytes)?, bytes))
+            };
+            let (read, bytes) =
+                read().map_err(|source| AuthorizationSetupError::File { path: path.clone(), source })?;
+            (configuration, file) = (Some(read), Some((path.clone(), bytes)));
+        }
+        let allows_everything = configuration.as_ref().is_some_and(AuthorizationConfiguration::allows_everything);
+        let chain = match &configuration {
+            None => None,
+            Some(configuration) => Some(chain(configuration).await.map_err(|error| match error {
+                ChainError::Kubeconfig(error) => AuthorizationSetupError::from(error),
+                ChainError::Condition(error) => error.into(),
+            })?),
+        };
+        Ok(Self { chain, file, allows_everything })
+    }
+
+    /// Has those who were configured decide from now on; answers with the file that is watched.
+    pub fn install(self, authorizer: &Authorizer, webhooks: &AccessWebhooks) -> Option<ConfigurationReload> {
+        let used = UsedAuthorization { authorizer: authorizer.clone(), webhooks: webhooks.clone() };
+        if let Some(chain) = self.chain {
+            used.decide_by(chain);
+        }
+        let (path, bytes) = self.file?;
+        Some(ConfigurationReload::new(ConfigurationSubject::Authorization, path, &bytes, used))
+    }
+}
+
+enum ChainError {
+    Kubeconfig(KubeconfigSetupError),
+    Condition(ConfigurationError),
+}
+
+async fn chain(configuration: &AuthorizationConfiguration) -> Result<Vec<ChainLink>, ChainError> {
+    let mut chain = Vec::with_capacity(configuration.authorizers.len());
+    for authorizer in &configuration.authorizers {
+        chain.push(match authorizer {
+            AuthorizerConfiguration::BuiltIn(AuthorizationMode::AlwaysAllow) => ChainLink::AlwaysAllow,
+            AuthorizerConfiguration::BuiltIn(AuthorizationMode::AlwaysDeny) => ChainLink::AlwaysDeny,
+            AuthorizerConfiguration::BuiltIn(AuthorizationMode::Node) => ChainLink::Node,
+            AuthorizerConfiguration::BuiltIn(AuthorizationMode::Rbac) => ChainLink::Rbac,
+            // None is built in: it is always the other variant.
+            AuthorizerConfiguration::BuiltIn(AuthorizationMode::Webhook) => continue,
+            AuthorizerConfiguration::Webhook { name, webhook } => {
+                let client = KubeconfigClient::read(&webhook.kube_config_file).await.map_err(ChainError::Kubeconfig)?;
+                let conditions = AccessConditions::compile(webhook.match_conditions.iter().map(String::as_str));
+                let conditions = conditions.map_err(|error| {
+                    let error = FieldError::invalid_unnamed("matchConditions", error.to_string());
+                    ChainError::Condition(InvalidFields(vec![error]).into())
+                })?;
+                ChainLink::Webhook(Arc::new(AccessWebhook::new(name, client, webhook.clone(), conditions)))
+            }
+        });
+    }
+    Ok(chain)
+}
+
+/// Who uses a changed file.
+struct UsedAuthorization {
+    authorizer: Authorizer,
+    webhooks: AccessWebhooks,
+}
+
+impl UsedAuthorization {
+    fn decide_by(&self, chain: Vec<ChainLink>) {
+        let webhooks = chain.iter().filter_map(|link| match link {
+            ChainLink::Webhook(webhook) => Some(webhook.clone()),
+            _ => None,
+        });
+        self.webhooks.0.store(Arc::new(webhooks.collect()));
+        self.authorizer.decide_by(chain);
+    }
+}
+
+#[async_trait::async_trait]
+impl UsesConfiguration for UsedAuthorization {
+    async fn use_changed(&self, bytes: &[u8]) -> Result<(), ConfigurationReloadError> {
+        let configuration = AuthorizationConfiguration::parse(bytes)?;
+        let chain = chain(&configuration).await.map_err(|error| match error {
+            ChainError::Kubeconfig(error) => ConfigurationReloadError::from(error),
+            ChainError::Condition(error) => error.into(),
+        })?;
+        self.decide_by(chain);
+        Ok(())
+    }
+}
+
+impl AccessWebhooks {
+    /// Tells of what became of questions. Names and labels are those of kube-apiserver.
+    pub fn tell(&self, scrape: &mut Scrape<'_>) -> fmt::Result {
+        let webhooks = self.0.load();
+        if webhooks.is_empty() {
+            return Ok(());
+        }
+        let labels: Vec<[(&str, &str); 2]> = webhooks
+            .iter()
+            .flat_map(|webhook| ["success", "error"].map(|result| [("name", webhook.name()), ("result", result)]))
+            .collect();
+        let counts = webhooks.iter().flat_map(|webhook| webhook.counts().evaluations());
+        scrape.counters(
+            "apiserver_authorization_webhook_evaluations",
+            "Round-trips to authorization webhooks.",
+            labels.iter().zip(counts).map(|(labels, count)| (&labels[..], count)),
+        )?;
+        let names: Vec<[(&str, &str); 2]> =
+            webhooks.iter().map(|webhook| [("name", webhook.name()), ("result", "error")]).collect();
+        let counts = webhooks.iter().map(|webhook| webhook.counts().evaluations_failed_open());
+        scrape.counters(
+            "apiserver_authorization_webhook_evaluations_fail_open",
+            "NoOpinion results due to webhook timeout or error.",
+            names.iter().zip(counts).map(|(labels, count)| (&labels[..], count)),
+        )
+    }
+}
