@@ -48,6 +48,7 @@ pub async fn child(services: usize, cgroup: PathBuf, pins: PathBuf) -> Result<Ma
         uplinks: Vec::new(),
         node_ips: vec![Ipv4Addr::new(192, 0, 2, 1)],
         service_cidr: None,
+        reserved: Default::default(),
     };
     let mut world = World { revision: 1, synced: true, ..World::default() };
     for number in 0..services {

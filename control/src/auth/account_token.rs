@@ -288,6 +288,8 @@ fn was_deleted(object: &Object, before: i64) -> bool {
 mod tests {
     use std::sync::Arc;
 
+    use futures::FutureExt;
+
     use super::*;
     use crate::{
         encode,
@@ -354,7 +356,8 @@ mod tests {
         let claims = issuer.read(&token).unwrap();
         let objects = [("serviceaccounts", "a/robot", object("robot", "u1")), ("pods", "a/p", object("p", "u2"))];
         let noted = |now| {
-            let (identity, notes) = current::gather(|| claims.identify(&snapshot(&objects), at(now)));
+            let identify = async { claims.identify(&snapshot(&objects), at(now)) };
+            let (identity, notes) = current::gather(identify).now_or_never().unwrap();
             identity.unwrap();
             notes
         };

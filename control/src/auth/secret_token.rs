@@ -194,6 +194,7 @@ impl SecretClaims {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use serde_json::json;
 
     use super::{super::secret_token_use::LAST_USED, *};
@@ -249,8 +250,8 @@ mod tests {
         let account =
             |secrets: Value| json!({"metadata": {"name": "robot", "namespace": "a", "uid": "u"}, "secrets": secrets});
         let noted = |labels: Value, secrets: Value| {
-            let (_, notes) = current::gather(|| told(&secret(labels, TOKEN), &account(secrets)));
-            notes
+            let use_it = async { told(&secret(labels, TOKEN), &account(secrets)) };
+            current::gather(use_it).now_or_never().unwrap().1
         };
         let of = |what: &str, value: &str| [(format!("authentication.k8s.io/legacy-token-{what}"), value.to_owned())];
         assert_eq!(noted(json!({}), json!([])), of("manual-secret", "t"));

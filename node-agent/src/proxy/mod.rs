@@ -44,6 +44,7 @@ pub mod table;
 mod userspace;
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddrV4},
     path::PathBuf,
     sync::Arc,
@@ -85,6 +86,9 @@ pub struct ProxyConfig {
     pub node_ips: Vec<Ipv4Addr>,
     /// What is in here and no Service is refused; `None` leaves it alone.
     pub service_cidr: Option<Ipv4Network>,
+    /// This agent's own server, and the control service's where the agent was told its address: no Service and no pod
+    /// takes them.
+    pub reserved: BTreeSet<SocketAddrV4>,
 }
 
 /// Which datapath serves.
@@ -180,6 +184,7 @@ pub async fn start(
                 name: config.node_name.as_str().into(),
                 addresses: config.node_ips.iter().copied().collect(),
                 dns: config.cluster_dns,
+                reserved: config.reserved.clone(),
             };
             if started.send(Ok((applied, state))).is_ok() {
                 let (applied, state) = (applied_tx, state_tx);

@@ -27,11 +27,12 @@ async fn a_token_that_is_issued_is_known_by_its_id() {
 async fn what_is_noted_before_a_request_is_audited_is_in_its_events() {
     let dir = tempfile::tempdir().unwrap();
     let audit = Audit::start(&options(dir.path(), "- level: Metadata\n")).await.unwrap().unwrap();
-    let (read, notes) = current::gather(|| {
+    let (read, notes) = current::gather(async {
         current::annotate("authentication.k8s.io/stale-token", || "late".to_owned());
         1
-    });
-    assert_eq!((read, current::gather(|| ()).1), (1, Vec::new()));
+    })
+    .await;
+    assert_eq!((read, current::gather(async {}).await.1), (1, Vec::new()));
     begin(&audit, 1).noted(notes).received(true).await.unwrap();
     current::annotate("authentication.k8s.io/stale-token", || unreachable!("nobody notes it"));
     audit.shut_down().await;

@@ -68,7 +68,7 @@ fn apply_step(world: &World, step: &Step) -> World {
 }
 
 fn this_node() -> ThisNode {
-    ThisNode { name: "here".into(), addresses: BTreeSet::new(), dns: None }
+    ThisNode { name: "here".into(), addresses: BTreeSet::new(), dns: None, reserved: BTreeSet::new() }
 }
 
 /// Every frontend with the addresses it leads to, as a program would find them.

@@ -1,6 +1,10 @@
 //! One Service of the World as frontends: which addresses it answers on, and by which policy each picks.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 use super::{
     Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
@@ -17,7 +21,12 @@ pub(super) fn dns_service() -> ObjectName {
 }
 
 /// The entry of Service `name`, or `None` where there is none. A headless Service has one without frontends.
-pub(super) fn table_service(name: &ObjectName, world: &World, node: &ThisNode) -> Option<TableService> {
+pub(super) fn table_service(
+    name: &ObjectName,
+    world: &World,
+    node: &ThisNode,
+    reserved: &BTreeSet<SocketAddrV4>,
+) -> Option<TableService> {
     let service = world.services.get(name);
     let overridden = node.dns.filter(|_| *name == dns_service());
     let mut frontends = Vec::new();
@@ -26,7 +35,15 @@ pub(super) fn table_service(name: &ObjectName, world: &World, node: &ThisNode) -
         if port.protocol == Protocol::Sctp {
             unserved.push((port.name.clone(), Unserved::Sctp));
         } else if let Some(service) = service {
-            frontends.extend(port_frontends(service, port, world, node));
+            let taken = |frontend: &Frontend| {
+                matches!(frontend.address, FrontendAddress::External(ip)
+                if port.protocol == Protocol::Tcp && reserved.contains(&SocketAddrV4::new(ip, frontend.port)))
+            };
+            let wanted = port_frontends(service, port, world, node);
+            if wanted.iter().any(taken) {
+                unserved.push((port.name.clone(), Unserved::Reserved));
+            }
+            frontends.extend(wanted.into_iter().filter(|frontend| !taken(frontend)));
         }
     }
     if let Some((address, server)) = overridden {
@@ -83,7 +100,7 @@ fn port_frontends(service: &Service, port: &ServicePort, world: &World, node: &T
 
 /// Names are answered by this node's own server: a query never leaves the node, and is answered even before the first
 /// list.
-fn answer_locally(frontends: &mut Vec<Frontend>, address: Ipv4Addr, server: std::net::SocketAddrV4, node: &ThisNode) {
+fn answer_locally(frontends: &mut Vec<Frontend>, address: Ipv4Addr, server: SocketAddrV4, node: &ThisNode) {
     const DNS: u16 = 53;
     for (protocol, port_name) in [(Protocol::Udp, "dns"), (Protocol::Tcp, "dns-tcp")] {
         let selection = Arc::new(Selection {

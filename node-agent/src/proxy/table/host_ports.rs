@@ -1,10 +1,10 @@
 //! A pod's host ports as frontends of this node, each with that pod as its only backend.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
-    TableService, ThisNode, Unserved,
+    ServiceTable, TableService, ThisNode, Unserved, reserved,
 };
 use crate::world::{HostPort, PodHostPorts, Protocol};
 
@@ -13,12 +13,12 @@ pub(super) fn table_entry(
     owner: FrontendOwner,
     pod: &PodHostPorts,
     node: &ThisNode,
-    node_addresses: &BTreeMap<Ipv4Addr, bool>,
+    table: &ServiceTable,
 ) -> TableService {
     let mut frontends = Vec::new();
     let mut unserved = Vec::new();
     for port in &pod.ports {
-        match addresses(port, node_addresses) {
+        match addresses(port, table) {
             Ok((address, scopes)) => {
                 let selection = Arc::new(selection(port, pod, node));
                 frontends.extend(scopes.iter().map(|scope| Frontend {
@@ -37,12 +37,16 @@ pub(super) fn table_entry(
 }
 
 /// Where a host port answers, and whom.
-fn addresses(
-    port: &HostPort,
-    node_addresses: &BTreeMap<Ipv4Addr, bool>,
-) -> Result<(FrontendAddress, &'static [Scope]), Unserved> {
+fn addresses(port: &HostPort, table: &ServiceTable) -> Result<(FrontendAddress, &'static [Scope]), Unserved> {
+    let ServiceTable { node_addresses, reserved, .. } = table;
     match port.host_ip {
         _ if port.protocol == Protocol::Sctp => Err(Unserved::Sctp),
+        host_ip
+            if port.protocol == Protocol::Tcp
+                && reserved::has_host_port(reserved, host_ip, port.host_port, node_addresses) =>
+        {
+            Err(Unserved::Reserved)
+        }
         None => Ok((FrontendAddress::ThisNode, &[Scope::Internal, Scope::External])),
         Some(address) if address.is_loopback() => Ok((FrontendAddress::HostIp(address), &[Scope::Internal])),
         Some(address) if node_addresses.get(&address) == Some(&true) => {

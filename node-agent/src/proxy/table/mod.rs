@@ -7,6 +7,7 @@
 mod frontends;
 mod host_ports;
 mod owner;
+mod reserved;
 mod selection;
 
 use std::{
@@ -33,6 +34,8 @@ pub struct ThisNode {
     pub addresses: BTreeSet<Ipv4Addr>,
     /// The cluster DNS address and the server on this node that answers it.
     pub dns: Option<(Ipv4Addr, SocketAddrV4)>,
+    /// What no Service and no pod may take: this node's own server, and the control service's as the agent was told.
+    pub reserved: BTreeSet<SocketAddrV4>,
 }
 
 /// One snapshot; cloning is cheap.
@@ -46,6 +49,8 @@ pub struct ServiceTable {
     pub node_addresses: BTreeMap<Ipv4Addr, bool>,
     /// Where the pods of all nodes are.
     pub pod_subnets: BTreeSet<Ipv4Network>,
+    /// Addresses of the control service and of this node's agent: see [`reserved`].
+    reserved: Arc<BTreeSet<SocketAddrV4>>,
 }
 
 /// One Service as the datapaths serve it, or the host ports of one pod.
@@ -70,6 +75,9 @@ pub enum Unserved {
     /// A pod must not take what others send to an address elsewhere.
     #[error("its hostIP is no address of this node")]
     HostIpElsewhere,
+    /// Agents would lose the control service, and could not learn any more that they may have it back.
+    #[error("the control service or this node's agent listens there")]
+    Reserved,
 }
 
 /// Something a client can connect to.
@@ -126,8 +134,14 @@ impl ServiceTable {
     pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<FrontendOwner>) {
         let mut services = self.services.clone();
         let mut changed = BTreeSet::new();
-        for name in candidates(old, new, node) {
-            let entry = frontends::table_service(&name, new, node).map(Arc::new);
+        let reserved = reserved::addresses(new, node);
+        let mut names = candidates(old, new, node);
+        if reserved != *self.reserved {
+            let with_external_ips = new.services.iter().filter(|(_, service)| !service.external_ips.is_empty());
+            names.extend(with_external_ips.map(|(name, _)| name.clone()));
+        }
+        for name in names {
+            let entry = frontends::table_service(&name, new, node, &reserved).map(Arc::new);
             set_entry(&mut services, FrontendOwner::Service(name), entry, &mut changed);
         }
         let same_nodes = old.nodes.ptr_eq(&new.nodes) && !self.node_addresses.is_empty();
@@ -136,7 +150,8 @@ impl ServiceTable {
         } else {
             (node_addresses(new, node), new.nodes.values().filter_map(|node| node.pod_cidr).collect())
         };
-        (Self { revision: new.revision, services, node_addresses, pod_subnets }, changed)
+        let reserved = Arc::new(reserved);
+        (Self { revision: new.revision, services, node_addresses, pod_subnets, reserved }, changed)
     }
 
     /// This table with `host_ports` for its host ports; with the pods whose entry changed. To be asked after
@@ -152,7 +167,7 @@ impl ServiceTable {
             set_entry(&mut services, gone.clone(), None, &mut changed);
         }
         for (owner, pod) in wanted {
-            let entry = host_ports::table_entry(owner.clone(), pod, node, &self.node_addresses);
+            let entry = host_ports::table_entry(owner.clone(), pod, node, self);
             set_entry(&mut services, owner, Some(Arc::new(entry)), &mut changed);
         }
         (Self { services, ..self.clone() }, changed)

@@ -10,7 +10,7 @@ use crate::world::{
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 fn this_node() -> ThisNode {
-    ThisNode { name: "here".into(), addresses: BTreeSet::new(), dns: None }
+    ThisNode { name: "here".into(), addresses: BTreeSet::new(), dns: None, reserved: BTreeSet::new() }
 }
 
 fn web() -> Service {
@@ -248,4 +248,63 @@ fn host_ports_go_with_their_pod_and_services_stay() {
     let (without, changed) = advanced.with_host_ports(&HostPorts::default(), &this_node());
     assert_eq!(changed.into_iter().collect::<Vec<_>>(), [FrontendOwner::pod(name("web"), "uid".into())]);
     assert_eq!(without.services, table.services);
+}
+
+/// The Service `kubernetes`, whose endpoints are the control service's own addresses.
+fn control(world: &mut World, address: [u8; 4]) {
+    put(world, service("kubernetes", Ipv4Addr::new(10, 96, 0, 1)), vec![endpoint_at(address.into(), "")]);
+}
+
+#[test]
+fn no_service_takes_the_address_of_the_control_service_from_it() {
+    let external = [Ipv4Addr::new(192, 0, 2, 9), Ipv4Addr::new(203, 0, 113, 1)];
+    let mut taking = Service { external_ips: external.into(), ..service("taking", Ipv4Addr::new(10, 96, 0, 7)) };
+    taking.ports[0].port = 8080;
+    let mut world = World::default();
+    put(&mut world, taking, vec![endpoint(1, "here")]);
+    control(&mut world, [192, 0, 2, 9]);
+    let table = ServiceTable::new(&world, &this_node());
+    let shown = |table: &ServiceTable| {
+        let entry = table.service(&name("taking")).unwrap().clone();
+        let external = entry.frontends.iter().filter_map(|frontend| match frontend.address {
+            FrontendAddress::External(ip) => Some(ip.octets()[3]),
+            _ => None,
+        });
+        (external.collect::<Vec<_>>(), entry.unserved.iter().map(|(_, reason)| *reason).collect::<Vec<_>>())
+    };
+    assert_eq!(shown(&table), (vec![1, 1], vec![Unserved::Reserved]));
+
+    // It moves: what it leaves is free, and what it comes to is not.
+    let mut moved = world.clone();
+    control(&mut moved, [203, 0, 113, 1]);
+    let (table, _) = table.advance(&world, &moved, &this_node());
+    assert_eq!(shown(&table), (vec![9, 9], vec![Unserved::Reserved]));
+    assert_eq!(table.services, ServiceTable::new(&moved, &this_node()).services);
+
+    // The agent was told another address of it, such as a load balancer's.
+    let told = ThisNode { reserved: ["192.0.2.9:8080".parse().unwrap()].into(), ..this_node() };
+    assert_eq!(shown(&ServiceTable::new(&moved, &told)), (vec![], vec![Unserved::Reserved]));
+}
+
+#[test]
+fn no_host_port_takes_the_port_of_the_agent_or_the_control_service() {
+    let node = ThisNode {
+        addresses: [Ipv4Addr::new(192, 0, 2, 1)].into(),
+        reserved: ["192.0.2.1:10250", "127.0.0.1:6443", "192.0.2.9:7443"].map(|one| one.parse().unwrap()).into(),
+        ..this_node()
+    };
+    let ports = vec![
+        host_port(None, 10250, Protocol::Tcp),
+        host_port(Some([192, 0, 2, 1]), 10250, Protocol::Tcp),
+        host_port(None, 6443, Protocol::Tcp),
+        host_port(Some([127, 0, 0, 1]), 6443, Protocol::Tcp),
+        host_port(None, 10250, Protocol::Udp),
+        host_port(Some([127, 0, 0, 1]), 10250, Protocol::Tcp),
+        host_port(None, 7443, Protocol::Tcp),
+    ];
+    let (table, _) = ServiceTable::new(&World::default(), &node).with_host_ports(&pods(ports), &node);
+    let entry = table.pod(&name("web")).unwrap();
+    assert_eq!(entry.unserved.iter().map(|(_, reason)| *reason).collect::<Vec<_>>(), [Unserved::Reserved; 4]);
+    let served: BTreeSet<_> = entry.frontends.iter().map(|frontend| (frontend.port, frontend.protocol)).collect();
+    assert_eq!(served, [(10250, Protocol::Udp), (10250, Protocol::Tcp), (7443, Protocol::Tcp)].into());
 }

@@ -98,6 +98,7 @@ impl Node {
             uplinks: self.uplinks.clone(),
             node_ips: vec![NODE_IP],
             service_cidr: Some("10.96.0.0/12".parse().unwrap()),
+            reserved: Default::default(),
         }
     }
 

@@ -127,6 +127,7 @@ fn agent_process() {
         uplinks: Vec::new(),
         node_ips: vec![super::node::NODE_IP],
         service_cidr: Some("10.96.0.0/12".parse().unwrap()),
+        reserved: Default::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
