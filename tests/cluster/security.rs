@@ -65,9 +65,11 @@ async fn nothing_without_credential(dir: tempfile::TempDir) -> Result {
             }
         }
     }
-    for token in ["", "abcdef.0123456789abcdef", "nonsense"] {
+    for token in ["abcdef.0123456789abcdef", "nonsense"] {
         expect(&control.with_token(token)?, 401, "GET", "/api/v1/pods", None).await?;
     }
+    // No token at all, as in Kubernetes.
+    expect(&control.with_token("")?, 403, "GET", "/api/v1/pods", None).await?;
     Ok(())
 }
 

@@ -8,9 +8,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::plugins::{AdmissionContext, Mutate, Plugin};
+use super::{
+    certificate_subject::common_name,
+    plugins::{AdmissionContext, Mutate, Plugin},
+};
 use crate::{
     admission_plugins::PluginName,
+    kinds::reading::{items, text},
     request::Verb,
     status::{Status, Subject},
 };
@@ -25,6 +29,10 @@ pub static PLUGIN: Plugin = Plugin {
 
 fn restrict(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
     let request = context.request;
+    if request.identity.is_nameless_node() {
+        let why = format!("could not determine node from user {:?}", request.identity.name);
+        return Err(context.forbidden(&why));
+    }
     let Some(node) = request.identity.node() else { return Ok(()) };
     let stored = request.snapshot.get("nodes", node);
     let write = NodeWrite {
@@ -32,6 +40,7 @@ fn restrict(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status
         node_uid: stored.map(|stored| stored.header().uid()),
         operation: request.operation,
         group: &request.kind.group,
+        namespace: request.namespace.unwrap_or_default(),
         resource: &request.kind.plural,
         subresource: request.subresource.unwrap_or_default(),
         old: request.old,
@@ -55,6 +64,8 @@ pub struct NodeWrite<'a> {
     pub operation: Verb,
     /// The API group of what is written; empty for the core group.
     pub group: &'a str,
+    /// Of the object; empty for one without.
+    pub namespace: &'a str,
     /// The plural: `pods`.
     pub resource: &'a str,
     /// Empty where the object itself is written.
@@ -81,46 +92,123 @@ pub fn check(write: &NodeWrite) -> Result<(), NodeViolation> {
     match (write.group, write.resource, write.operation) {
         // Asked again here, of the object that goes: the one that the path named may have been another node's since.
         ("", "pods", Verb::Delete) => own_pod(write, "delete"),
+        ("resource.k8s.io", "resourceslices", Verb::Create) => own_slice(write, "create"),
+        ("resource.k8s.io", "resourceslices", Verb::Delete) => own_slice(write, "delete"),
+        ("coordination.k8s.io", "leases", _) => own_lease(write),
+        ("storage.k8s.io", "csinodes", _) if !is_own_name(write) => {
+            refuse("can only access CSINode with the same name as the requesting node")
+        }
         (_, _, Verb::Delete) => Ok(()),
-        ("", "nodes", _) => own_name(write).and_then(|()| own_node(write)),
-        ("coordination.k8s.io", "leases", _) => own_name(write),
+        ("", "nodes", _) => own_node(write),
+        ("", "persistentvolumeclaims", _) => claim_status(write),
+        ("certificates.k8s.io", "certificatesigningrequests", Verb::Create) => own_certificate(write),
         _ if write.creates_pod() => mirror_pod(write),
         ("", "pods", Verb::Update) => pod_status(write),
         _ => Ok(()),
     }
 }
 
-fn own_name(write: &NodeWrite) -> Result<(), NodeViolation> {
-    let name = write.new["metadata"]["name"].as_str().unwrap_or_default();
-    if name == write.node {
+fn refuse(why: impl Into<String>) -> Result<(), NodeViolation> {
+    Err(NodeViolation(why.into()))
+}
+
+fn is_own_name(write: &NodeWrite) -> bool {
+    write.new["metadata"]["name"] == *write.node
+}
+
+fn own_lease(write: &NodeWrite) -> Result<(), NodeViolation> {
+    if write.namespace != LEASES {
+        return refuse(format!("can only access leases in the {LEASES:?} system namespace"));
+    }
+    if !is_own_name(write) {
+        return refuse("can only access node lease with the same name as the requesting node");
+    }
+    Ok(())
+}
+
+/// The namespace of the Leases of nodes.
+const LEASES: &str = "kube-node-lease";
+
+fn own_slice(write: &NodeWrite, verb: &str) -> Result<(), NodeViolation> {
+    if write.old.unwrap_or(write.new)["spec"]["nodeName"] == *write.node {
         return Ok(());
     }
-    Err(NodeViolation(format!("node {:?} is not allowed to modify {} {name:?}", write.node, write.resource)))
+    refuse(format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"))
+}
+
+/// A certificate of a node is for the node that asks for it.
+fn own_certificate(write: &NodeWrite) -> Result<(), NodeViolation> {
+    let spec = &write.new["spec"];
+    if !["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"]
+        .contains(&text(spec, "signerName"))
+    {
+        return Ok(());
+    }
+    let wanted = format!("system:node:{}", write.node);
+    match common_name(text(spec, "request")) {
+        Ok(name) if name.as_deref() == Some(&*wanted) => Ok(()),
+        Ok(_) => refuse(format!("can only create a node CSR with CN={wanted}")),
+        Err(why) => refuse(format!("unable to parse csr: {why}")),
+    }
+}
+
+/// A node tells how large a volume is and how its growth goes, and changes nothing else of a claim.
+fn claim_status(write: &NodeWrite) -> Result<(), NodeViolation> {
+    let NodeWrite { node, old, new, subresource, .. } = write;
+    let (Some(old), "status", Verb::Update) = (old, *subresource, write.operation) else {
+        return refuse("may only update PVC status");
+    };
+    let reported = ["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"];
+    let rest = |claim: &Value| {
+        let mut claim = claim.clone();
+        if let Some(metadata) = claim["metadata"].as_object_mut() {
+            for field in ["resourceVersion", "managedFields"] {
+                metadata.shift_remove(field);
+            }
+        }
+        if let Some(status) = claim.get_mut("status").and_then(Value::as_object_mut) {
+            for field in reported {
+                status.shift_remove(field);
+            }
+        }
+        claim
+    };
+    if rest(old) == rest(new) {
+        return Ok(());
+    }
+    refuse(format!(
+        "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
+    ))
 }
 
 /// A node may register with taints, and afterwards neither lift nor add any; its pod subnet and owners were never its
-/// to choose.
+/// to choose. Of these Kubernetes leaves it the subnet, and the owners when it registers.
 fn own_node(write: &NodeWrite) -> Result<(), NodeViolation> {
     let NodeWrite { node, old, new, .. } = write;
-    for (part, field) in
-        [("spec", "podCIDR"), ("spec", "podCIDRs"), ("spec", "taints"), ("metadata", "ownerReferences")]
-    {
-        let before = match old {
-            None if field == "taints" => continue,
-            None => &Value::Null,
-            Some(old) => &old[part][field],
-        };
-        if !same(&new[part][field], before) {
-            return Err(NodeViolation(format!("node {node:?} is not allowed to modify its {part}.{field}")));
+    let name = text(&new["metadata"], "name");
+    if name != *node {
+        return refuse(format!("node {node:?} is not allowed to modify node {name:?}"));
+    }
+    let before = old.unwrap_or(&Value::Null);
+    if old.is_some() && !same(&new["spec"]["taints"], &before["spec"]["taints"]) {
+        return refuse(format!("node {node:?} is not allowed to modify taints"));
+    }
+    if !same(&new["metadata"]["ownerReferences"], &before["metadata"]["ownerReferences"]) {
+        return refuse(format!("node {node:?} is not allowed to modify ownerReferences"));
+    }
+    for field in ["podCIDR", "podCIDRs"] {
+        if !same(&new["spec"][field], &before["spec"][field]) {
+            return refuse(format!("node {node:?} is not allowed to modify its spec.{field}"));
         }
     }
-    let labels = changed(old.map_or(&Value::Null, |old| &old["metadata"]["labels"]), &new["metadata"]["labels"]);
+    let labels = changed(&before["metadata"]["labels"], &new["metadata"]["labels"]);
     let refused: Vec<&str> = labels.into_iter().filter(|label| !is_nodes_to_choose(label)).collect();
-    if refused.is_empty() {
-        return Ok(());
+    let list = refused.join(", ");
+    match old {
+        _ if refused.is_empty() => Ok(()),
+        None => refuse(format!("node {node:?} is not allowed to set the following labels: {list}")),
+        Some(_) => refuse(format!("is not allowed to modify labels: {list}")),
     }
-    let verb = if old.is_none() { "set" } else { "modify" };
-    Err(NodeViolation(format!("node {node:?} is not allowed to {verb} the following labels: {}", refused.join(", "))))
 }
 
 /// Absent and empty are one.
@@ -136,14 +224,12 @@ fn changed<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
 }
 
 /// Labels of Kubernetes' own that a node reports about itself.
-const REPORTED: [&str; 12] = [
+const REPORTED: [&str; 10] = [
     "beta.kubernetes.io/arch",
     "beta.kubernetes.io/instance-type",
     "beta.kubernetes.io/os",
     "failure-domain.beta.kubernetes.io/region",
     "failure-domain.beta.kubernetes.io/zone",
-    "failure-domain.kubernetes.io/region",
-    "failure-domain.kubernetes.io/zone",
     "kubernetes.io/arch",
     "kubernetes.io/hostname",
     "kubernetes.io/os",
@@ -177,42 +263,59 @@ fn mirror_pod(write: &NodeWrite) -> Result<(), NodeViolation> {
     }
     let owners = metadata["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
     let [owner] = owners else {
-        return Err(NodeViolation(format!(
-            "node {node:?} can only create pods with a single owner reference set to itself"
-        )));
+        let which = if owners.is_empty() { "an" } else { "a single" };
+        return refuse(format!("node {node:?} can only create pods with {which} owner reference set to itself"));
     };
-    let is_self = owner["apiVersion"] == "v1" && owner["kind"] == "Node" && owner["name"] == *node;
-    if !is_self || owner["controller"] != true || owner["blockOwnerDeletion"] == true {
-        return Err(NodeViolation(format!(
-            "node {node:?} can only create pods with an owner reference set to itself as controller"
-        )));
+    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != *node {
+        return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
+    }
+    if owner["controller"] != true {
+        return refuse(format!("node {node:?} can only create pods with a controller owner reference set to itself"));
+    }
+    if owner["blockOwnerDeletion"] == true {
+        return refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
     }
     // An owner that is gone would have the garbage collector delete the pod, and one to come would inherit it.
     if let Some(uid) = node_uid.filter(|uid| owner["uid"] != **uid) {
         let named = owner["uid"].as_str().unwrap_or_default();
         return Err(NodeViolation(format!("node {node} UID mismatch: expected {named} got {uid}")));
     }
-    if spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty()) {
-        return Err(NodeViolation(format!("node {node:?} can not create pods that reference a service account")));
+    referenced(spec).map_or(Ok(()), |what| refuse(format!("node {node:?} can not create pods that reference {what}")))
+}
+
+/// What a pod names that it would get from the API. Source: `HasAPIObjectReference` of `pkg/api/pod`.
+fn referenced(spec: &Value) -> Option<&'static str> {
+    let secrets = ["secret", "secretRef", "secretKeyRef", "nodePublishSecretRef", "secretName", "imagePullSecrets"];
+    if !text(spec, "serviceAccountName").is_empty() {
+        return Some("serviceaccounts");
     }
-    for (what, found) in [
-        (
-            "secrets",
-            names_any(
-                spec,
-                &["secret", "secretRef", "secretKeyRef", "nodePublishSecretRef", "secretName", "imagePullSecrets"],
-            ),
-        ),
-        ("configmaps", names_any(spec, &["configMap", "configMapRef", "configMapKeyRef"])),
-        ("persistentvolumeclaims", names_any(spec, &["persistentVolumeClaim", "ephemeral"])),
-        ("service account tokens", names_any(spec, &["serviceAccountToken"])),
-        ("resource claims", names_any(spec, &["resourceClaims"])),
-    ] {
-        if found {
-            return Err(NodeViolation(format!("node {node:?} can not create pods that reference {what}")));
-        }
+    if names_any(spec, &secrets) {
+        return Some("secrets");
     }
-    Ok(())
+    if names_any(spec, &["configMap", "configMapRef", "configMapKeyRef"]) {
+        return Some("configmaps");
+    }
+    if items(&spec["resourceClaims"]).next().is_some() {
+        return Some("resourceclaims");
+    }
+    let of_source = |source: &Value| {
+        let kinds = [
+            ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
+            ("clusterTrustBundle", "clustertrustbundles"),
+            ("podCertificate", "podcertificates"),
+        ];
+        kinds.into_iter().find(|(field, _)| !source[*field].is_null()).map(|(_, what)| what)
+    };
+    items(&spec["volumes"]).find_map(|volume| {
+        let kinds = [
+            ("csi", "csidrivers (via CSI volumes)"),
+            ("glusterfs", "endpoints (via glusterFS volumes)"),
+            ("persistentVolumeClaim", "persistentvolumeclaims"),
+            ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
+        ];
+        let direct = kinds.into_iter().find(|(field, _)| !volume[*field].is_null()).map(|(_, what)| what);
+        direct.or_else(|| items(&volume["projected"]["sources"]).find_map(of_source))
+    })
 }
 
 /// Whether a field of one of these names, other than an empty one, stands anywhere in the value.
@@ -251,7 +354,11 @@ fn pod_status(write: &NodeWrite) -> Result<(), NodeViolation> {
         return Err(NodeViolation(format!("node {node:?} cannot update labels through pod status")));
     }
     if !same(&old["status"]["resourceClaimStatuses"], &new["status"]["resourceClaimStatuses"]) {
-        return Err(NodeViolation(format!("node {node:?} cannot update resource claim statuses")));
+        return Err(NodeViolation(format!("node {node:?} cannot update resource claim statues")));
+    }
+    let extended = "extendedResourceClaimStatus";
+    if !same(&old["status"][extended], &new["status"][extended]) {
+        return refuse(format!("node {node:?} cannot update extended resource claim status"));
     }
     Ok(())
 }
@@ -260,12 +367,19 @@ fn pod_status(write: &NodeWrite) -> Result<(), NodeViolation> {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::certificate_subject, *};
 
     fn write<'a>(resource: &'a str, subresource: &'a str, old: Option<&'a Value>, new: &'a Value) -> NodeWrite<'a> {
         let operation = if old.is_none() { Verb::Create } else { Verb::Update };
-        let group = if resource == "leases" { "coordination.k8s.io" } else { "" };
-        NodeWrite { node: "n1", node_uid: Some("u"), operation, group, resource, subresource, old, new }
+        let group = match resource {
+            "leases" => "coordination.k8s.io",
+            "csinodes" => "storage.k8s.io",
+            "resourceslices" => "resource.k8s.io",
+            "certificatesigningrequests" => "certificates.k8s.io",
+            _ => "",
+        };
+        let namespace = if resource == "leases" { LEASES } else { "" };
+        NodeWrite { node: "n1", node_uid: Some("u"), operation, group, namespace, resource, subresource, old, new }
     }
 
     fn node(labels: Value, spec: Value) -> Value {
@@ -279,6 +393,50 @@ mod tests {
         assert!(check(&write("nodes", "", None, &own)).is_ok());
         assert!(check(&write("nodes", "", None, &other)).is_err());
         assert!(check(&write("leases", "", None, &other)).is_err());
+        assert!(check(&write("leases", "", None, &own)).is_ok());
+        assert!(check(&NodeWrite { namespace: "a", ..write("leases", "", None, &own) }).is_err());
+        assert!(check(&write("csinodes", "", None, &own)).is_ok());
+        assert!(check(&write("csinodes", "", None, &other)).is_err());
+    }
+
+    #[test]
+    fn slices_of_devices_are_of_the_node_that_makes_or_deletes_them() {
+        let slice = |node: &str| json!({"metadata": {"name": "s"}, "spec": {"nodeName": node}});
+        let (own, other) = (slice("n1"), slice("n2"));
+        assert!(check(&write("resourceslices", "", None, &own)).is_ok());
+        assert!(check(&write("resourceslices", "", None, &other)).is_err());
+        let delete = |slice| NodeWrite { operation: Verb::Delete, ..write("resourceslices", "", Some(slice), slice) };
+        assert!(check(&delete(&own)).is_ok());
+        assert!(check(&delete(&other)).is_err());
+    }
+
+    #[test]
+    fn of_a_claim_a_node_reports_its_size_alone() {
+        let claim = |labels: Value, status: Value| json!({"metadata": {"labels": labels}, "spec": {}, "status": status});
+        let old = claim(json!({}), json!({"phase": "Bound"}));
+        let update = |subresource: &'static str, new: Value| {
+            check(&write("persistentvolumeclaims", subresource, Some(&old), &new)).map_err(|why| why.to_string())
+        };
+        assert_eq!(update("status", claim(json!({}), json!({"phase": "Bound", "capacity": {"storage": "2Gi"}}))), Ok(()));
+        assert!(update("status", claim(json!({}), json!({"phase": "Lost"}))).is_err());
+        assert!(update("status", claim(json!({"a": "b"}), json!({"phase": "Bound"}))).is_err());
+        assert_eq!(update("", old.clone()), Err("may only update PVC status".to_owned()));
+    }
+
+    #[test]
+    fn a_node_asks_for_certificates_of_its_own_name() {
+        let ask = |signer: &str, name: &str| {
+            let spec = json!({"signerName": signer, "request": certificate_subject::tests::request_of(name)});
+            check(&write("certificatesigningrequests", "", None, &json!({"spec": spec})))
+        };
+        let (serving, client) = ("kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet");
+        for signer in [serving, client] {
+            assert_eq!(ask(signer, "system:node:n1"), Ok(()));
+            assert!(ask(signer, "system:node:n2").is_err());
+            let broken = json!({"spec": {"signerName": signer, "request": "x"}});
+            assert!(check(&write("certificatesigningrequests", "", None, &broken)).is_err());
+        }
+        assert_eq!(ask("example.com/other", "system:node:n2"), Ok(()));
     }
 
     #[test]
@@ -325,7 +483,7 @@ mod tests {
                 "a.k8s.io/b",
             ] {
                 let why = update(json!({"pool": "a", label: "b"})).unwrap_err();
-                assert!(why.to_string().contains(label), "{why}");
+                assert_eq!(why.to_string(), format!("is not allowed to modify labels: {label}"));
             }
         }
         let held = node(json!({"node-restriction.kubernetes.io/tenant": "a"}), json!({}));
@@ -361,20 +519,42 @@ mod tests {
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u", "controller": true}]},
             "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "x"}]}});
         assert_eq!(check(&write("pods", "", None, &good)), Ok(()));
-        let refused: [fn(&mut Value); 8] = [
-            |pod| pod["metadata"]["annotations"] = json!({}),
-            |pod| pod["spec"]["nodeName"] = "n2".into(),
-            |pod| pod["metadata"]["ownerReferences"] = json!([]),
-            |pod| pod["metadata"]["ownerReferences"][0]["name"] = "n2".into(),
-            |pod| pod["metadata"]["ownerReferences"][0]["uid"] = "earlier".into(),
-            |pod| pod["spec"]["serviceAccountName"] = "admin".into(),
-            |pod| pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]),
-            |pod| pod["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "c"}}]),
+        let refused: [(&str, fn(&mut Value)); 14] = [
+            ("can only create mirror pods", |pod| pod["metadata"]["annotations"] = json!({})),
+            ("with spec.nodeName set to itself", |pod| pod["spec"]["nodeName"] = "n2".into()),
+            ("with an owner reference set to itself", |pod| pod["metadata"]["ownerReferences"] = json!([])),
+            ("with an owner reference set to itself", |pod| {
+                pod["metadata"]["ownerReferences"][0]["name"] = "n2".into();
+            }),
+            ("with a controller owner reference", |pod| {
+                pod["metadata"]["ownerReferences"][0]["controller"] = false.into();
+            }),
+            ("must not set blockOwnerDeletion", |pod| {
+                pod["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = true.into();
+            }),
+            ("UID mismatch", |pod| pod["metadata"]["ownerReferences"][0]["uid"] = "earlier".into()),
+            ("reference serviceaccounts", |pod| pod["spec"]["serviceAccountName"] = "admin".into()),
+            ("reference secrets", |pod| {
+                pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]);
+            }),
+            ("reference configmaps", |pod| {
+                pod["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "c"}}]);
+            }),
+            ("reference resourceclaims", |pod| pod["spec"]["resourceClaims"] = json!([{"name": "r"}])),
+            ("reference csidrivers", |pod| pod["spec"]["volumes"] = json!([{"name": "v", "csi": {"driver": "d"}}])),
+            ("reference persistentvolumeclaims", |pod| {
+                pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+            }),
+            ("serviceaccounts (via projected volumes)", |pod| {
+                let sources = json!([{"serviceAccountToken": {"path": "t"}}]);
+                pod["spec"]["volumes"] = json!([{"name": "v", "projected": {"sources": sources}}]);
+            }),
         ];
-        for change in refused {
+        for (words, change) in refused {
             let mut pod = good.clone();
             change(&mut pod);
-            assert!(check(&write("pods", "", None, &pod)).is_err(), "{pod}");
+            let why = check(&write("pods", "", None, &pod)).unwrap_err().to_string();
+            assert!(why.contains(words), "{why}");
         }
     }
 }

@@ -55,7 +55,7 @@ impl Authorizer {
         let fixed = match authorize::authorize(identity, attributes) {
             FixedDecision::Allow => return Ok(allowed),
             FixedDecision::AllowIf(fact) if self.facts.holds(&fact)? => return Ok(allowed),
-            FixedDecision::AllowIf(_) => "no relationship found between it and this object".to_owned(),
+            FixedDecision::AllowIf(fact) => fact.denial(),
             FixedDecision::Deny(reason) => reason,
         };
         Ok(match self.rbac.policy().decide(identity, attributes) {

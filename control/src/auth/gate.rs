@@ -29,7 +29,7 @@ use super::{
     shares::Share,
     shortened::{self, shortened},
     stream_access,
-    token::TokenAuthenticator,
+    token::{TokenAuthenticator, bearer_token},
 };
 use crate::{
     metrics::RequestMetrics,
@@ -248,17 +248,10 @@ impl Gate {
             Some(Err(e)) => tracing::debug!("{e}"),
             None => {}
         }
-        let Some(authorization) = authorization else {
+        let Some(token) = authorization.and_then(bearer_token) else {
             return if certificate.is_none() { Ok(Identity::anonymous()) } else { Err(Status::unauthorized()) };
         };
-        let token = authorization
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .ok_or_else(Status::unauthorized)?;
-        let identity = self.tokens.identify(token).map_err(|e| e.to_status())?;
+        let identity = self.tokens.identify(&token).map_err(|e| e.to_status())?;
         identity.ok_or_else(Status::unauthorized)
     }
 }

@@ -22,6 +22,7 @@ mod held_body;
 mod impersonation;
 pub mod in_flight;
 pub mod node;
+mod node_relations;
 pub mod open_answers;
 pub mod param_access;
 mod pod_references;
