@@ -157,8 +157,13 @@ async fn make_on(servers: &Servers, side: &Side) -> Result {
     }
     for role in made_roles() {
         let name = format!("made:{}", role.name);
-        create(servers, side, &format!("{RBAC}/clusterroles"), json!({"metadata": {"name": name}, "rules": role.rules}))
-            .await?;
+        create(
+            servers,
+            side,
+            &format!("{RBAC}/clusterroles"),
+            json!({"metadata": {"name": name}, "rules": role.rules}),
+        )
+        .await?;
         bind(servers, side, role.namespace, &name, &format!("ClusterRole/{name}"), role.name).await?;
     }
     for (name, labels, rules) in [
@@ -244,14 +249,7 @@ async fn create(servers: &Servers, side: &Side, path: &str, object: Value) -> Re
 }
 
 /// Binds a role (`ClusterRole/NAME`) to a user.
-async fn bind(
-    servers: &Servers,
-    side: &Side,
-    namespace: Option<&str>,
-    name: &str,
-    role: &str,
-    user: &str,
-) -> Result {
+async fn bind(servers: &Servers, side: &Side, namespace: Option<&str>, name: &str, role: &str, user: &str) -> Result {
     let (kind, role) = role.split_once('/').ok_or("a role without a kind")?;
     let binding = json!({"metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},

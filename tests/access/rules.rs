@@ -45,10 +45,8 @@ const AT_A_TIME: usize = 4;
 pub async fn list(servers: &Servers, peers: &Path, subjects: &[Subject], report: &mut Report) -> Result {
     let of_roles = subjects.iter().filter(|subject| subject.user.starts_with("everywhere:"));
     let listed = of_roles.map(|subject| async move {
-        let (ours, theirs) = tokio::try_join!(
-            kubectl(peers, &servers.ours, subject),
-            kubectl(peers, &servers.theirs, subject)
-        )?;
+        let (ours, theirs) =
+            tokio::try_join!(kubectl(peers, &servers.ours, subject), kubectl(peers, &servers.theirs, subject))?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>((subject, ours, theirs))
     });
     let mut listed = stream::iter(listed).buffer_unordered(AT_A_TIME);

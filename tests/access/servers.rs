@@ -11,7 +11,6 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use fairlead_control::auth::pki::Issued;
 use kube::{Client, config::AuthInfo};
 
-
 use crate::{
     credentials::{Credentials, Flaw},
     exchange::{Answer, Request, exchange},
@@ -45,7 +44,10 @@ pub enum Actor {
     /// Of `system:masters`.
     Admin,
     /// By a client certificate that both trust.
-    User { name: String, group: Option<String> },
+    User {
+        name: String,
+        group: Option<String>,
+    },
     /// By a certificate that nobody should trust.
     Certificate(Flaw),
     /// Whoever the token stands for.
@@ -104,6 +106,8 @@ impl Servers {
         let side = |name: &str, of: &kube::Config| -> Result<Side> {
             let mut config = kube::Config::new(of.cluster_url.clone());
             config.accept_invalid_certs = true;
+            // What a server answers counts, not what it would answer later.
+            config.default_retry = false;
             let kubeconfig = dir.join(format!("{name}.kubeconfig"));
             std::fs::write(&kubeconfig, kubeconfig_text(&of.cluster_url, &admin))?;
             Ok(Side { config, kubeconfig, clients: Mutex::default() })
@@ -172,8 +176,7 @@ impl Side {
 }
 
 fn kubeconfig_text(url: &http::Uri, admin: &Issued) -> String {
-    let (certificate, key) =
-        (BASE64_STANDARD.encode(&admin.certificate_pem), BASE64_STANDARD.encode(&admin.key_pem));
+    let (certificate, key) = (BASE64_STANDARD.encode(&admin.certificate_pem), BASE64_STANDARD.encode(&admin.key_pem));
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
          clusters: [{{name: c, cluster: {{server: '{url}', insecure-skip-tls-verify: true}}}}]\n\

@@ -67,10 +67,7 @@ pub fn common_name(encoded: &str) -> Result<Option<String>, SubjectError> {
 }
 
 /// What `read` finds in the subject of a PEM request that is encoded in Base64.
-fn subject<T>(
-    encoded: &str,
-    read: impl FnOnce(&X509Name<'_>) -> Result<T, SubjectError>,
-) -> Result<T, SubjectError> {
+fn subject<T>(encoded: &str, read: impl FnOnce(&X509Name<'_>) -> Result<T, SubjectError>) -> Result<T, SubjectError> {
     let pem = BASE64_STANDARD.decode(encoded).ok().and_then(|text| pem::parse(text).ok());
     let pem = pem.filter(|pem| pem.tag() == "CERTIFICATE REQUEST").ok_or(SubjectError::NoPem)?;
     let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|_| SubjectError::Malformed)?;

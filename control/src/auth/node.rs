@@ -77,7 +77,9 @@ fn get_related(node: &str, kind: Related, r: &Resource<'_>) -> FixedDecision {
 
 fn read_related(node: &str, kind: Related, r: &Resource<'_>) -> FixedDecision {
     match (r.verb, r.subresource) {
-        ("get" | "list" | "watch", "") if r.namespace.is_empty() => deny("can only read namespaced object of this type"),
+        ("get" | "list" | "watch", "") if r.namespace.is_empty() => {
+            deny("can only read namespaced object of this type")
+        }
         ("get" | "list" | "watch", "") => related(node, kind, r),
         ("get" | "list" | "watch", _) => deny("cannot read subresource"),
         _ => deny("can only read resources of this type"),

@@ -87,12 +87,7 @@ fn claim_of(volume: &PersistentVolume) -> Option<Named<'_>> {
     Some((claim.namespace.as_deref()?, claim.name.as_deref()?))
 }
 
-fn names_node(
-    snapshot: &Snapshot,
-    resource: &'static str,
-    object: Named<'_>,
-    node: &str,
-) -> Result<bool, Unreadable> {
+fn names_node(snapshot: &Snapshot, resource: &'static str, object: Named<'_>, node: &str) -> Result<bool, Unreadable> {
     Ok(value(snapshot, resource, object)?.is_some_and(|value| value["spec"]["nodeName"] == *node))
 }
 

@@ -4,10 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use k8s_openapi::api::{
-    certificates::v1::CertificateSigningRequest,
-    core::v1::Secret,
-};
+use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Secret};
 
 use super::{
     account_token::TokenIssuer,
@@ -118,6 +115,10 @@ pub(super) fn is_on(pod: &Object, node: &str) -> bool {
     pod.header().field("spec.nodeName") == Some(node)
 }
 
-pub(super) fn parse<K: fairlead_client::Object>(resource: &'static str, key: &str, object: &Object) -> Result<K, Unreadable> {
+pub(super) fn parse<K: fairlead_client::Object>(
+    resource: &'static str,
+    key: &str,
+    object: &Object,
+) -> Result<K, Unreadable> {
     K::decode(&object.json()).map_err(|source| Unreadable { resource, key: key.to_owned(), source })
 }

@@ -23,8 +23,10 @@ pub fn acts() -> Result<Acts> {
         acts.push(prepare(Request::post(REQUESTS, request(&name, signer, "jane", &[])?)));
         for user in ["joe", "csr-writer", "csr-approver", "csr-domain-approver", "all-resources"] {
             let path = format!("{REQUESTS}/{name}");
-            let condition = |of: &str| json!({"status": {"conditions": [{"type": of, "status": "True", "reason": "r",
-                "message": "m"}]}});
+            let condition = |of: &str| {
+                json!({"status": {"conditions": [{"type": of, "status": "True", "reason": "r",
+                "message": "m"}]}})
+            };
             for of in ["Approved", "Denied"] {
                 acts.push(ask(user, dry(Request::patch(format!("{path}/approval"), condition(of)))));
             }

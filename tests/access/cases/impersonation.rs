@@ -37,7 +37,8 @@ pub fn acts() -> Acts {
     let mut acts = Acts::new();
     for user in ["joe", "impersonator", "account-impersonator", "all-resources", "all-within"] {
         for headers in whole {
-            let with = |request: Request| headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+            let with =
+                |request: Request| headers.iter().fold(request, |request, (name, value)| request.header(name, value));
             acts.push(ask(user, with(Request::get("/api/v1/namespaces/team-a/pods"))));
             let who = Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews", json!({}));
             acts.push(ask(user, with(who)));

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use crate::{
@@ -26,6 +27,8 @@ pub enum Act {
     Prepare { keep: &'static str, request: Request },
     /// Who asks, and what; both answers are compared.
     Ask { actor: Who, request: Request },
+    /// The token that a controller writes into a Secret is waited for, and kept.
+    ReadSecret { keep: &'static str, path: &'static str },
     /// A token like one that was kept, with a flaw or with other claims.
     Forge { of: &'static str, keep: &'static str, flaw: TokenFlaw, edit: fn(&mut Value) },
 }
@@ -87,9 +90,16 @@ async fn play(servers: &Servers, part: &'static str, acts: Acts, report: &mut Re
                 for (side, memory) in [(&servers.ours, &mut ours), (&servers.theirs, &mut theirs)] {
                     let answer = send(servers, side, &Who::Known(Actor::Admin), &request, memory).await?;
                     if !answer.accepted() {
-                        return Err(format!("{} {}: {} {}", request.method, request.path, answer.code, answer.body).into());
+                        return Err(
+                            format!("{} {}: {} {}", request.method, request.path, answer.code, answer.body).into()
+                        );
                     }
                     remember(keep, &answer.body, memory);
+                }
+            }
+            Act::ReadSecret { keep, path } => {
+                for (side, memory) in [(&servers.ours, &mut ours), (&servers.theirs, &mut theirs)] {
+                    memory.insert(format!("{keep}.token"), token_in(servers, side, path).await?);
                 }
             }
             Act::Forge { of, keep, flaw, edit } => {
@@ -124,6 +134,20 @@ async fn play(servers: &Servers, part: &'static str, acts: Acts, report: &mut Re
     Ok(())
 }
 
+/// How often a Secret is looked at until it has its token.
+const LOOKS: usize = 600;
+
+async fn token_in(servers: &Servers, side: &Side, path: &str) -> Result<String> {
+    for _ in 0..LOOKS {
+        let read = side.send(&servers.credentials, &Actor::Admin, &Request::get(path)).await?;
+        if let Some(token) = read.body["data"]["token"].as_str() {
+            return Ok(String::from_utf8(BASE64_STANDARD.decode(token)?)?);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(format!("{path} has no token").into())
+}
+
 async fn send(servers: &Servers, side: &Side, who: &Who, request: &Request, memory: &Memory) -> Result<Answer> {
     let mut request = request.clone();
     request.path = filled(&request.path, memory);
@@ -151,7 +175,11 @@ fn remember(keep: &str, body: &Value, memory: &mut Memory) {
     if keep.is_empty() {
         return;
     }
-    let told = [("uid", &body["metadata"]["uid"]), ("rv", &body["metadata"]["resourceVersion"]), ("token", &body["status"]["token"])];
+    let told = [
+        ("uid", &body["metadata"]["uid"]),
+        ("rv", &body["metadata"]["resourceVersion"]),
+        ("token", &body["status"]["token"]),
+    ];
     for (what, value) in told {
         if let Some(value) = value.as_str() {
             memory.insert(format!("{keep}.{what}"), value.to_owned());

@@ -50,15 +50,32 @@ fn reads() -> Acts {
         acts.push(n1(Request::new("POST", format!("{PODS}/{of}/exec?command=id"))));
     }
     for path in [
-        "/api/v1/pods", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2",
-        "/api/v1/pods?fieldSelector=spec.nodeName!%3Dn1", "/api/v1/secrets", "/api/v1/namespaces/team-a/secrets",
-        "/api/v1/configmaps", "/api/v1/nodes", "/api/v1/nodes/n1", "/api/v1/nodes/n2", "/api/v1/nodes/missing",
-        "/api/v1/nodes?fieldSelector=metadata.name%3Dn1", "/api/v1/nodes?fieldSelector=metadata.name%3Dn2",
-        "/api/v1/services", "/api/v1/namespaces", "/api/v1/namespaces/team-a", "/api/v1/endpoints", "/api/v1/events",
-        "/apis/discovery.k8s.io/v1/endpointslices", "/apis/storage.k8s.io/v1/csidrivers",
-        "/apis/storage.k8s.io/v1/csinodes", "/apis/storage.k8s.io/v1/storageclasses",
-        "/apis/node.k8s.io/v1/runtimeclasses", "/apis/scheduling.k8s.io/v1/priorityclasses",
-        "/apis/apps/v1/deployments", "/apis/resource.k8s.io/v1/resourceslices",
+        "/api/v1/pods",
+        "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1",
+        "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2",
+        "/api/v1/pods?fieldSelector=spec.nodeName!%3Dn1",
+        "/api/v1/secrets",
+        "/api/v1/namespaces/team-a/secrets",
+        "/api/v1/configmaps",
+        "/api/v1/nodes",
+        "/api/v1/nodes/n1",
+        "/api/v1/nodes/n2",
+        "/api/v1/nodes/missing",
+        "/api/v1/nodes?fieldSelector=metadata.name%3Dn1",
+        "/api/v1/nodes?fieldSelector=metadata.name%3Dn2",
+        "/api/v1/services",
+        "/api/v1/namespaces",
+        "/api/v1/namespaces/team-a",
+        "/api/v1/endpoints",
+        "/api/v1/events",
+        "/apis/discovery.k8s.io/v1/endpointslices",
+        "/apis/storage.k8s.io/v1/csidrivers",
+        "/apis/storage.k8s.io/v1/csinodes",
+        "/apis/storage.k8s.io/v1/storageclasses",
+        "/apis/node.k8s.io/v1/runtimeclasses",
+        "/apis/scheduling.k8s.io/v1/priorityclasses",
+        "/apis/apps/v1/deployments",
+        "/apis/resource.k8s.io/v1/resourceslices",
         "/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3Dn1",
         "/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3Dn2",
         "/apis/resource.k8s.io/v1/namespaces/team-a/resourceclaims",
@@ -91,9 +108,15 @@ fn own_object() -> Acts {
             (format!("{NODES}/{name}"), json!({"spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"]}})),
             (format!("{NODES}/{name}"), json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}})),
             (format!("{NODES}/{name}"), json!({"metadata": {"annotations": {"a": "b"}}})),
-            (format!("{NODES}/{name}"), json!({"metadata": {"ownerReferences": [
-                {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]}})),
-            (format!("{NODES}/{name}/status"), json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})),
+            (
+                format!("{NODES}/{name}"),
+                json!({"metadata": {"ownerReferences": [
+                {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]}}),
+            ),
+            (
+                format!("{NODES}/{name}/status"),
+                json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+            ),
             (format!("{NODES}/{name}/status"), json!({"metadata": {"labels": {"kubernetes.io/x": "b"}}})),
             (format!("{NODES}/{name}/status"), json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}})),
             (format!("{LEASES}/{name}"), json!({"spec": {"holderIdentity": "n1"}})),
@@ -110,9 +133,18 @@ fn own_object() -> Acts {
         json!({"metadata": {"name": "n1"}, "spec": {}}),
     ))));
     for label in [
-        "own", "kubernetes.io/hostname", "topology.kubernetes.io/zone", "node.kubernetes.io/x", "kubelet.kubernetes.io/x",
-        "node-restriction.kubernetes.io/x", "a.node-restriction.kubernetes.io/x", "k8s.io/x", "a.k8s.io/x",
-        "node-role.kubernetes.io/control-plane", "kubernetes.io/x", "failure-domain.beta.kubernetes.io/zone",
+        "own",
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+        "node.kubernetes.io/x",
+        "kubelet.kubernetes.io/x",
+        "node-restriction.kubernetes.io/x",
+        "a.node-restriction.kubernetes.io/x",
+        "k8s.io/x",
+        "a.k8s.io/x",
+        "node-role.kubernetes.io/control-plane",
+        "kubernetes.io/x",
+        "failure-domain.beta.kubernetes.io/zone",
     ] {
         let patch = json!({"metadata": {"labels": {label: "v"}}});
         acts.push(n1(dry(Request::patch(format!("{NODES}/n1"), patch.clone()))));
@@ -145,7 +177,10 @@ fn pods() -> Acts {
         let bind = json!({"metadata": {"name": of}, "target": {"kind": "Node", "name": "n1"}});
         acts.push(n1(dry(Request::post(format!("{pod}/binding"), bind))));
         let claim = format!("/api/v1/namespaces/team-a/persistentvolumeclaims/{of}");
-        acts.push(n1(dry(Request::patch(format!("{claim}/status"), json!({"status": {"capacity": {"storage": "2Gi"}}})))));
+        acts.push(n1(dry(Request::patch(
+            format!("{claim}/status"),
+            json!({"status": {"capacity": {"storage": "2Gi"}}}),
+        ))));
         acts.push(n1(dry(Request::patch(format!("{claim}/status"), json!({"metadata": {"labels": {"a": "b"}}})))));
         acts.push(n1(dry(Request::patch(claim, json!({"metadata": {"labels": {"a": "b"}}})))));
         let secret = format!("/api/v1/namespaces/team-a/secrets/{of}");
@@ -179,14 +214,20 @@ fn mirror_pods() -> Acts {
         |pod| pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "of-n2"}}]),
         |pod| pod["spec"]["volumes"] = json!([{"name": "v", "configMap": {"name": "of-n2"}}]),
         |pod| pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "of-n2"}}]),
-        |pod| pod["spec"]["volumes"] = json!([{"name": "v", "projected": {"sources": [{"secret": {"name": "of-n2"}}]}}]),
-        |pod| pod["spec"]["volumes"] = json!([{"name": "v", "projected": {"sources": [{"configMap": {"name": "of-n2"}}]}}]),
+        |pod| {
+            pod["spec"]["volumes"] = json!([{"name": "v", "projected": {"sources": [{"secret": {"name": "of-n2"}}]}}])
+        },
+        |pod| {
+            pod["spec"]["volumes"] =
+                json!([{"name": "v", "projected": {"sources": [{"configMap": {"name": "of-n2"}}]}}])
+        },
         |pod| {
             let token = json!([{"serviceAccountToken": {"path": "t", "expirationSeconds": 3600}}]);
             pod["spec"]["volumes"] = json!([{"name": "v", "projected": {"sources": token}}]);
         },
         |pod| {
-            let template = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+            let template =
+                json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
             pod["spec"]["volumes"] = json!([{"name": "v", "ephemeral": {"volumeClaimTemplate": template}}]);
         },
         |pod| {
@@ -238,14 +279,21 @@ fn tokens() -> Acts {
     for path in ["serviceaccounts", "serviceaccounts/of-n1"] {
         acts.push(n1(Request::get(format!("/api/v1/namespaces/team-a/{path}"))));
     }
-    acts.push(n1(dry(Request::post("/api/v1/namespaces/team-a/serviceaccounts", json!({"metadata": {"name": "new"}})))));
+    acts.push(n1(dry(Request::post(
+        "/api/v1/namespaces/team-a/serviceaccounts",
+        json!({"metadata": {"name": "new"}}),
+    ))));
     acts
 }
 
 /// Signing requests, reviews, slices, events.
 fn others() -> Result<Acts> {
     let mut acts = Acts::new();
-    for signer in ["kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client"] {
+    for signer in [
+        "kubernetes.io/kube-apiserver-client-kubelet",
+        "kubernetes.io/kubelet-serving",
+        "kubernetes.io/kube-apiserver-client",
+    ] {
         for user in ["system:node:n1", "system:node:n2", "n1"] {
             let request = certificates::request("of-node", signer, user, &["system:nodes"])?;
             acts.push(n1(dry(Request::post(REQUESTS, request))));
@@ -253,7 +301,8 @@ fn others() -> Result<Acts> {
     }
     let own = certificates::request("of-admin", "kubernetes.io/kubelet-serving", "system:node:n1", &["system:nodes"])?;
     acts.push(prepare(Request::post(REQUESTS, own)));
-    let approved = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]}});
+    let approved =
+        json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]}});
     acts.push(n1(Request::get(format!("{REQUESTS}/of-admin"))));
     acts.push(n1(Request::get(format!("{REQUESTS}?fieldSelector=metadata.name%3Dof-admin"))));
     acts.push(n1(dry(Request::patch(format!("{REQUESTS}/of-admin/approval"), approved))));
@@ -262,7 +311,10 @@ fn others() -> Result<Acts> {
     acts.push(n1(Request::post("/apis/authorization.k8s.io/v1/subjectaccessreviews", attributes)));
     acts.push(n1(Request::post("/apis/authentication.k8s.io/v1/tokenreviews", json!({"spec": {"token": "x"}}))));
     acts.push(n1(Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews", json!({}))));
-    let rules = Request::post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", json!({"spec": {"namespace": "team-a"}}));
+    let rules = Request::post(
+        "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+        json!({"spec": {"namespace": "team-a"}}),
+    );
     acts.push(n1(rules));
     for node in ["n1", "n2"] {
         let slice = json!({"metadata": {"name": format!("slice-{node}")}, "spec": {"driver": "example.com", "nodeName": node,

@@ -40,13 +40,19 @@ fn creations(writer: &'static str) -> Vec<Act> {
         role("made-up", rule(&["*"], "*", "*")),
         role("made-up", rule(&["get"], "", "pods/exec")),
         role("made-up", rule(&["get"], "", "*/scale")),
-        role("other-name", json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["configmaps"],
-            "resourceNames": ["b", "a"]}])),
-        role("other-name", json!([
+        role(
+            "other-name",
+            json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["configmaps"],
+            "resourceNames": ["b", "a"]}]),
+        ),
+        role(
+            "other-name",
+            json!([
             {"verbs": ["get", "watch"], "apiGroups": ["", "apps"], "resources": ["pods", "secrets"],
                 "resourceNames": ["z", "y"]},
             {"verbs": ["list"], "apiGroups": [""], "resources": ["nodes"]},
-            {"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}])),
+            {"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]),
+        ),
         role("other-name", json!([{"verbs": [], "apiGroups": [""], "resources": ["configmaps"]}])),
         role("other-name", json!([{"verbs": ["get"], "apiGroups": [""]}])),
         role("other-name", json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["a\"quote", "tab\t"]}])),
@@ -62,8 +68,14 @@ fn creations(writer: &'static str) -> Vec<Act> {
     let mut gathers = role("other-name", json!([]));
     gathers["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]});
     acts.push(ask(writer, dry(post("clusterroles", gathers))));
-    acts.push(ask(writer, dry(post("clusterroles", json!({"metadata": {"generateName": "made-"},
-        "rules": rule(&["get"], "", "secrets")})))));
+    acts.push(ask(
+        writer,
+        dry(post(
+            "clusterroles",
+            json!({"metadata": {"generateName": "made-"},
+        "rules": rule(&["get"], "", "secrets")}),
+        )),
+    ));
     acts
 }
 

@@ -45,8 +45,12 @@ pub fn acts() -> Acts {
         }
         acts.push(refused(user, Request::get(format!("{pod}/log?container=c"))));
         let debug = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "example.com/d"}]}});
-        for path in [format!("{pod}/ephemeralcontainers?dryRun=All"), format!("{pod}?dryRun=All"),
-            format!("{pod}/resize?dryRun=All"), format!("{pod}/status?dryRun=All")] {
+        for path in [
+            format!("{pod}/ephemeralcontainers?dryRun=All"),
+            format!("{pod}?dryRun=All"),
+            format!("{pod}/resize?dryRun=All"),
+            format!("{pod}/status?dryRun=All"),
+        ] {
             let strategic = Request::patch(path, debug.clone());
             acts.push(refused(user, strategic.header("content-type", "application/strategic-merge-patch+json")));
         }

@@ -127,7 +127,9 @@ fn audiences() -> Acts {
     ];
     for token in ["vault", "both", "robot"] {
         acts.extend(shown(token));
-        for audiences in [json!(["vault"]), json!([own]), json!(["other"]), json!(["other", "vault"]), json!([own, "vault"])] {
+        for audiences in
+            [json!(["vault"]), json!([own]), json!(["other"]), json!(["other", "vault"]), json!([own, "vault"])]
+        {
             acts.push(review(&format!("${{{token}.token}}"), audiences));
         }
     }
@@ -173,10 +175,8 @@ fn deletions() -> Acts {
 
 /// The legacy kind.
 fn kept_in_secrets() -> Acts {
-    let secret = json!({"metadata": {"name": "legacy", "annotations": {"kubernetes.io/service-account.name": "robot"}},
-        "type": "kubernetes.io/service-account-token"});
     let mut acts = vec![
-        keep("legacy", Request::post(SECRETS, secret)),
+        prepare(Request::post(SECRETS, secret_of_robot("legacy"))),
         Act::Forge { of: "robot", keep: "legacy-of-missing", flaw: TokenFlaw::None, edit: |c| legacy(c, "missing") },
         Act::Forge { of: "robot", keep: "legacy-of-other", flaw: TokenFlaw::None, edit: |c| legacy(c, "legacy") },
         Act::Forge { of: "robot", keep: "legacy-without-secret", flaw: TokenFlaw::None, edit: |c| legacy(c, "") },
@@ -185,7 +185,30 @@ fn kept_in_secrets() -> Acts {
     for token in ["legacy-of-missing", "legacy-of-other", "legacy-without-secret", "legacy-by-other"] {
         acts.extend(shown(token));
     }
+    let invalid = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
+    // Another Secret each time: the reference knows for some seconds what it has found out about a token.
+    for (token, path, end) in [
+        ("legacy", "/api/v1/namespaces/team-a/secrets/legacy", None),
+        ("gone", "/api/v1/namespaces/team-a/secrets/gone", Some(Request::delete(format!("{SECRETS}/gone")))),
+        (
+            "marked",
+            "/api/v1/namespaces/team-a/secrets/marked",
+            Some(Request::patch(format!("{SECRETS}/marked"), invalid)),
+        ),
+    ] {
+        if token != "legacy" {
+            acts.push(prepare(Request::post(SECRETS, secret_of_robot(token))));
+        }
+        acts.push(Act::ReadSecret { keep: token, path });
+        acts.extend(end.map(prepare));
+        acts.extend(shown(token));
+    }
     acts
+}
+
+fn secret_of_robot(name: &str) -> Value {
+    json!({"metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": "robot"}},
+        "type": "kubernetes.io/service-account-token"})
 }
 
 fn legacy(claims: &mut Value, secret: &str) {

@@ -4,6 +4,9 @@
 //! `node-restriction.kubernetes.io/` and Kubernetes' own are not the node's to choose, since they decide where pods go
 //! (KEP 279); nor are a pod's labels, since they decide which Services send it their clients.
 
+mod mirror_pod;
+mod node_object;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     admission_plugins::PluginName,
-    kinds::reading::{items, text},
+    kinds::reading::text,
     request::Verb,
     status::{Status, Subject},
 };
@@ -99,10 +102,10 @@ pub fn check(write: &NodeWrite) -> Result<(), NodeViolation> {
             refuse("can only access CSINode with the same name as the requesting node")
         }
         (_, _, Verb::Delete) => Ok(()),
-        ("", "nodes", _) => own_node(write),
+        ("", "nodes", _) => node_object::check(write),
         ("", "persistentvolumeclaims", _) => claim_status(write),
         ("certificates.k8s.io", "certificatesigningrequests", Verb::Create) => own_certificate(write),
-        _ if write.creates_pod() => mirror_pod(write),
+        _ if write.creates_pod() => mirror_pod::check(write),
         ("", "pods", Verb::Update) => pod_status(write),
         _ => Ok(()),
     }
@@ -176,39 +179,7 @@ fn claim_status(write: &NodeWrite) -> Result<(), NodeViolation> {
     if rest(old) == rest(new) {
         return Ok(());
     }
-    refuse(format!(
-        "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
-    ))
-}
-
-/// A node may register with taints, and afterwards neither lift nor add any; its pod subnet and owners were never its
-/// to choose. Of these Kubernetes leaves it the subnet, and the owners when it registers.
-fn own_node(write: &NodeWrite) -> Result<(), NodeViolation> {
-    let NodeWrite { node, old, new, .. } = write;
-    let name = text(&new["metadata"], "name");
-    if name != *node {
-        return refuse(format!("node {node:?} is not allowed to modify node {name:?}"));
-    }
-    let before = old.unwrap_or(&Value::Null);
-    if old.is_some() && !same(&new["spec"]["taints"], &before["spec"]["taints"]) {
-        return refuse(format!("node {node:?} is not allowed to modify taints"));
-    }
-    if !same(&new["metadata"]["ownerReferences"], &before["metadata"]["ownerReferences"]) {
-        return refuse(format!("node {node:?} is not allowed to modify ownerReferences"));
-    }
-    for field in ["podCIDR", "podCIDRs"] {
-        if !same(&new["spec"][field], &before["spec"][field]) {
-            return refuse(format!("node {node:?} is not allowed to modify its spec.{field}"));
-        }
-    }
-    let labels = changed(&before["metadata"]["labels"], &new["metadata"]["labels"]);
-    let refused: Vec<&str> = labels.into_iter().filter(|label| !is_nodes_to_choose(label)).collect();
-    let list = refused.join(", ");
-    match old {
-        _ if refused.is_empty() => Ok(()),
-        None => refuse(format!("node {node:?} is not allowed to set the following labels: {list}")),
-        Some(_) => refuse(format!("is not allowed to modify labels: {list}")),
-    }
+    refuse(format!("node {node:?} is not allowed to update fields other than status.quantity and status.conditions"))
 }
 
 /// Absent and empty are one.
@@ -221,113 +192,6 @@ fn same(a: &Value, b: &Value) -> bool {
 fn changed<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
     let keys = |labels: &'a Value| labels.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
     keys(old).chain(keys(new)).filter(|key| old[*key] != new[*key]).collect()
-}
-
-/// Labels of Kubernetes' own that a node reports about itself.
-const REPORTED: [&str; 10] = [
-    "beta.kubernetes.io/arch",
-    "beta.kubernetes.io/instance-type",
-    "beta.kubernetes.io/os",
-    "failure-domain.beta.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-    "kubernetes.io/arch",
-    "kubernetes.io/hostname",
-    "kubernetes.io/os",
-    "topology.kubernetes.io/region",
-    "topology.kubernetes.io/zone",
-];
-
-fn is_nodes_to_choose(label: &str) -> bool {
-    let Some((prefix, _)) = label.split_once('/') else { return true };
-    let within = |domain: &str| prefix == domain || prefix.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    if within("node-restriction.kubernetes.io") {
-        return false;
-    }
-    let kubernetes = within("kubernetes.io") || within("k8s.io");
-    !kubernetes || REPORTED.contains(&label) || within("kubelet.kubernetes.io") || within("node.kubernetes.io")
-}
-
-const MIRROR: &str = "kubernetes.io/config.mirror";
-
-/// A node makes known the pods of its own manifests, bound to itself, and nothing that would open Secrets to it.
-fn mirror_pod(write: &NodeWrite) -> Result<(), NodeViolation> {
-    let NodeWrite { node, node_uid, new, .. } = write;
-    let (metadata, spec) = (&new["metadata"], &new["spec"]);
-    if !metadata["annotations"][MIRROR].is_string() {
-        return Err(NodeViolation(format!(
-            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
-        )));
-    }
-    if spec["nodeName"] != *node {
-        return Err(NodeViolation(format!("node {node:?} can only create pods with spec.nodeName set to itself")));
-    }
-    let owners = metadata["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let [owner] = owners else {
-        let which = if owners.is_empty() { "an" } else { "a single" };
-        return refuse(format!("node {node:?} can only create pods with {which} owner reference set to itself"));
-    };
-    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != *node {
-        return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
-    }
-    if owner["controller"] != true {
-        return refuse(format!("node {node:?} can only create pods with a controller owner reference set to itself"));
-    }
-    if owner["blockOwnerDeletion"] == true {
-        return refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
-    }
-    // An owner that is gone would have the garbage collector delete the pod, and one to come would inherit it.
-    if let Some(uid) = node_uid.filter(|uid| owner["uid"] != **uid) {
-        let named = owner["uid"].as_str().unwrap_or_default();
-        return Err(NodeViolation(format!("node {node} UID mismatch: expected {named} got {uid}")));
-    }
-    referenced(spec).map_or(Ok(()), |what| refuse(format!("node {node:?} can not create pods that reference {what}")))
-}
-
-/// What a pod names that it would get from the API. Source: `HasAPIObjectReference` of `pkg/api/pod`.
-fn referenced(spec: &Value) -> Option<&'static str> {
-    let secrets = ["secret", "secretRef", "secretKeyRef", "nodePublishSecretRef", "secretName", "imagePullSecrets"];
-    if !text(spec, "serviceAccountName").is_empty() {
-        return Some("serviceaccounts");
-    }
-    if names_any(spec, &secrets) {
-        return Some("secrets");
-    }
-    if names_any(spec, &["configMap", "configMapRef", "configMapKeyRef"]) {
-        return Some("configmaps");
-    }
-    if items(&spec["resourceClaims"]).next().is_some() {
-        return Some("resourceclaims");
-    }
-    let of_source = |source: &Value| {
-        let kinds = [
-            ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
-            ("clusterTrustBundle", "clustertrustbundles"),
-            ("podCertificate", "podcertificates"),
-        ];
-        kinds.into_iter().find(|(field, _)| !source[*field].is_null()).map(|(_, what)| what)
-    };
-    items(&spec["volumes"]).find_map(|volume| {
-        let kinds = [
-            ("csi", "csidrivers (via CSI volumes)"),
-            ("glusterfs", "endpoints (via glusterFS volumes)"),
-            ("persistentVolumeClaim", "persistentvolumeclaims"),
-            ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
-        ];
-        let direct = kinds.into_iter().find(|(field, _)| !volume[*field].is_null()).map(|(_, what)| what);
-        direct.or_else(|| items(&volume["projected"]["sources"]).find_map(of_source))
-    })
-}
-
-/// Whether a field of one of these names, other than an empty one, stands anywhere in the value.
-fn names_any(value: &Value, fields: &[&str]) -> bool {
-    let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-    match value {
-        Value::Object(map) => {
-            map.iter().any(|(key, value)| fields.contains(&key.as_str()) && !empty(value) || names_any(value, fields))
-        }
-        Value::Array(list) => list.iter().any(|value| names_any(value, fields)),
-        _ => false,
-    }
 }
 
 fn own_pod(write: &NodeWrite, verb: &str) -> Result<(), NodeViolation> {
@@ -369,7 +233,7 @@ mod tests {
 
     use super::{super::certificate_subject, *};
 
-    fn write<'a>(resource: &'a str, subresource: &'a str, old: Option<&'a Value>, new: &'a Value) -> NodeWrite<'a> {
+    pub fn write<'a>(resource: &'a str, subresource: &'a str, old: Option<&'a Value>, new: &'a Value) -> NodeWrite<'a> {
         let operation = if old.is_none() { Verb::Create } else { Verb::Update };
         let group = match resource {
             "leases" => "coordination.k8s.io",
@@ -382,7 +246,7 @@ mod tests {
         NodeWrite { node: "n1", node_uid: Some("u"), operation, group, namespace, resource, subresource, old, new }
     }
 
-    fn node(labels: Value, spec: Value) -> Value {
+    pub fn node(labels: Value, spec: Value) -> Value {
         json!({"metadata": {"name": "n1", "labels": labels}, "spec": spec})
     }
 
@@ -412,12 +276,16 @@ mod tests {
 
     #[test]
     fn of_a_claim_a_node_reports_its_size_alone() {
-        let claim = |labels: Value, status: Value| json!({"metadata": {"labels": labels}, "spec": {}, "status": status});
+        let claim =
+            |labels: Value, status: Value| json!({"metadata": {"labels": labels}, "spec": {}, "status": status});
         let old = claim(json!({}), json!({"phase": "Bound"}));
         let update = |subresource: &'static str, new: Value| {
             check(&write("persistentvolumeclaims", subresource, Some(&old), &new)).map_err(|why| why.to_string())
         };
-        assert_eq!(update("status", claim(json!({}), json!({"phase": "Bound", "capacity": {"storage": "2Gi"}}))), Ok(()));
+        assert_eq!(
+            update("status", claim(json!({}), json!({"phase": "Bound", "capacity": {"storage": "2Gi"}}))),
+            Ok(())
+        );
         assert!(update("status", claim(json!({}), json!({"phase": "Lost"}))).is_err());
         assert!(update("status", claim(json!({"a": "b"}), json!({"phase": "Bound"}))).is_err());
         assert_eq!(update("", old.clone()), Err("may only update PVC status".to_owned()));
@@ -440,57 +308,6 @@ mod tests {
     }
 
     #[test]
-    fn a_node_may_not_lift_its_own_taints_nor_move_its_subnet() {
-        let old =
-            node(json!({}), json!({"taints": [{"key": "k", "effect": "NoSchedule"}], "podCIDR": "10.244.1.0/24"}));
-        let update = |old: &Value, new: &Value| check(&write("nodes", "", Some(old), new));
-        assert!(update(&old, &old).is_ok());
-        assert!(update(&old, &node(json!({}), json!({"podCIDR": "10.244.1.0/24"}))).is_err());
-        let mut moved = old.clone();
-        moved["spec"]["podCIDR"] = "10.244.2.0/24".into();
-        assert!(update(&old, &moved).is_err());
-        assert!(update(&node(json!({}), json!({})), &moved).is_err());
-        assert!(check(&write("nodes", "", None, &moved)).is_err());
-        let tainted = node(json!({}), json!({"taints": [{"key": "k", "effect": "NoSchedule"}]}));
-        assert!(check(&write("nodes", "", None, &tainted)).is_ok());
-        let mut owned = node(json!({}), json!({}));
-        owned["metadata"]["ownerReferences"] = json!([{"kind": "Pod", "name": "p"}]);
-        assert!(update(&node(json!({}), json!({})), &owned).is_err());
-    }
-
-    #[test]
-    fn a_node_reports_some_labels_and_chooses_no_others_of_kubernetes() {
-        let old = node(json!({"pool": "a"}), json!({}));
-        for status in ["", "status"] {
-            let update = |labels: Value| check(&write("nodes", status, Some(&old), &node(labels, json!({}))));
-            for label in [
-                "pool",
-                "kubernetes.io/hostname",
-                "topology.kubernetes.io/zone",
-                "node.kubernetes.io/instance-type",
-                "kubelet.kubernetes.io/x",
-                "example.org/y",
-                "notkubernetes.io/z",
-            ] {
-                assert!(update(json!({"pool": "a", label: "b"})).is_ok(), "{label}");
-            }
-            for label in [
-                "node-restriction.kubernetes.io/tenant",
-                "x.node-restriction.kubernetes.io/y",
-                "k8s.io/x",
-                "node-role.kubernetes.io/control-plane",
-                "kubernetes.io/x",
-                "a.k8s.io/b",
-            ] {
-                let why = update(json!({"pool": "a", label: "b"})).unwrap_err();
-                assert_eq!(why.to_string(), format!("is not allowed to modify labels: {label}"));
-            }
-        }
-        let held = node(json!({"node-restriction.kubernetes.io/tenant": "a"}), json!({}));
-        assert!(check(&write("nodes", "", Some(&held), &old)).is_err(), "taking one away is a change, too");
-    }
-
-    #[test]
     fn a_node_may_not_relabel_its_pods_through_their_status() {
         let pod = |labels: Value, node: &str| json!({"metadata": {"name": "p", "labels": labels}, "spec": {"nodeName": node}, "status": {}});
         let old = pod(json!({"app": "web"}), "n1");
@@ -510,51 +327,6 @@ mod tests {
         assert_eq!(delete("n1"), Ok(()));
         for node in ["n2", ""] {
             assert!(delete(node).unwrap_err().to_string().contains("can only delete pods"), "{node}");
-        }
-    }
-
-    #[test]
-    fn a_node_creates_only_mirror_pods_of_its_own() {
-        let good = json!({"metadata": {"name": "p-n1", "annotations": {MIRROR: "hash"},
-                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u", "controller": true}]},
-            "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "x"}]}});
-        assert_eq!(check(&write("pods", "", None, &good)), Ok(()));
-        let refused: [(&str, fn(&mut Value)); 14] = [
-            ("can only create mirror pods", |pod| pod["metadata"]["annotations"] = json!({})),
-            ("with spec.nodeName set to itself", |pod| pod["spec"]["nodeName"] = "n2".into()),
-            ("with an owner reference set to itself", |pod| pod["metadata"]["ownerReferences"] = json!([])),
-            ("with an owner reference set to itself", |pod| {
-                pod["metadata"]["ownerReferences"][0]["name"] = "n2".into();
-            }),
-            ("with a controller owner reference", |pod| {
-                pod["metadata"]["ownerReferences"][0]["controller"] = false.into();
-            }),
-            ("must not set blockOwnerDeletion", |pod| {
-                pod["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = true.into();
-            }),
-            ("UID mismatch", |pod| pod["metadata"]["ownerReferences"][0]["uid"] = "earlier".into()),
-            ("reference serviceaccounts", |pod| pod["spec"]["serviceAccountName"] = "admin".into()),
-            ("reference secrets", |pod| {
-                pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]);
-            }),
-            ("reference configmaps", |pod| {
-                pod["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "c"}}]);
-            }),
-            ("reference resourceclaims", |pod| pod["spec"]["resourceClaims"] = json!([{"name": "r"}])),
-            ("reference csidrivers", |pod| pod["spec"]["volumes"] = json!([{"name": "v", "csi": {"driver": "d"}}])),
-            ("reference persistentvolumeclaims", |pod| {
-                pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
-            }),
-            ("serviceaccounts (via projected volumes)", |pod| {
-                let sources = json!([{"serviceAccountToken": {"path": "t"}}]);
-                pod["spec"]["volumes"] = json!([{"name": "v", "projected": {"sources": sources}}]);
-            }),
-        ];
-        for (words, change) in refused {
-            let mut pod = good.clone();
-            change(&mut pod);
-            let why = check(&write("pods", "", None, &pod)).unwrap_err().to_string();
-            assert!(why.contains(words), "{why}");
         }
     }
 }
