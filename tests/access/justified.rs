@@ -100,8 +100,8 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "a node watches its pods by its own name, none by theirs: such a watch would go on when another pod of \
-                  that name runs elsewhere",
+        because: "a node watches its pods by its own name, none by theirs: such a watch would go on when another pod \
+                  of that name runs elsewhere",
         matches: |asked, answers| {
             let is_watch = asked.what.contains("watch") && asked.is_about("pods");
             asked.is_by_node() && is_watch && answers.they_alone_allow()
@@ -116,8 +116,8 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "who joins makes a signing request, and sees what becomes of it: the right comes with the token, where \
-                  kubeadm binds a role to system:bootstrappers",
+        because: "who joins makes a signing request, and sees what becomes of it: the right comes with the token, \
+                  where kubeadm binds a role to system:bootstrappers",
         matches: |asked, _| asked.who.starts_with("system:bootstrap:") && asked.is_about("certificatesigningrequests"),
     },
     Justified {
@@ -146,8 +146,8 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "a binding to something that is no role is invalid; kube-apiserver answers 500, which clients take for \
-                  the server's own fault",
+        because: "a binding to something that is no role is invalid; kube-apiserver answers 500, which clients take \
+                  for the server's own fault",
         matches: |asked, answers| {
             let is_fault = answers.difference.theirs.starts_with("500 unsupported role reference kind");
             asked.part == "roles" && is_fault && answers.ours.code == 422
@@ -173,7 +173,8 @@ const TABLE: &[Justified] = &[
         matches: |asked, answers| asked.what.contains("/log") && (answers.ours.code, answers.theirs.code) == (200, 204),
     },
     Justified {
-        because: "a pod that is not found is called pods everywhere; kube-apiserver says pod where admission looked it up",
+        because: "a pod that is not found is called pods everywhere; kube-apiserver says pod where admission looked it \
+                  up",
         matches: |_, answers| {
             let Difference { place, ours, theirs } = answers.difference;
             let kind = place == "details.kind" && (ours.as_str(), theirs.as_str()) == ("\"pods\"", "\"pod\"");
@@ -190,7 +191,8 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "the pod subnet of a node is not the node's to choose, which Kubernetes leaves to the kubelet's good will",
+        because: "the pod subnet of a node is not the node's to choose, which Kubernetes leaves to the kubelet's good \
+                  will",
         matches: |asked, answers| {
             asked.is_by_node() && answers.difference.ours.contains("spec.podCIDR") && answers.they_alone_allow()
         },
