@@ -37,7 +37,8 @@ pub fn missing(peers: &Path, parts: &[&str]) -> Option<String> {
 }
 
 impl KubeApiServer {
-    /// Starts both, with `flags` for kube-apiserver beside those that it needs, and waits until it answers.
+    /// Starts both, with `flags` for kube-apiserver beside or instead of those that it needs, and waits until it
+    /// answers.
     pub async fn start(peers: &Path, dir: &Path, flags: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let key = dir.join("sa.key").display().to_string();
@@ -68,17 +69,21 @@ impl KubeApiServer {
             &format!("--listen-peer-urls=http://127.0.0.1:{}", self.ports.etcd_peers),
         ]);
         let mut api = Command::new(self.programs.join("kube-apiserver"));
-        api.args([
-            &format!("--etcd-servers=http://127.0.0.1:{}", self.ports.etcd),
-            &format!("--secure-port={}", self.ports.api),
-            "--bind-address=127.0.0.1",
-            "--authorization-mode=RBAC",
-            "--allow-privileged=true",
-            "--service-account-issuer=https://kubernetes.default.svc",
-        ]);
-        api.arg(format!("--service-account-key-file={}", shown("sa.key")));
-        api.arg(format!("--service-account-signing-key-file={}", shown("sa.key")));
-        api.arg(format!("--token-auth-file={}", shown("tokens.csv"))).arg(format!("--cert-dir={}", shown("certs")));
+        let own = [
+            format!("--etcd-servers=http://127.0.0.1:{}", self.ports.etcd),
+            format!("--secure-port={}", self.ports.api),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--authorization-mode=RBAC".to_owned(),
+            "--allow-privileged=true".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", shown("sa.key")),
+            format!("--service-account-signing-key-file={}", shown("sa.key")),
+            format!("--token-auth-file={}", shown("tokens.csv")),
+            format!("--cert-dir={}", shown("certs")),
+        ];
+        // Some flags add to what was said before, where the caller's are meant to stand instead.
+        let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+        api.args(own.iter().filter(|flag| !self.flags.iter().any(|other| name(other) == name(flag))));
         api.args(&self.flags);
         for (name, command) in [("etcd", etcd), ("kube-apiserver", api)] {
             self.processes.push(Process::start(name, command, &self.dir)?);

@@ -1,8 +1,9 @@
 //! The project's own commands: `cargo xtask up`, `test`, `build`, `tidy`, `package`, `bench`, `conformance`,
-//! `clients`, `differential`, `kubectl-suite`, `peers`, `setup`, `schema`. One module per task.
+//! `clients`, `access-matrix`, `differential`, `kubectl-suite`, `peers`, `setup`, `schema`. One module per task.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
+mod access_matrix;
 mod bench;
 mod build;
 mod clients;
@@ -42,6 +43,7 @@ enum Task {
     Conformance(conformance::Conformance),
     Clients(clients::Clients),
     Differential(differential::Differential),
+    AccessMatrix(access_matrix::AccessMatrix),
     KubectlSuite(kubectl_suite::KubectlSuite),
     Peers(peers::Peers),
     Tidy(tidy::Tidy),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Task::Conformance(task) => task.run(),
         Task::Clients(task) => task.run(),
         Task::Differential(task) => task.run(),
+        Task::AccessMatrix(task) => task.run(),
         Task::KubectlSuite(task) => task.run(),
         Task::Peers(task) => task.run(),
         Task::Tidy(task) => task.run(),

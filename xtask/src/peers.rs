@@ -54,6 +54,7 @@ const PROGRAMS: &[(&str, Recipe)] = &[
     bench connect, program   kube-proxy\n  \
     bench dns                coredns\n  \
     differential             kube-apiserver kube-controller-manager etcd\n  \
+    access-matrix            kube-apiserver kube-controller-manager etcd kubectl\n  \
     conformance              e2e.test ginkgo agnhost etcd\n  \
     kubectl-suite            kubectl kubectl-convert\n  \
     clients                  helm, on the PATH\n\n\

@@ -65,4 +65,9 @@ impl Identity {
         let name = self.name.strip_prefix("system:node:").filter(|name| !name.is_empty())?;
         self.is_in(NODES).then_some(name)
     }
+
+    /// Whether it is a node's that has no name.
+    pub fn is_nameless_node(&self) -> bool {
+        self.name == "system:node:" && self.is_in(NODES)
+    }
 }

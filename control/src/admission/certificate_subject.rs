@@ -4,7 +4,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
-use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer, x509::X509Name};
 
 use super::plugins::{AdmissionContext, Plugin, Validate};
 use crate::{admission_plugins::PluginName, identity::MASTERS, kinds::reading::text, request::Verb, status::Status};
@@ -39,7 +39,7 @@ fn violation(request: &Value) -> Option<String> {
 
 /// Why the subject of a request cannot be told.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum SubjectError {
+pub enum SubjectError {
     /// The words are those of Kubernetes.
     #[error("PEM block type must be CERTIFICATE REQUEST")]
     NoPem,
@@ -52,17 +52,32 @@ enum SubjectError {
 
 /// The organizations in the subject of a PEM request that is encoded in Base64.
 fn organizations(encoded: &str) -> Result<Vec<String>, SubjectError> {
+    subject(encoded, |subject| {
+        subject.iter_organization().map(|o| o.as_str().map(str::to_owned).map_err(|_| SubjectError::Encoding)).collect()
+    })
+}
+
+/// The common name of such a request, if it has one.
+pub fn common_name(encoded: &str) -> Result<Option<String>, SubjectError> {
+    subject(encoded, |subject| {
+        // Of several Go takes the last.
+        let name = subject.iter_common_name().last();
+        name.map(|name| name.as_str().map(str::to_owned).map_err(|_| SubjectError::Encoding)).transpose()
+    })
+}
+
+/// What `read` finds in the subject of a PEM request that is encoded in Base64.
+fn subject<T>(encoded: &str, read: impl FnOnce(&X509Name<'_>) -> Result<T, SubjectError>) -> Result<T, SubjectError> {
     let pem = BASE64_STANDARD.decode(encoded).ok().and_then(|text| pem::parse(text).ok());
     let pem = pem.filter(|pem| pem.tag() == "CERTIFICATE REQUEST").ok_or(SubjectError::NoPem)?;
     let (_, request) = X509CertificationRequest::from_der(pem.contents()).map_err(|_| SubjectError::Malformed)?;
-    let subject = &request.certification_request_info.subject;
-    subject.iter_organization().map(|o| o.as_str().map(str::to_owned).map_err(|_| SubjectError::Encoding)).collect()
+    read(&request.certification_request_info.subject)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use rcgen::{
-        CertificateParams, DnType, DnValue, KeyPair,
+        CertificateParams, DistinguishedName, DnType, DnValue, KeyPair,
         string::{BmpString, TeletexString},
     };
     use serde_json::json;
@@ -74,6 +89,20 @@ mod tests {
         params.distinguished_name.push(DnType::OrganizationName, organization);
         let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
         json!({"spec": {"signerName": signer, "request": BASE64_STANDARD.encode(pem)}})
+    }
+
+    /// A request for a certificate of a common name, as the API takes it.
+    pub fn request_of(name: &str) -> String {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        BASE64_STANDARD.encode(params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap())
+    }
+
+    #[test]
+    fn the_common_name_of_a_request_is_read() {
+        assert_eq!(common_name(&request_of("jane")), Ok(Some("jane".to_owned())));
+        assert_eq!(common_name("x"), Err(SubjectError::NoPem));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! of a webhook. Who shows none of them is anonymous, where that is allowed. What this server knows itself is answered
 //! at once; only for the tokens of others somebody else may have to be asked.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, header, request::Parts};
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use super::{
     request_headers::{FrontProxies, FrontProxyConnection, ProxiedIdentity},
     static_tokens::StaticTokens,
     stored_facts::Unreadable,
-    token::{Identified, TokenAuthenticator, TokenRefusal},
+    token::{Identified, TokenAuthenticator, TokenRefusal, bearer_token},
     token_webhook::{TokenWebhook, TokenWebhookError},
 };
 use crate::{
@@ -100,7 +100,7 @@ pub enum TokenFailure {
 enum AtOnce<'r> {
     Known(Result<Identity, Unauthenticated>),
     /// A token of somebody else, perhaps.
-    Foreign(&'r str),
+    Foreign(Cow<'r, str>),
 }
 
 impl Unauthenticated {
@@ -188,7 +188,7 @@ impl Authenticator {
         match self.at_once(shown) {
             AtOnce::Known(known) => known,
             // In a box: most requests need no room for this.
-            AtOnce::Foreign(token) => Box::pin(self.holder(token, shown.from)).await,
+            AtOnce::Foreign(token) => Box::pin(self.holder(&token, shown.from)).await,
         }
     }
 
@@ -207,21 +207,14 @@ impl Authenticator {
             Some(Err(e)) => tracing::debug!("{e}"),
             None => {}
         }
-        let Some(authorization) = shown.authorization else {
+        let Some(token) = shown.authorization.and_then(bearer_token) else {
             let is_anonymous = shown.certificate.is_none() && self.lets_in_anybody(shown.path);
             return if is_anonymous { AtOnce::Known(Ok(Identity::anonymous())) } else { refused };
         };
-        let token = authorization
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
-        let Some(token) = token else { return refused };
-        if let Some(identity) = self.0.static_tokens.as_ref().and_then(|tokens| tokens.identify(token)) {
+        if let Some(identity) = self.0.static_tokens.as_ref().and_then(|tokens| tokens.identify(&token)) {
             return AtOnce::Known(Ok(with_group_of_all(identity.clone())));
         }
-        match self.0.tokens.identify_own(token) {
+        match self.0.tokens.identify_own(&token) {
             Err(unreadable) => AtOnce::Known(Err(Unauthenticated::Failed(unreadable.to_status()))),
             Ok(Ok(found)) => AtOnce::Known(Ok(found.identity)),
             Ok(Err(None)) if self.asks_others() => AtOnce::Foreign(token),

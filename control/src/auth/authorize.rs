@@ -35,15 +35,15 @@ pub enum Fact {
         /// The node's name.
         node: String,
     },
-    /// A pod that is bound to the node names this Secret, ConfigMap or ServiceAccount.
-    ReferencedByPodOf {
+    /// The object has to do with a pod that is bound to the node, or with the node itself.
+    RelatedTo {
         /// The node's name.
         node: String,
-        /// Which of the two kinds.
-        kind: Referenced,
-        /// Of the Secret or ConfigMap, and so of the pod.
+        /// What it is.
+        kind: Related,
+        /// Of the object; empty for one without.
         namespace: String,
-        /// Of the Secret or ConfigMap.
+        /// Of the object.
         name: String,
     },
     /// The CertificateSigningRequest was made by this user.
@@ -55,21 +55,46 @@ pub enum Fact {
     },
 }
 
-/// Kinds that a pod of a node may reference, so that the node may read them.
+/// Kinds whose objects a node may have if they have to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Referenced {
-    /// In a volume, the environment, or as a pull secret.
+pub enum Related {
+    /// Bound to the node.
+    Pod,
+    /// In a volume or the environment of a pod, as its pull secret, or of the volume of its claim.
     Secret,
-    /// In a volume or the environment.
+    /// In a volume or the environment of a pod.
     ConfigMap,
-    /// As the account that it runs as.
+    /// As the account that a pod runs as.
     ServiceAccount,
+    /// In a volume of a pod.
+    Claim,
+    /// Bound to the claim of a pod.
+    Volume,
+    /// Named by a pod or its status.
+    ResourceClaim,
+    /// Of a volume to the node.
+    VolumeAttachment,
+    /// Of devices of the node.
+    ResourceSlice,
+}
+
+impl Fact {
+    /// Why something is denied of which this is not true.
+    pub fn denial(&self) -> String {
+        match self {
+            Self::PodBoundTo { node, .. } | Self::RelatedTo { node, .. } => node::unrelated(node),
+            Self::RequestMadeBy { .. } => "only one's own request may be read".to_owned(),
+        }
+    }
 }
 
 /// Decides. What no rule names is denied.
 pub fn authorize(identity: &Identity, attributes: &Attributes<'_>) -> FixedDecision {
     if identity.is_in(MASTERS) {
         return FixedDecision::Allow;
+    }
+    if identity.is_nameless_node() {
+        return FixedDecision::Deny(format!("unknown node for user {:?}", identity.name));
     }
     let Attributes::Resource(resource) = attributes else { return FixedDecision::Deny(String::new()) };
     if let Some(node) = identity.node() {

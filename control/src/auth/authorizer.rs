@@ -187,7 +187,7 @@ impl Authorizer {
             ChainLink::Node => match authorize::authorize(identity, attributes) {
                 FixedDecision::Allow => Opinion::Allow(String::new()),
                 FixedDecision::AllowIf(fact) if self.facts.holds(&fact)? => Opinion::Allow(String::new()),
-                FixedDecision::AllowIf(_) => Opinion::none("no relationship found between it and this object"),
+                FixedDecision::AllowIf(fact) => Opinion::none(fact.denial()),
                 FixedDecision::Deny(reason) => Opinion::none(reason),
             },
             ChainLink::Rbac => match self.rbac.policy().decide(identity, attributes) {

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     identity::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED},
+    kinds::names,
     status::Status,
 };
 
@@ -47,7 +48,8 @@ const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
 
 impl Impersonation {
-    /// What the headers ask for; nothing where they say nothing of it. A 400 for anything without a user.
+    /// What the headers ask for; nothing where they say nothing of it, or name an empty user alone. A 400 for anything
+    /// else without a user.
     pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Status> {
         let text = |value: &HeaderValue| {
             let text = value.to_str().map_err(|_| Status::bad_request("an Impersonate header is not ASCII text"))?;
@@ -63,17 +65,25 @@ impl Impersonation {
                 extra.entry(key).or_default().push(text(value)?);
             }
         }
-        match headers.get(USER).map(text).transpose()?.filter(|user| !user.is_empty()) {
-            Some(user) => Ok(Some(Self { user, groups, uid, extra })),
-            None if !headers.keys().any(|name| name.as_str().starts_with("impersonate-")) => Ok(None),
-            None => {
-                let asked =
-                    [("groups", format!("{groups:?}"), groups.is_empty()), ("uid", uid.clone(), uid.is_empty())];
-                let asked = asked.into_iter().find(|(_, _, is_empty)| !is_empty);
-                let (what, asked, _) = asked.unwrap_or_else(|| ("extra", format!("{extra:?}"), false));
-                Err(Status::bad_request(format!("requested {what} {asked} without impersonating a user")))
-            }
+        let user = headers.get(USER).map(text).transpose()?.unwrap_or_default();
+        let asked = Self { user, groups, uid, extra };
+        if !asked.user.is_empty() {
+            return Ok(Some(asked));
         }
+        if asked.groups.is_empty() && asked.uid.is_empty() && asked.extra.is_empty() {
+            return Ok(None);
+        }
+        Err(Status::bad_request(format!("requested {} without impersonating a user", asked.without_user())))
+    }
+
+    /// As Kubernetes shows it: a list of its object references.
+    fn without_user(&self) -> String {
+        const VERSION: &str = "authentication.k8s.io/v1";
+        let groups = self.groups.iter().map(|group| format!("{{Group  {group}    }}"));
+        let extra = self.extra.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value)));
+        let extra = extra.map(|(key, value)| format!("{{UserExtra  {value}  {VERSION}  {key}}}"));
+        let uid = Some(&self.uid).filter(|uid| !uid.is_empty()).map(|uid| format!("{{UID  {uid}  {VERSION}  }}"));
+        format!("[{}]", groups.chain(extra).chain(uid).collect::<Vec<_>>().join(" "))
     }
 
     /// Every user, group, uid and extra value that is asked for.
@@ -121,10 +131,10 @@ impl Impersonation {
     }
 }
 
-/// Namespace and name of `system:serviceaccount:NAMESPACE:NAME`.
+/// Namespace and name of `system:serviceaccount:NAMESPACE:NAME`; what no account can be called is a user like others.
 fn service_account(user: &str) -> Option<(&str, &str)> {
     let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
-    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
+    (names::label(namespace).is_empty() && names::subdomain(name).is_empty()).then_some((namespace, name))
 }
 
 #[cfg(test)]
@@ -161,13 +171,27 @@ mod tests {
             .map(|(key, values): (_, Vec<&str>)| (key.to_owned(), values.into_iter().map(str::to_owned).collect()))
             .into();
         assert_eq!(Impersonation::of(&asked).unwrap(), Some(expected));
-        for wrong in [
-            [("impersonate-group", "a")].as_slice(),
-            &[("impersonate-user", "")],
-            &[("impersonate-uid", "1")],
-            &[("impersonate-extra-scopes", "x")],
+        assert_eq!(Impersonation::of(&headers(&[("impersonate-user", "")])).unwrap(), None);
+        for (wrong, shown) in [
+            ([("impersonate-group", "a")].as_slice(), "[{Group  a    }]"),
+            (&[("impersonate-uid", "1")], "[{UID  1  authentication.k8s.io/v1  }]"),
+            (&[("impersonate-extra-scopes", "x")], "[{UserExtra  x  authentication.k8s.io/v1  scopes}]"),
+            (
+                &[("impersonate-uid", "1"), ("impersonate-group", "a")],
+                "[{Group  a    } {UID  1  authentication.k8s.io/v1  }]",
+            ),
         ] {
-            assert_eq!(Impersonation::of(&headers(wrong)).unwrap_err().code, 400, "{wrong:?}");
+            let refused = Impersonation::of(&headers(wrong)).unwrap_err();
+            assert_eq!(refused.message, format!("requested {shown} without impersonating a user"));
+            assert_eq!(refused.code, 400);
+        }
+    }
+
+    #[test]
+    fn what_no_account_can_be_called_is_a_user() {
+        assert_eq!(service_account("system:serviceaccount:a:b.c"), Some(("a", "b.c")));
+        for user in ["system:serviceaccount:A:b", "system:serviceaccount:a:B", "system:serviceaccount:a:b:c", "a:b"] {
+            assert_eq!(service_account(user), None, "{user}");
         }
     }
 

@@ -32,6 +32,7 @@ mod held_body;
 mod impersonation;
 pub mod jwt;
 pub mod node;
+mod node_relations;
 pub mod open_answers;
 pub mod options;
 pub mod outside;

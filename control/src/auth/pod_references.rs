@@ -1,17 +1,74 @@
-//! Which Secrets and ConfigMaps a pod names: the agent of its node may read these and no others.
+//! What a pod and the volume of its claim name: the agent of its node may read this and nothing else.
 
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, PersistentVolume, Pod, PodSpec, Volume};
 
-use super::authorize::Referenced;
+use super::authorize::Related;
 
-/// Whether the pod names the object `name` of this kind in its own namespace. Sees every place that Kubernetes'
-/// `VisitPodSecretNames` and `VisitPodConfigmapNames` see.
-pub fn references(pod: &PodSpec, kind: Referenced, name: &str) -> bool {
-    let is = |candidate: Option<&str>| candidate == Some(name);
-    if kind == Referenced::ServiceAccount {
-        return is(pod.service_account_name.as_deref());
+/// Whether the pod names the object `name` of this kind in its own namespace.
+pub fn references(pod: &Pod, kind: Related, name: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    match kind {
+        Related::ServiceAccount => spec.service_account_name.as_deref() == Some(name),
+        Related::Claim => claims(pod).any(|claim| claim == name),
+        Related::ResourceClaim => resource_claims(pod).any(|claim| claim == name),
+        Related::Secret | Related::ConfigMap => spec_references(spec, kind, name),
+        Related::Pod | Related::Volume | Related::VolumeAttachment | Related::ResourceSlice => false,
     }
-    let secret = kind == Referenced::Secret;
+}
+
+/// The PersistentVolumeClaims of a pod, those that are made for it included.
+pub fn claims(pod: &Pod) -> impl Iterator<Item = String> {
+    let own = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(move |volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(claim.claim_name.clone()),
+        (None, Some(_)) => Some(format!("{own}-{}", volume.name)),
+        (None, None) => None,
+    })
+}
+
+/// The ResourceClaims of a pod; those that are made for it stand in its status.
+fn resource_claims(pod: &Pod) -> impl Iterator<Item = &str> {
+    let named = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let named = named.filter_map(|claim| claim.resource_claim_name.as_deref());
+    let status = pod.status.as_ref();
+    let made = status.into_iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
+    let made = made.filter_map(|claim| claim.resource_claim_name.as_deref());
+    let extended = status.and_then(|status| status.extended_resource_claim_status.as_ref());
+    named.chain(made).chain(extended.map(|claim| claim.resource_claim_name.as_str()))
+}
+
+/// Namespaces and names of the Secrets that a node needs for a volume. As Kubernetes' `VisitPVSecretNames`, where these
+/// are visible to the kubelet.
+pub fn volume_secrets<'v>(volume: &'v PersistentVolume) -> Vec<(&'v str, &'v str)> {
+    let Some(spec) = &volume.spec else { return Vec::new() };
+    let of_claim = spec.claim_ref.as_ref().and_then(|claim| claim.namespace.as_deref()).unwrap_or_default();
+    let csi = spec.csi.as_ref();
+    let references = [
+        spec.cephfs.as_ref().and_then(|source| source.secret_ref.as_ref()),
+        spec.cinder.as_ref().and_then(|source| source.secret_ref.as_ref()),
+        spec.flex_volume.as_ref().and_then(|source| source.secret_ref.as_ref()),
+        spec.iscsi.as_ref().and_then(|source| source.secret_ref.as_ref()),
+        spec.rbd.as_ref().and_then(|source| source.secret_ref.as_ref()),
+        spec.scale_io.as_ref().map(|source| &source.secret_ref),
+        csi.and_then(|source| source.node_publish_secret_ref.as_ref()),
+        csi.and_then(|source| source.node_stage_secret_ref.as_ref()),
+        csi.and_then(|source| source.node_expand_secret_ref.as_ref()),
+    ];
+    let of = |namespace: Option<&'v str>| namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(of_claim);
+    let named = references.into_iter().flatten();
+    let named = named.map(|secret| (of(secret.namespace.as_deref()), secret.name.as_deref().unwrap_or_default()));
+    let storage = spec.storageos.as_ref().and_then(|source| source.secret_ref.as_ref());
+    let storage = storage.map(|secret| (of(secret.namespace.as_deref()), secret.name.as_deref().unwrap_or_default()));
+    let file = spec.azure_file.as_ref();
+    let file = file.map(|source| (of(source.secret_namespace.as_deref()), source.secret_name.as_str()));
+    named.chain(storage).chain(file).filter(|(_, name)| !name.is_empty()).collect()
+}
+
+/// Sees every place that Kubernetes' `VisitPodSecretNames` and `VisitPodConfigmapNames` see.
+fn spec_references(pod: &PodSpec, kind: Related, name: &str) -> bool {
+    let is = |candidate: Option<&str>| candidate == Some(name);
+    let secret = kind == Related::Secret;
     let in_env = |env: &EnvVar| {
         let Some(from) = &env.value_from else { return false };
         if secret {
@@ -35,10 +92,10 @@ pub fn references(pod: &PodSpec, kind: Referenced, name: &str) -> bool {
         || secret && pod.image_pull_secrets.iter().flatten().any(|s| s.name == name)
 }
 
-fn in_volume(volume: &Volume, kind: Referenced, name: &str) -> bool {
+fn in_volume(volume: &Volume, kind: Related, name: &str) -> bool {
     let is = |candidate: Option<&str>| candidate == Some(name);
     let projected = || volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
-    if kind == Referenced::ConfigMap {
+    if kind == Related::ConfigMap {
         return is(volume.config_map.as_ref().map(|c| c.name.as_str()))
             || projected().any(|source| is(source.config_map.as_ref().map(|c| c.name.as_str())));
     }
@@ -66,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_place_where_a_pod_can_name_a_secret_is_seen() {
-        let spec = |v: Value| serde_json::from_value(v).unwrap();
+        let spec = |v: Value| serde_json::from_value(json!({"metadata": {}, "spec": v})).unwrap();
         let container = |v: Value| spec(json!({"containers": [v]}));
         for pod in [
             container(
@@ -90,15 +147,15 @@ mod tests {
                 json!({"containers": [], "volumes": [{"name": "v", "azureFile": {"secretName": "s", "shareName": "x"}}]}),
             ),
         ] {
-            assert!(references(&pod, Referenced::Secret, "s"), "{pod:?}");
-            assert!(!references(&pod, Referenced::Secret, "t"));
-            assert!(!references(&pod, Referenced::ConfigMap, "s"));
+            assert!(references(&pod, Related::Secret, "s"), "{pod:?}");
+            assert!(!references(&pod, Related::Secret, "t"));
+            assert!(!references(&pod, Related::ConfigMap, "s"));
         }
         let config = container(json!({"name": "c", "envFrom": [{"configMapRef": {"name": "m"}}]}));
-        assert!(references(&config, Referenced::ConfigMap, "m"));
+        assert!(references(&config, Related::ConfigMap, "m"));
         let projected = spec(
             json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "m"}}]}}]}),
         );
-        assert!(references(&projected, Referenced::ConfigMap, "m"));
+        assert!(references(&projected, Related::ConfigMap, "m"));
     }
 }

@@ -4,16 +4,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use k8s_openapi::api::{
-    certificates::v1::CertificateSigningRequest,
-    core::v1::{Pod, Secret},
-};
+use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Secret};
 
 use super::{
     account_token::TokenIssuer,
     authorize::Fact,
     bootstrap_token::{self, BootstrapToken},
-    pod_references::references,
+    node_relations,
     secret_token_use::UsedSecrets,
 };
 use crate::{
@@ -37,9 +34,9 @@ pub struct StoredFacts {
 #[derive(Debug, thiserror::Error)]
 #[error("the stored {resource} {key:?} is not readable")]
 pub struct Unreadable {
-    resource: &'static str,
-    key: String,
-    source: serde_json::Error,
+    pub(super) resource: &'static str,
+    pub(super) key: String,
+    pub(super) source: serde_json::Error,
 }
 
 impl Unreadable {
@@ -98,16 +95,8 @@ impl StoredFacts {
                 // riddle.
                 Ok(snapshot.get("pods", &format!("{namespace}/{pod}")).is_none_or(|pod| is_on(pod, node)))
             }
-            Fact::ReferencedByPodOf { node, kind, namespace, name } => {
-                let snapshot = self.store.snapshot();
-                let prefix = format!("{namespace}/");
-                for (key, pod) in snapshot.list_by("pods", ("spec.nodeName", node.as_str()), &prefix, None) {
-                    let pod: Pod = parse("pods", key, pod)?;
-                    if pod.spec.is_some_and(|spec| references(&spec, *kind, name)) {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
+            Fact::RelatedTo { node, kind, namespace, name } => {
+                node_relations::are_related(&self.store.snapshot(), node, *kind, (namespace, name))
             }
             Fact::RequestMadeBy { request, user } => {
                 let request: Option<CertificateSigningRequest> = self.get(REQUESTS, request.clone())?;
@@ -122,10 +111,14 @@ impl StoredFacts {
     }
 }
 
-fn is_on(pod: &Object, node: &str) -> bool {
+pub(super) fn is_on(pod: &Object, node: &str) -> bool {
     pod.header().field("spec.nodeName") == Some(node)
 }
 
-fn parse<K: fairlead_client::Object>(resource: &'static str, key: &str, object: &Object) -> Result<K, Unreadable> {
+pub(super) fn parse<K: fairlead_client::Object>(
+    resource: &'static str,
+    key: &str,
+    object: &Object,
+) -> Result<K, Unreadable> {
     K::decode(&object.json()).map_err(|source| Unreadable { resource, key: key.to_owned(), source })
 }

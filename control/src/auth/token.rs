@@ -1,5 +1,8 @@
 //! Whose bearer token this is: a join token, or a token of a ServiceAccount.
 
+use std::borrow::Cow;
+
+use http::HeaderValue;
 use jiff::Timestamp;
 
 use super::{
@@ -13,6 +16,22 @@ use super::{
 
 /// The audience of tokens that are for a server which issues none.
 const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// The token of an `Authorization` header; nothing where the header shows another credential, or none. Who shows
+/// nothing else is anonymous then. Source: `bearertoken` of `k8s.io/apiserver`.
+pub fn bearer_token(authorization: &HeaderValue) -> Option<Cow<'_, str>> {
+    match String::from_utf8_lossy(authorization.as_bytes()) {
+        Cow::Borrowed(text) => second_word(text).map(Cow::Borrowed),
+        Cow::Owned(text) => second_word(&text).map(|token| Cow::Owned(token.to_owned())),
+    }
+}
+
+/// What follows `Bearer`.
+fn second_word(text: &str) -> Option<&str> {
+    let mut words = text.trim().splitn(3, ' ');
+    let scheme = words.next().filter(|scheme| scheme.eq_ignore_ascii_case("bearer"));
+    scheme.and(words.next()).filter(|token| !token.is_empty())
+}
 
 /// Reads bearer tokens. Cheap to clone.
 #[derive(Clone)]
@@ -115,4 +134,29 @@ fn common(asked: &[String], of_token: &[String]) -> Result<Vec<String>, TokenRef
 /// As Go's `%q` writes a list.
 fn quoted(list: &[String]) -> String {
     format!("[{}]", list.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_shows_a_token_or_nothing() {
+        for (header, token) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer abc", Some("abc")),
+            (" Bearer abc ", Some("abc")),
+            ("Bearer abc def", Some("abc")),
+            ("Bearer  abc", None),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("Basic abc", None),
+            ("abc", None),
+            ("", None),
+        ] {
+            assert_eq!(bearer_token(&HeaderValue::from_static(header)).as_deref(), token, "{header:?}");
+        }
+        let odd = HeaderValue::from_bytes(b"Bearer \xff").unwrap();
+        assert!(bearer_token(&odd).is_some(), "it is a token, though no good one");
+    }
 }

@@ -21,6 +21,7 @@ const PACKAGES: &[&str] = &[
     "proxy-ebpf/src",
     "serving/src",
     "src",
+    "tests/access",
     "tests/bench",
     "tests/cluster",
     "tests/conformance",

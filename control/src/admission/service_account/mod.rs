@@ -44,8 +44,12 @@ pub static PLUGIN: Plugin = Plugin {
 const POD: (&str, &str) = ("", "Pod");
 
 async fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {
-    if !context.is(Verb::Create, POD, None) || is_mirror(pod) {
+    if !context.is(Verb::Create, POD, None) {
         return Ok(());
+    }
+    // It is refused before NodeRestriction sees it, as in Kubernetes, and never changed.
+    if is_mirror(pod) {
+        return mirror_pod::violation(pod).map_or(Ok(()), |why| Err(context.forbidden(why)));
     }
     let name = set_name(&mut pod["spec"]);
     let account = find(context, &name).await.map_err(|error| context.forbidden(&error.to_string()))?;

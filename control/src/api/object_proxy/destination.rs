@@ -97,12 +97,11 @@ impl Destination {
     /// A port of a Service, by name or number: that of a ready pod behind it, any of them.
     pub fn of_service(snapshot: &Snapshot, namespace: &str, text: &str) -> Result<Self, Status> {
         let named = Named::of(text).ok_or_else(|| Status::bad_request(format!("invalid service request {text:?}")))?;
+        let service = object(snapshot, "services", namespace, named.name)?;
         let port = match named.port.parse::<i64>() {
-            Ok(number) => {
-                port_name(&object(snapshot, "services", namespace, named.name)?, number).ok_or_else(|| {
-                    Status::unavailable(format!("no service port {number} found for service {:?}", named.name))
-                })?
-            }
+            Ok(number) => port_name(&service, number).ok_or_else(|| {
+                Status::unavailable(format!("no service port {number} found for service {:?}", named.name))
+            })?,
             Err(_) => named.port.to_owned(),
         };
         let endpoints = object(snapshot, "endpoints", namespace, named.name)?;
@@ -250,7 +249,7 @@ mod tests {
         assert_eq!(of("s:82"), wrong(503, "no service port 82 found for service \"s\""));
         assert_eq!(of("none:80"), wrong(503, "no endpoints available for service \"none\""));
         assert_eq!(of("x:80"), wrong(404, "services \"x\" not found"));
-        assert_eq!(of("x"), wrong(404, "endpoints \"x\" not found"));
+        assert_eq!(of("x"), wrong(404, "services \"x\" not found"));
         assert_eq!(of("a:b:c"), wrong(400, "invalid service request \"a:b:c\""));
     }
 }

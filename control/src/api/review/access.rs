@@ -176,7 +176,7 @@ fn attributes<'a>(spec: &'a Value, fields: &'a FieldSelector, labels: &'a LabelS
     if !asked.is_object() {
         let asked = &spec["nonResourceAttributes"];
         let text = |field: &str| asked[field].as_str().unwrap_or_default();
-        return Attributes::Path { verb: text("verb").to_ascii_lowercase(), path: text("path") };
+        return Attributes::Path { verb: text("verb").to_owned(), path: text("path") };
     }
     Attributes::Resource(Resource {
         verb: text("verb"),
@@ -223,5 +223,12 @@ mod tests {
         let by = json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n,1"]}]});
         let (fields, error) = field_selector(&by);
         assert_eq!((fields.exact("spec.nodeName"), error), (Some("n,1"), None));
+    }
+
+    #[test]
+    fn the_verb_on_a_path_is_asked_as_it_is_written() {
+        let spec = json!({"nonResourceAttributes": {"verb": "GET", "path": "/version"}});
+        let expected = Attributes::Path { verb: "GET".to_owned(), path: "/version" };
+        assert_eq!(attributes(&spec, &FieldSelector::default()), expected);
     }
 }

@@ -57,6 +57,8 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
         body::form(&FORM, &call.content_type, given, call.query.field_validation)?;
     let mut request = request;
     let (name, namespace) = (target_name(call), call.target.namespace.as_deref().unwrap_or_default());
+    // Of an account that is not there nothing else is said.
+    find(&api.store().snapshot(), "serviceaccounts", namespace, name)?;
     complete(&mut request, name, namespace)?;
     let mut request = write::admit_form(api, call, &FORM, request).await?;
     // Policies and webhooks may have changed it.

@@ -45,7 +45,7 @@ fn refuse_role(policy: &Policy, request: &WriteRequest<'_>, new: &Value) -> Resu
     if may(policy, request.identity, "escalate", plural, request.namespace.unwrap_or_default(), name) {
         return Ok(());
     }
-    refuse_rules(policy, request, &Rule::all_of(new))?;
+    refuse_rules(policy, request, new, &Rule::all_of(new))?;
     let gathers = |role: &Value| {
         let selectors = &role["aggregationRule"]["clusterRoleSelectors"];
         selectors.as_array().is_some_and(|selectors| !selectors.is_empty())
@@ -58,7 +58,7 @@ fn refuse_role(policy: &Policy, request: &WriteRequest<'_>, new: &Value) -> Resu
             Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() },
         ];
         let why = "must have cluster-admin privileges to use the aggregationRule";
-        refuse_rules(policy, request, &everything).map_err(|_| Status::forbidden(request.subject(), why))?;
+        refuse_rules(policy, request, new, &everything).map_err(|_| Status::forbidden(request.subject(), why))?;
     }
     Ok(())
 }
@@ -75,16 +75,21 @@ fn refuse_binding(policy: &Policy, request: &WriteRequest<'_>, new: &Value) -> R
         return Ok(());
     }
     let Some(rules) = policy.rules_of_role(&role, namespace) else {
-        return Err(Status::not_found(Subject { group: GROUP, resource: &role.resource(), name: &role.name }));
+        if namespace.is_empty() && role.kind == "Role" {
+            return Err(Status::bad_request("Namespace parameter required."));
+        }
+        // Kubernetes, too, says so of the binding, by the role's name.
+        return Err(Status::not_found(Subject { name: &role.name, ..request.subject() }));
     };
-    refuse_rules(policy, request, rules)
+    refuse_rules(policy, request, new, rules)
 }
 
-/// Refuses rules that the requester does not have.
-fn refuse_rules(policy: &Policy, request: &WriteRequest<'_>, rules: &[Rule]) -> Result<(), Status> {
+/// Refuses rules that the requester does not have. `new` is the role or binding that would give them.
+fn refuse_rules(policy: &Policy, request: &WriteRequest<'_>, new: &Value, rules: &[Rule]) -> Result<(), Status> {
     let identity = request.identity;
     let (own, errors) = policy.rules_of(identity, request.namespace.unwrap_or_default());
-    let missing = covers(&own, rules).map_err(|error| Status::forbidden(request.subject(), &error.to_string()))?;
+    let subject = Subject { name: if is_generated(new) { "" } else { request.name }, ..request.subject() };
+    let missing = covers(&own, rules).map_err(|error| Status::forbidden(subject, &error.to_string()))?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -105,8 +110,18 @@ fn refuse_rules(policy: &Policy, request: &WriteRequest<'_>, rules: &[Rule]) -> 
     if let Some(errors) = errors {
         why.push_str(&format!("; resolution errors: [{errors}]"));
     }
-    Err(Status::forbidden(request.subject(), &why))
+    Err(Status::forbidden(subject, &why))
 }
+
+/// Whether the object has a name that was made for it: nobody has heard of that yet.
+fn is_generated(object: &Value) -> bool {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    let (prefix, name) = (text("generateName"), text("name"));
+    !prefix.is_empty() && name.len() == prefix.len().saturating_add(GENERATED) && name.starts_with(prefix)
+}
+
+/// So many characters are added to a prefix.
+const GENERATED: usize = 5;
 
 /// Whether the requester has a verb that only RBAC knows.
 fn may(policy: &Policy, identity: &Identity, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {

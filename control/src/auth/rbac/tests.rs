@@ -211,7 +211,17 @@ async fn nobody_grants_what_they_do_not_have() {
     assert!(answer["message"].as_str().unwrap().contains("attempting to grant RBAC permissions"), "{answer}");
     let (code, answer) = post(bind("y", "ClusterRole/none")).await;
     assert_eq!(code, 404);
-    assert_eq!(answer["message"], "clusterroles.rbac.authorization.k8s.io \"none\" not found");
+    assert_eq!(answer["message"], "rolebindings.rbac.authorization.k8s.io \"none\" not found");
+    let everywhere = binding("ClusterRoleBinding", "y", "Role/own", json!([{"kind": "User", "name": "joe"}]));
+    let cluster_bindings = format!("{RBAC}/clusterrolebindings");
+    let (code, answer) = cluster.call(jane.clone(), Method::POST, &cluster_bindings, everywhere).await;
+    assert_eq!((code, &answer["message"]), (400, &json!("Namespace parameter required.")));
+    let mut unnamed = role("Role", "", json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]));
+    unnamed["metadata"] = json!({"generateName": "made-"});
+    let (code, answer) = cluster.call(jane.clone(), Method::POST, &roles, unnamed).await;
+    let begin = "roles.rbac.authorization.k8s.io is forbidden: user \"jane\"";
+    assert_eq!(code, 403);
+    assert!(answer["message"].as_str().unwrap().starts_with(begin), "{answer}");
     assert_eq!(post(bind("y", "Role/own")).await.0, 201);
 
     // Only a change of what is granted is compared: others may be deleted and let go.

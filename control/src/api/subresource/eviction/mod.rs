@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Responder, Subresource, SubresourceKind};
 use crate::{
     api::{
-        Api, Status,
+        Api, Status, Subject,
         request::{Call, body},
         response,
         write::{self, Alongside, DeleteOptions},
@@ -49,12 +49,24 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
     let budgets = api.kinds().snapshot().by_path("policy", "v1", "poddisruptionbudgets");
     let budgets = budgets.ok_or_else(|| Status::internal("PodDisruptionBudgets are not served"))?;
     let decide = |snapshot: &Snapshot, object: &Object, pod: &Value| {
+        if let Some(node) = call.identity.node() {
+            may_evict(node, name, pod)?;
+        }
         let change = disrupted(&budgets, snapshot, object.header().namespace(), pod, &rfc3339::now())?;
         Ok(Alongside { mark: Some(mark_disrupted), writes: change.into_iter().collect(), is_admitted: true })
     };
     write::remove_with(api, call, &options, &decide).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(response::json(StatusCode::CREATED, answer.to_string()))
+}
+
+/// The agent of a node evicts its own pods alone. Source: NodeRestriction's `admitPodEviction`.
+fn may_evict(node: &str, name: &str, pod: &Value) -> Result<(), Status> {
+    if pod["spec"]["nodeName"] == *node {
+        return Ok(());
+    }
+    let why = format!("node {node} can only evict pods with spec.nodeName set to itself");
+    Err(Status::forbidden(Subject { group: "", resource: "pods", name }, &why))
 }
 
 /// What becomes of the budget of a pod that is evicted. Nothing, where it has none or is not counted by it.
@@ -128,6 +140,17 @@ mod tests {
         assert!(selects(&json!({}), &labels));
         assert!(selects(&json!({"matchLabels": {"app": "a"}}), &labels));
         assert!(!selects(&json!({"matchLabels": {"app": "b"}}), &labels));
+    }
+
+    #[test]
+    fn a_node_evicts_its_own_pods_alone() {
+        let pod = json!({"spec": {"nodeName": "n1"}});
+        assert!(may_evict("n1", "p", &pod).is_ok());
+        for pod in [json!({"spec": {"nodeName": "n2"}}), json!({"spec": {}})] {
+            let refused = may_evict("n1", "p", &pod).unwrap_err();
+            let words = "pods \"p\" is forbidden: node n1 can only evict pods with spec.nodeName set to itself";
+            assert_eq!((refused.code, &*refused.message), (403, words));
+        }
     }
 
     #[test]

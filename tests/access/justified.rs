@@ -1,0 +1,213 @@
+//! The differences that are meant, each with its reason. Everything else is a defect.
+
+use crate::{comparison::Difference, exchange::Answer};
+
+/// What was asked, as the report shows it.
+pub struct Asked<'a> {
+    pub part: &'static str,
+    pub who: &'a str,
+    pub what: &'a str,
+}
+
+impl Asked<'_> {
+    /// Whether a node asks.
+    fn is_by_node(&self) -> bool {
+        self.who.starts_with("system:node:")
+    }
+
+    /// Whether it is about a resource: by a review, or by a request to a path.
+    fn is_about(&self, resource: &str) -> bool {
+        self.what.contains(&format!("\"resource\":\"{resource}\"")) || {
+            let path = self.what.split(' ').nth(1).unwrap_or_default();
+            let path = path.split('?').next().unwrap_or_default();
+            path.split('/').any(|segment| segment == resource)
+        }
+    }
+
+    /// Whether it is about objects themselves, not about a subresource.
+    fn is_plain(&self) -> bool {
+        match self.what.starts_with('{') {
+            true => self.what.contains("\"subresource\":\"\""),
+            false => !["/proxy", "/status", "/approval", "/log"].iter().any(|below| self.what.contains(below)),
+        }
+    }
+
+    /// Whether it is one of the objects that were made before.
+    fn names_known(&self) -> bool {
+        self.what.contains("\"name\":\"of-") || self.what.contains("/of-")
+    }
+
+    fn asks_for(&self, verbs: &[&str]) -> bool {
+        verbs.iter().any(|verb| self.what.contains(&format!("\"verb\":\"{verb}\"")))
+            || verbs.contains(&"get") && self.what.starts_with("GET ")
+    }
+}
+
+/// Both answers, and where they disagree.
+struct Answers<'a> {
+    ours: &'a Answer,
+    theirs: &'a Answer,
+    difference: &'a Difference,
+}
+
+impl Answers<'_> {
+    /// Whether one server lets through what the other refuses.
+    fn we_alone_allow(&self) -> bool {
+        is_allowed(self.ours) && !is_allowed(self.theirs)
+    }
+
+    fn they_alone_allow(&self) -> bool {
+        !is_allowed(self.ours) && is_allowed(self.theirs)
+    }
+}
+
+/// A review says so; any other answer by not being 403. Not so an answer that was not given at all.
+fn is_allowed(answer: &Answer) -> bool {
+    match answer.body["allowed"].as_bool() {
+        Some(allowed) => allowed,
+        None => !matches!(answer.code, 0 | 401 | 403),
+    }
+}
+
+/// A difference that is meant.
+struct Justified {
+    /// Why the answers may disagree.
+    because: &'static str,
+    matches: fn(&Asked, &Answers) -> bool,
+}
+
+/// Tokens of a form that this server issues to nobody, though its key signed them.
+const FOREIGN_FORMS: [&str; 5] = ["no-end", "no-beginning", "fraction", "no-audience", "audience-in-text"];
+
+/// The table of them.
+const TABLE: &[Justified] = &[
+    Justified {
+        because: "agents read all Nodes, Namespaces and EndpointSlices: they make routes, balance Services and answer \
+                  DNS themselves, where Kubernetes gives that to kube-proxy and others with accounts of their own",
+        matches: |asked, answers| {
+            let is_read = asked.asks_for(&["get", "list", "watch"]);
+            let resources = ["nodes", "namespaces", "endpointslices"];
+            let is_it = resources.iter().any(|resource| asked.is_about(resource));
+            asked.is_by_node() && asked.is_plain() && is_read && is_it && answers.we_alone_allow()
+        },
+    },
+    Justified {
+        because: "a node reads its own signing requests alone, where Kubernetes shows it everybody's",
+        matches: |asked, answers| {
+            let is_read = asked.asks_for(&["get", "list", "watch"]);
+            let is_it = asked.is_about("certificatesigningrequests");
+            asked.is_by_node() && asked.is_plain() && is_read && is_it && answers.they_alone_allow()
+        },
+    },
+    Justified {
+        because: "a node watches its pods by its own name, none by theirs: such a watch would go on when another pod \
+                  of that name runs elsewhere",
+        matches: |asked, answers| {
+            let is_watch = asked.what.contains("watch") && asked.is_about("pods");
+            asked.is_by_node() && is_watch && answers.they_alone_allow()
+        },
+    },
+    Justified {
+        because: "a node that reads a pod which is gone is answered 404, by which its agent learns that it is gone",
+        matches: |asked, answers| {
+            let is_it = asked.is_about("pods") && asked.is_plain() && asked.asks_for(&["get"]) && !asked.names_known();
+            let is_gone = answers.ours.code == 404 || asked.part == "reviews";
+            asked.is_by_node() && is_it && is_gone && answers.we_alone_allow()
+        },
+    },
+    Justified {
+        because: "who joins makes a signing request, and sees what becomes of it: the right comes with the token, \
+                  where kubeadm binds a role to system:bootstrappers",
+        matches: |asked, _| asked.who.starts_with("system:bootstrap:") && asked.is_about("certificatesigningrequests"),
+    },
+    Justified {
+        because: "several bindings allow it, of which kube-apiserver names any",
+        matches: |_, answers| {
+            let Difference { place, ours, theirs } = answers.difference;
+            place == "reason" && [ours, theirs].iter().all(|reason| reason.starts_with("\"RBAC: allowed by "))
+        },
+    },
+    Justified {
+        because: "what is wrong with a token that cannot be read, or that no key of this server signed, is not told; \
+                  kube-apiserver tells it in the words of its library",
+        matches: |asked, answers| {
+            let Difference { place, ours, theirs } = answers.difference;
+            let is_review = asked.part == "tokens" && place == "error";
+            is_review && ours == "\"invalid bearer token\"" && theirs.starts_with("\"[invalid bearer token, ")
+        },
+    },
+    Justified {
+        because: "a token without an end, a beginning or an audience, or with these in other forms than this server \
+                  writes, is no token of it, whoever had the key",
+        matches: |asked, answers| {
+            let named = |name: &&str| asked.who.ends_with(*name) || asked.what.contains(&format!("${{{name}.token}}"));
+            let is_refused = answers.ours.code == 401 || answers.ours.body["error"].is_string();
+            asked.part == "tokens" && FOREIGN_FORMS.iter().any(|name| named(&name)) && is_refused
+        },
+    },
+    Justified {
+        because: "a binding to something that is no role is invalid; kube-apiserver answers 500, which clients take \
+                  for the server's own fault",
+        matches: |asked, answers| {
+            let is_fault = answers.difference.theirs.starts_with("500 unsupported role reference kind");
+            asked.part == "roles" && is_fault && answers.ours.code == 422
+        },
+    },
+    Justified {
+        because: "a right to escalate one role by its name does not make that role: who creates, by whatever verb, \
+                  needs it for all",
+        matches: |asked, answers| {
+            let is_apply = asked.what.starts_with("PATCH") && asked.what.contains("apply-patch");
+            asked.part == "roles" && asked.who == "escalator" && is_apply && answers.they_alone_allow()
+        },
+    },
+    Justified {
+        because: "a node that has told no address yet cannot be reached for the moment, which is 503; kube-apiserver \
+                  answers 500",
+        matches: |_, answers| {
+            answers.ours.code == 503 && answers.difference.theirs.starts_with("500 no preferred addresses found")
+        },
+    },
+    Justified {
+        because: "the log of a pod that is nowhere yet is an empty text, as that of one that has written nothing",
+        matches: |asked, answers| asked.what.contains("/log") && (answers.ours.code, answers.theirs.code) == (200, 204),
+    },
+    Justified {
+        because: "a pod that is not found is called pods everywhere; kube-apiserver says pod where admission looked it \
+                  up",
+        matches: |_, answers| {
+            let Difference { place, ours, theirs } = answers.difference;
+            let kind = place == "details.kind" && (ours.as_str(), theirs.as_str()) == ("\"pods\"", "\"pod\"");
+            let words = place == "message" && theirs.starts_with("\"pod \\\"") && ours.starts_with("\"pods \\\"");
+            kind || words
+        },
+    },
+    Justified {
+        because: "which fields of a claim a node may not change is said without Go's picture of both objects",
+        matches: |asked, answers| {
+            let Difference { place, ours, theirs } = answers.difference;
+            let is_it = asked.is_by_node() && asked.is_about("persistentvolumeclaims") && place == "message";
+            is_it && ours.ends_with("status.conditions\"") && theirs.starts_with(ours.trim_end_matches('"'))
+        },
+    },
+    Justified {
+        because: "the pod subnet of a node is not the node's to choose, which Kubernetes leaves to the kubelet's good \
+                  will",
+        matches: |asked, answers| {
+            asked.is_by_node() && answers.difference.ours.contains("spec.podCIDR") && answers.they_alone_allow()
+        },
+    },
+    Justified {
+        because: "reviews store nothing, and no admission plugin of nodes is asked about them",
+        matches: |asked, answers| {
+            let is_nameless = answers.difference.theirs.contains("could not determine node from user");
+            matches!(asked.part, "rules" | "nodes") && is_nameless
+        },
+    },
+];
+
+/// Why a difference is meant; nothing for a defect.
+pub fn justified(asked: &Asked, difference: &Difference, ours: &Answer, theirs: &Answer) -> Option<&'static str> {
+    let answers = Answers { ours, theirs, difference };
+    TABLE.iter().find(|one| (one.matches)(asked, &answers)).map(|one| one.because)
+}
