@@ -13,18 +13,18 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use fairlead_encryption::{ConfigError, Encryption, FileConfiguration, ReplaceError};
+use fairlead_encryption::{ConfigError, Configured, Encryption, FileConfiguration, ReplaceError};
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Scrape,
-    store::{Store, Transaction},
+    store::{CommitError, Store, StoredStates, seal::QuarantinedKeys},
 };
 
-/// How often the file is looked at. kube-apiserver does once a minute.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often the file is looked at. kube-apiserver is told of changes by the kernel, and looks once a minute beside.
+const EVERY: Duration = Duration::from_secs(1);
 /// How often a bad file is tried, told of and counted again.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -37,8 +37,11 @@ pub enum ReloadError {
     /// It lacks a key, or a key service of it does not work.
     #[error(transparent)]
     Replace(#[from] ReplaceError),
-    /// The thread that read it panicked.
-    #[error("the file could not be read to its end")]
+    /// The store is closed.
+    #[error("it cannot take the place of the one before")]
+    Store(#[source] CommitError),
+    /// The thread that read or used it panicked.
+    #[error("it could not be read to its end")]
     Panicked,
 }
 
@@ -81,13 +84,16 @@ impl EncryptionReload {
         let mut refused = None;
         let mut ticks = tokio::time::interval(EVERY);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.look(&*store, &mut refused).await;
+            self.look(&store, &mut refused).await;
         }
     }
 
     /// Looks at the file once.
-    async fn look(&self, store: &dyn Store, refused: &mut Option<Refused>) {
-        let found = FileConfiguration::hash_of(&self.path).ok();
+    async fn look(&self, store: &Arc<dyn Store>, refused: &mut Option<Refused>) {
+        let path = self.path.clone();
+        // The disk may take long.
+        let hashed = tokio::task::spawn_blocking(move || FileConfiguration::hash_of(&path).ok()).await;
+        let found = hashed.unwrap_or_default();
         if found.as_deref() == Some(&*self.encryption.hash()) {
             *refused = None;
             return;
@@ -110,27 +116,32 @@ impl EncryptionReload {
         }
     }
 
-    async fn load(&self, store: &dyn Store) -> Result<(), ReloadError> {
-        let (path, encryption, stored) = (self.path.clone(), self.encryption.clone(), store.snapshot());
-        let replaced = tokio::task::spawn_blocking(move || {
+    async fn load(&self, store: &Arc<dyn Store>) -> Result<(), ReloadError> {
+        let new = self.prepare(store).await?;
+        self.replace(store, new).await
+    }
+
+    /// Reads the file, and refuses what could not be used now. Writes go on meanwhile.
+    async fn prepare(&self, store: &Arc<dyn Store>) -> Result<Configured, ReloadError> {
+        let (path, encryption, store) = (self.path.clone(), self.encryption.clone(), store.clone());
+        let prepared = tokio::task::spawn_blocking(move || {
             let config = FileConfiguration::read(&path, true)?;
-            Ok(encryption.replace(encryption.prepare(&config)?, &stored)?)
+            let new = encryption.prepare(&config)?;
+            let stored = StoredStates { states: &[store.snapshot()], quarantined: &QuarantinedKeys::default() };
+            encryption.check(&new, &stored)?;
+            Ok(new)
         });
-        replaced.await.unwrap_or(Err(ReloadError::Panicked))?;
-        // Writes that were sealed by the configuration before have been made once this one is answered.
-        if let Err(error) = store.commit(Transaction::default()).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "writes that are under way could not be waited for"
-            );
-        }
-        if let Err(error) = self.encryption.recheck(&store.snapshot()) {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a write needed a key that is gone now; give it back before the next start"
-            );
-        }
-        Ok(())
+        prepared.await.unwrap_or(Err(ReloadError::Panicked))
+    }
+
+    /// Puts what was prepared in the place of the configuration before, while no write is under way: until then, writes
+    /// seal values under keys that the new one may lack.
+    async fn replace(&self, store: &Arc<dyn Store>, new: Configured) -> Result<(), ReloadError> {
+        let (encryption, (told, outcome)) = (self.encryption.clone(), oneshot::channel());
+        // Where nobody waits for the outcome any more, the next look finds what became of it.
+        let work = move |stored: &StoredStates<'_>| drop(told.send(encryption.replace(new, stored)));
+        store.between_writes(Box::new(work)).await.map_err(ReloadError::Store)?;
+        Ok(outcome.await.map_err(|_| ReloadError::Panicked)??)
     }
 
     /// Tells of the counts.

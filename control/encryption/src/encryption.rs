@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use fairlead_store::{
-    Snapshot,
-    seal::{OpenedValue, Seal, SealError, SealKey, Sealed, UnsealError},
+    Snapshot, StoredStates,
+    seal::{OpenedValue, QuarantinedKeys, Seal, SealError, SealKey, Sealed, UnsealError},
 };
 
 use crate::{
@@ -83,21 +83,28 @@ impl Encryption {
         Ok(Configured { keyring: Keyring::new(config, &self.interned)?, hash: config.hash.clone() })
     }
 
-    /// Puts a configuration in the place of the present one, for all writes from now on.
+    /// Whether a configuration's key services work, and it can read what is stored.
     ///
-    /// One that could not read what is stored is refused, unlike by kube-apiserver, which fails each read from then on:
-    /// here objects are in memory, nobody would notice, and the next start would fail.
-    pub fn replace(&self, new: Configured, stored: &Snapshot) -> Result<(), ReplaceError> {
+    /// One that could not is refused, unlike by kube-apiserver, which fails each read from then on: here objects are in
+    /// memory, nobody would notice, and the next start would fail.
+    pub fn check(&self, new: &Configured, stored: &StoredStates<'_>) -> Result<(), ReplaceError> {
         health(&new.keyring)?;
+        let mut needed = NeededKeys::default();
+        for state in stored.states {
+            // The states are the same but for what one batch of writes changed.
+            needed = needed.max(self.needed(new, state));
+        }
+        self.needed_aside(new, stored.quarantined, &mut needed);
+        if needed.0.is_empty() { Ok(()) } else { Err(StillNeeded { needed }.into()) }
+    }
+
+    /// Puts a configuration in the place of the present one, for all writes from now on, or refuses it as
+    /// [`Self::check`] does. For a moment in which no write is under way: it could have sealed a value under a key that
+    /// the new configuration lacks.
+    pub fn replace(&self, new: Configured, stored: &StoredStates<'_>) -> Result<(), ReplaceError> {
         self.check(&new, stored)?;
         self.now.store(Arc::new(new));
         Ok(())
-    }
-
-    /// Whether the configuration that counts can read what is stored. A write that was under way while it was replaced
-    /// may need a key that it lacks.
-    pub fn recheck(&self, stored: &Snapshot) -> Result<(), StillNeeded> {
-        self.check(&self.now.load(), stored)
     }
 
     /// Whether key services are configured.
@@ -110,20 +117,52 @@ impl Encryption {
         health(&self.now.load().keyring)
     }
 
-    fn check(&self, configured: &Configured, stored: &Snapshot) -> Result<(), StillNeeded> {
+    fn needed(&self, new: &Configured, stored: &Snapshot) -> NeededKeys {
         let mut needed = NeededKeys::default();
         for (resource, _) in stored.resources() {
+            let mut by_key: BTreeMap<SealKey, u64> = BTreeMap::new();
             for (_, object) in stored.list(resource, "", None) {
-                let key = object.seal_key();
-                let label = self.interned.label(key).unwrap_or_else(|| "identity".to_owned());
-                if configured.keyring.reads(resource, key, &label) {
-                    continue;
-                }
-                let count = needed.0.entry((resource.to_string(), label)).or_default();
+                let count = by_key.entry(object.seal_key()).or_default();
                 *count = count.saturating_add(1);
             }
+            for (key, count) in by_key {
+                let label = self.interned.label(key).unwrap_or_else(|| "identity".to_owned());
+                if !new.keyring.reads(resource, key, &label) {
+                    needed.add(resource, &label, count);
+                }
+            }
         }
-        if needed.0.is_empty() { Ok(()) } else { Err(StillNeeded { needed }) }
+        needed
+    }
+
+    /// What is kept aside comes back with its key: one that is configured is not taken away by mistake. A start does
+    /// without.
+    fn needed_aside(&self, new: &Configured, quarantined: &QuarantinedKeys, needed: &mut NeededKeys) {
+        let now = self.now.load();
+        for (resource, label, count) in quarantined.iter() {
+            let mut keys = now.keyring.with_label(resource, label).map(|known| known.key);
+            let lacks_key = keys.any(|key| !new.keyring.reads(resource, key, label));
+            let had_service = now.keyring.service(resource, label).is_some();
+            if lacks_key || had_service && new.keyring.service(resource, label).is_none() {
+                needed.add(resource, label, count);
+            }
+        }
+    }
+}
+
+impl NeededKeys {
+    fn add(&mut self, resource: &str, label: &str, count: u64) {
+        let known = self.0.entry((resource.to_owned(), label.to_owned())).or_default();
+        *known = known.saturating_add(count);
+    }
+
+    /// What either needs.
+    fn max(mut self, other: Self) -> Self {
+        for (what, count) in other.0 {
+            let known = self.0.entry(what).or_default();
+            *known = count.max(*known);
+        }
+        self
     }
 }
 
@@ -179,16 +218,14 @@ impl Seal for Encryption {
         if let Some(service) = now.keyring.service(resource, label) {
             return service.open(associated, body);
         }
-        let mut first = None;
+        let mut has_key = false;
         for key in now.keyring.with_label(resource, label) {
             if let Some(value) = key.cipher.open(associated, body) {
                 return Ok(OpenedValue { key: key.key, value });
             }
-            first = first.or(Some(key.key));
+            has_key = true;
         }
-        Err(match first {
-            Some(key) => UnsealError::DoesNotOpen { label: label.to_owned(), key },
-            None => UnsealError::NoKey { label: label.to_owned() },
-        })
+        let label = label.to_owned();
+        Err(if has_key { UnsealError::DoesNotOpen { label } } else { UnsealError::NoKey { label } })
     }
 }

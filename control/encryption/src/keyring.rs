@@ -14,7 +14,7 @@ use crate::{
     entries::{Key, ProviderConfiguration},
     interned::InternedKeys,
     kms::{Endpoint, KmsProvider},
-    resource::{ANY, GroupResource},
+    resource::{ANY, GroupResource, UNSERVED},
     validation::decode,
 };
 
@@ -97,6 +97,9 @@ impl Keyring {
 
     /// The providers of a resource; nothing where it is not encrypted.
     fn of(&self, resource: &str) -> Option<&[Provider]> {
+        if UNSERVED.contains(&resource) {
+            return None;
+        }
         let group = resource.split_once('.').map_or("", |(_, group)| group);
         let found = self.exact.get(resource).or_else(|| self.groups.get(group)).or(self.any.as_ref());
         found.map(Vec::as_slice)
@@ -240,6 +243,7 @@ mod tests {
         ] {
             assert_eq!(writer(&keyring, resource), key, "{resource}");
         }
+        assert_eq!(writer(&keyring, UNSERVED[0]), None, "nobody could write it again");
         assert_eq!(keyring.with_label("secrets", "aesgcm:v1:b").count(), 1);
         assert_eq!(keyring.with_label("pods", "aesgcm:v1:b").count(), 0);
         assert!(keyring.reads_plain("secrets") && keyring.reads_plain("events") && !keyring.reads_plain("pods"));

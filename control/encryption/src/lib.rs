@@ -32,4 +32,5 @@ mod secret;
 mod validation;
 
 pub use config::{ConfigError, FileConfiguration};
-pub use encryption::{Encryption, ReplaceError, ServiceFailure, StillNeeded};
+pub use encryption::{Configured, Encryption, ReplaceError, ServiceFailure, StillNeeded};
+pub use resource::UNSERVED;

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     entries::{Key, Kms, ProviderConfiguration, ResourceConfiguration},
-    resource::{ANY, GroupResource},
+    resource::{ANY, GroupResource, UNSERVED},
 };
 
 const MORE_THAN_ONE: &str =
@@ -148,6 +148,7 @@ fn validate_names(names: &[String], path: &str, errors: &mut Vec<FieldError>) {
             _ if name.to_lowercase() != *name => CAPITAL,
             ANY => STAR,
             "apiserveripinfo" | "serviceipallocations" | "servicenodeportallocations" => NOT_SERVED,
+            name if UNSERVED.contains(&name) => NOT_SERVED,
             _ if parsed.group == "events.k8s.io" => EVENTS_GROUP,
             _ if parsed.group == "extensions" => EXTENSIONS_GROUP,
             _ if parsed.group == ANY && parsed.resource != ANY => ACROSS_GROUPS,

@@ -271,6 +271,10 @@ impl Store for FullDisk {
         self.store.reread(resource, remake).await;
     }
 
+    async fn between_writes(&self, work: crate::store::BetweenWrites) -> Result<(), CommitError> {
+        self.store.between_writes(work).await
+    }
+
     fn compact(&self, revision: u64) {
         self.store.compact(revision);
     }
@@ -307,4 +311,9 @@ async fn where_records_cannot_be_repaired_at_the_start_nothing_is_given_until_th
     assert_eq!(repair(&store, &allocator).await.unwrap(), 2);
     assert_eq!(ask(node_port(30010)).map(|writes| writes.len()).map_err(|status| status.code), Err(422));
     assert!(ask(node_port(30011)).is_ok());
+}
+
+#[test]
+fn records_that_nobody_can_write_again_are_never_encrypted() {
+    assert_eq!(fairlead_encryption::UNSERVED, [super::records::PORTS]);
 }

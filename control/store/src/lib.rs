@@ -37,7 +37,8 @@
 //! `table` and `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the
 //! one writer), `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/packed_row`
 //! and `embedded/stored_base` (objects in the tables), `embedded/loading` (the start), `embedded/stored_history`,
-//! `embedded/quarantine` and `embedded/damaged_bases`, `embedded/unpacked_rows` and `embedded/dense_copy` (a smaller
+//! `embedded/stored_record` and `embedded/recovered` (changes before a restart), `embedded/quarantine`,
+//! `embedded/damaged_bases` and `embedded/seal_damage` (what cannot be read), `embedded/unpacked_rows` and `embedded/dense_copy` (a smaller
 //! file). How to inspect it: [`Store::stats`], served under `/metrics` and as the readiness check
 //! `store`; `examples/store_bench.rs` measures it.
 
@@ -126,6 +127,18 @@ impl<F: Fn(&str, &str, &[u8]) -> Result<Draft, serde_json::Error> + Send + Sync>
     }
 }
 
+/// What the file may hold while no write is under way.
+#[derive(Clone, Copy)]
+pub struct StoredStates<'a> {
+    /// All objects as they are now; then, as they are if a write was made that failed without an answer.
+    pub states: &'a [Snapshot],
+    /// What is kept aside.
+    pub quarantined: &'a seal::QuarantinedKeys,
+}
+
+/// What is done while no write is under way.
+pub type BetweenWrites = Box<dyn FnOnce(&StoredStates<'_>) + Send>;
+
 /// The revision asked for is older than what the store still knows.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("revision {asked} is too old: the oldest one known is {oldest}")]
@@ -180,6 +193,10 @@ pub trait Store: Send + Sync + 'static {
     /// Makes every object of a resource anew from its text, at the revision it has: what `remake` answers takes its
     /// place, without an event. For headers and texts that follow from data which has changed.
     async fn reread(&self, resource: &str, remake: Remake);
+
+    /// Does something while no write is under way: all that were sealed before can be seen, and none is sealed before it
+    /// is done. Writes wait for it, so it must be short.
+    async fn between_writes(&self, work: BetweenWrites) -> Result<(), CommitError>;
 
     /// Forgets watch history up to `revision`: watches from before it are refused from then on.
     fn compact(&self, revision: u64);

@@ -12,7 +12,7 @@
 //!
 //! Whether and with which key to seal is decided by who implements [`Seal`].
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{collections::BTreeMap, error::Error, fmt, sync::Arc};
 
 /// A key under which values are sealed, for as long as the process runs. In the file it has a label instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,13 +87,11 @@ pub enum UnsealError {
         /// See [`Sealed::label`].
         label: String,
     },
-    /// The value was changed or moved, or the key is another one of the same name.
+    /// The key is another one of the same name, or the value was changed or moved by someone.
     #[error("it does not open under the key {label}")]
     DoesNotOpen {
         /// See [`Sealed::label`].
         label: String,
-        /// The configured key with this label.
-        key: SealKey,
     },
     /// The service that has the key does not answer, or refuses.
     #[error("the service with the key {label} did not decrypt it")]
@@ -105,11 +103,38 @@ pub enum UnsealError {
         source: Arc<dyn Error + Send + Sync>,
     },
     /// It is no sealed value.
-    #[error("it is cut")]
-    Cut,
+    #[error("it is no sealed value")]
+    Malformed,
     /// It is stored as it is, and its resource is configured to be encrypted without exception.
     #[error("it is not encrypted, and no provider `identity` is configured for its resource")]
     Plain,
+}
+
+impl UnsealError {
+    /// The label of the key that the value names.
+    pub fn label(&self) -> Option<&str> {
+        match self {
+            Self::NoKey { label } | Self::DoesNotOpen { label } | Self::Service { label, .. } => Some(label),
+            Self::Malformed | Self::Plain => None,
+        }
+    }
+}
+
+/// The keys that sealed values need which the start has kept aside: how many values of which resource name which label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuarantinedKeys(BTreeMap<(Box<str>, Box<str>), u64>);
+
+impl QuarantinedKeys {
+    /// A value of a resource names the key with this label.
+    pub fn add(&mut self, resource: &str, label: &str) {
+        let count = self.0.entry((resource.into(), label.into())).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Resource, label, and how many values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        self.0.iter().map(|((resource, label), count)| (&**resource, &**label, *count))
+    }
 }
 
 /// What a sealed value is of: another kind of value does not open in its place.
@@ -163,12 +188,17 @@ impl Binding<'_> {
 
     /// Opens what [`Self::seal`] made.
     pub fn open(&self, seal: Option<&dyn Seal>, sealed: &[u8]) -> Result<OpenedValue, UnsealError> {
-        let (label, body) = split(sealed).ok_or(UnsealError::Cut)?;
+        let (label, body) = split(sealed).ok_or(UnsealError::Malformed)?;
         match seal {
             None => Err(UnsealError::NoKey { label: label.to_owned() }),
             Some(seal) => seal.open(self.resource(), &self.associated(), label, body),
         }
     }
+}
+
+/// The label of the key that sealed bytes name.
+pub(crate) fn label(sealed: &[u8]) -> Option<&str> {
+    split(sealed).map(|(label, _)| label)
 }
 
 fn split(sealed: &[u8]) -> Option<(&str, &[u8])> {

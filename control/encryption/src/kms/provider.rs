@@ -71,6 +71,8 @@ struct WriteSeed {
     key: SealKey,
     /// What values say of it: everything but the data.
     object: EncryptedObject,
+    /// Of that.
+    digest: SeedDigest,
 }
 
 struct State {
@@ -79,11 +81,14 @@ struct State {
     health: Result<(), Unhealthy>,
 }
 
-/// Seeds that open, by a digest of what values say of them.
+/// Of what values say of their seed.
+type SeedDigest = [u8; 32];
+
+/// Seeds that open.
 #[derive(Default)]
 struct ReadSeeds {
-    known: HashMap<[u8; 32], Arc<dyn Cipher>>,
-    refused: HashMap<[u8; 32], Failure>,
+    known: HashMap<SeedDigest, Arc<dyn Cipher>>,
+    refused: HashMap<SeedDigest, Failure>,
     /// The service does not answer.
     silent: Option<Failure>,
 }
@@ -156,25 +161,24 @@ impl KmsProvider {
             }
         };
         let mut object = seed.object.clone();
-        object.encrypted_data = seed.cipher.seal(associated, value)?;
+        object.encrypted_data = seed.cipher.seal(&bound_to(associated, &seed.digest), value)?;
         Ok(Sealed { key: seed.key, label: self.label.clone(), body: object.encode_to_vec() })
     }
 
     /// Opens a value. Asks the service for a seed that is not known.
     pub fn open(&self, associated: &[u8], body: &[u8]) -> Result<OpenedValue, UnsealError> {
-        let object = EncryptedObject::decode(body).map_err(|_| UnsealError::Cut)?;
-        let key = self.interned.key(&self.label, object.key_id.as_bytes());
+        let object = EncryptedObject::decode(body).map_err(|_| UnsealError::Malformed)?;
+        let digest = digest(&object);
         let cipher = self
-            .reader(&object)
+            .reader(&object, digest)
             .map_err(|error| UnsealError::Service { label: self.label.to_string(), source: Arc::new(error) })?;
-        let opened = cipher.open(associated, &object.encrypted_data);
-        opened
-            .map(|value| OpenedValue { key, value })
-            .ok_or_else(|| UnsealError::DoesNotOpen { label: self.label.to_string(), key })
+        let opened = cipher.open(&bound_to(associated, &digest), &object.encrypted_data);
+        let value = opened.ok_or_else(|| UnsealError::DoesNotOpen { label: self.label.to_string() })?;
+        // What the value says of its key is true, now that it opened.
+        Ok(OpenedValue { key: self.interned.key(&self.label, object.key_id.as_bytes()), value })
     }
 
-    fn reader(&self, object: &EncryptedObject) -> Result<Arc<dyn Cipher>, CallError> {
-        let digest = digest(object);
+    fn reader(&self, object: &EncryptedObject, digest: SeedDigest) -> Result<Arc<dyn Cipher>, CallError> {
         // Held while the service is asked: others that need the seed wait for the one answer.
         let mut seeds = self.seeds.lock();
         if let Some(cipher) = seeds.known.get(&digest) {
@@ -275,8 +279,9 @@ impl KmsProvider {
             encrypted_seed: ciphertext,
             annotations,
         };
-        self.seeds.lock().known.insert(digest(&object), cipher.clone());
-        Ok(WriteSeed { cipher, key: self.interned.key(&self.label, key_id.as_bytes()), object })
+        let digest = digest(&object);
+        self.seeds.lock().known.insert(digest, cipher.clone());
+        Ok(WriteSeed { cipher, key: self.interned.key(&self.label, key_id.as_bytes()), object, digest })
     }
 }
 
@@ -302,8 +307,14 @@ fn probe_repeatedly(provider: &Weak<KmsProvider>, stop: &mpsc::Receiver<()>) {
     }
 }
 
+/// A value is bound to what it says of its seed, too. A key id that was exchanged would have an operator believe that
+/// the value is under the present key.
+fn bound_to(associated: &[u8], digest: &SeedDigest) -> Vec<u8> {
+    [digest, associated].concat()
+}
+
 /// What tells one seed from others.
-fn digest(object: &EncryptedObject) -> [u8; 32] {
+fn digest(object: &EncryptedObject) -> SeedDigest {
     let seed = EncryptedObject { encrypted_data: Vec::new(), ..object.clone() };
     Sha256::digest(seed.encode_to_vec()).into()
 }

@@ -19,8 +19,8 @@ use prost::Message;
 
 use super::{
     protocol::{
-        CallError, DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, Endpoint, StatusResponse, framed,
-        unframed,
+        CallError, DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, EncryptedObject, Endpoint,
+        StatusResponse, framed, unframed,
     },
     provider::{KmsProvider, Unhealthy},
 };
@@ -156,7 +156,19 @@ fn a_seed_seals_and_another_process_asks_once_to_open() {
     assert_eq!(service.calls(), ["Decrypt"]);
     let moved = other.open(b"there", &sealed[0].body).err();
     assert!(matches!(moved, Some(UnsealError::DoesNotOpen { .. })));
-    assert!(matches!(other.open(b"here", b"\xff"), Err(UnsealError::Cut)));
+    assert!(matches!(other.open(b"here", b"\xff"), Err(UnsealError::Malformed)));
+}
+
+#[test]
+fn what_a_value_says_of_its_seed_cannot_be_exchanged() {
+    let service = Service::start();
+    let provider = service.provider(&Arc::default());
+    let sealed = provider.seal(b"here", b"value").unwrap();
+    let mut object = EncryptedObject::decode(&*sealed.body).unwrap();
+    // The service of this test decrypts the seed whatever the key id is, as many do.
+    object.key_id = "two".into();
+    let exchanged = provider.open(b"here", &object.encode_to_vec()).err();
+    assert!(matches!(exchanged, Some(UnsealError::DoesNotOpen { .. })));
 }
 
 #[test]

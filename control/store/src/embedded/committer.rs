@@ -12,13 +12,20 @@ use tracing::{error, info, warn};
 
 use super::{File, Published, error::with_causes, space};
 use crate::{
-    CommitError, Event, Object, Remade, Remake, Snapshot, Transaction, references::References, stats::Counters,
+    BetweenWrites, CommitError, Event, Object, Remade, Remake, Snapshot, StoredStates, Transaction,
+    references::References, seal::QuarantinedKeys, stats::Counters,
 };
 
 /// What waits for the committer.
 pub enum Work {
     Commit(Request),
+    Alone(Alone),
+}
+
+/// What is done between batches.
+pub enum Alone {
     Reread(Reread),
+    Inspect(Inspect),
 }
 
 /// Objects that are to be made anew: see [`Store::reread`](crate::Store::reread).
@@ -28,6 +35,12 @@ pub struct Reread {
     pub remade: Remade,
     /// Makes those that were written since.
     pub remake: Remake,
+    pub reply: oneshot::Sender<()>,
+}
+
+/// See [`Store::between_writes`](crate::Store::between_writes).
+pub struct Inspect {
+    pub work: BetweenWrites,
     pub reply: oneshot::Sender<()>,
 }
 
@@ -60,6 +73,8 @@ pub struct Committer {
     pub is_full: bool,
     /// What the texts of new objects are encoded against.
     pub references: References,
+    /// What the opening found.
+    pub quarantined_keys: QuarantinedKeys,
 }
 
 impl Committer {
@@ -70,20 +85,20 @@ impl Committer {
         while let Some(first) = requests.blocking_recv() {
             let first = match first {
                 Work::Commit(request) => request,
-                Work::Reread(reread) => {
-                    self.reread(reread);
+                Work::Alone(work) => {
+                    self.alone(work);
                     continue;
                 }
             };
-            let mut reread = None;
+            let mut alone = None;
             let mut size = measure(&first.transactions);
             let mut batch = vec![first];
             while size.0 < MAX_WRITES && size.1 < MAX_BYTES {
                 let next = match requests.try_recv() {
                     Ok(Work::Commit(next)) => next,
                     // After the batch, in whose order it came.
-                    Ok(Work::Reread(found)) => {
-                        reread = Some(found);
+                    Ok(Work::Alone(found)) => {
+                        alone = Some(found);
                         break;
                     }
                     Err(_) => break,
@@ -103,11 +118,31 @@ impl Committer {
                 self.file.close();
             }
             self.counters.end();
-            if let Some(reread) = reread {
-                self.reread(reread);
+            if let Some(work) = alone {
+                self.alone(work);
             }
         }
         self.file.finish();
+    }
+
+    fn alone(&mut self, work: Alone) {
+        match work {
+            Alone::Reread(reread) => self.reread(reread),
+            Alone::Inspect(inspect) => self.inspect(inspect),
+        }
+    }
+
+    fn inspect(&mut self, Inspect { work, reply }: Inspect) {
+        let doubtful = self.doubtful.iter().map(|(state, _)| state.clone());
+        let states: Vec<Snapshot> = [self.published.snapshot()].into_iter().chain(doubtful).collect();
+        let stored = StoredStates { states: &states, quarantined: &self.quarantined_keys };
+        if catch_unwind(AssertUnwindSafe(|| work(&stored))).is_err() {
+            error!("what was to be done between writes panicked; the store goes on without it");
+            return;
+        }
+        if reply.send(()).is_err() {
+            // Who asked has gone away; it was done.
+        }
     }
 
     /// Nothing of it is written to the file, which holds the texts that it is made from.

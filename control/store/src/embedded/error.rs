@@ -57,6 +57,19 @@ pub enum FileError {
         /// What cannot be decrypted, and why.
         damage: SealDamage,
     },
+    /// A key service did not decrypt objects. They are not lost: start it, and then the store.
+    #[error(
+        "the store {} has objects that a key service did not decrypt: {damage}: see that it answers, and start again; \
+         nothing of them is kept aside for that. Where the service has lost its key for good, take its provider out of \
+         --encryption-provider-config",
+        path.display()
+    )]
+    KeyService {
+        /// The store's file.
+        path: PathBuf,
+        /// What was not decrypted, and why.
+        damage: SealDamage,
+    },
     /// The log beside the database failed, or its disk did.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -83,7 +96,7 @@ impl FileError {
         match self {
             Self::Redb { source, .. } => matches!(&**source, redb::Error::Io(error) if is_no_space(error)),
             Self::Behind { no_space, .. } => *no_space,
-            Self::Layout { .. } | Self::DamagedBases { .. } | Self::Sealed { .. } => false,
+            Self::Layout { .. } | Self::DamagedBases { .. } | Self::Sealed { .. } | Self::KeyService { .. } => false,
             Self::Log(error) => error.no_space(),
         }
     }
@@ -96,6 +109,7 @@ impl FileError {
                 | Self::Layout { path, .. }
                 | Self::DamagedBases { path, .. }
                 | Self::Sealed { path, .. }
+                | Self::KeyService { path, .. }
                 | Self::Behind { path, .. } => path,
                 Self::Log(error) => error.path(),
             };

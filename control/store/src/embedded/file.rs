@@ -207,10 +207,16 @@ impl File {
 
     /// The latest changes, up to the revision of the last write; nothing where the file does not know them.
     pub fn history(&mut self, revision: u64) -> Result<Option<Records>, FileError> {
-        match self.newer.is_empty() {
-            true => self.tables.get(self.log.path())?.history(revision),
-            false => Ok(None),
+        if !self.newer.is_empty() {
+            // The checkpoint that brings it into the tables empties the history.
+            return Ok(None);
         }
+        let tables = self.tables.get(self.log.path())?;
+        let records = tables.history(revision)?;
+        if tables.has_texts_to_remove() {
+            self.checkpoint_or_go_on();
+        }
+        Ok(records)
     }
 
     /// Who seals values.
@@ -399,6 +405,13 @@ impl File {
                 Ok(())
             }
             done => done,
+        }
+    }
+
+    /// For what a later checkpoint does as well: it told of an error.
+    fn checkpoint_or_go_on(&mut self) {
+        if self.checkpoint().is_err() {
+            debug!("what the tables should not hold is taken out by a later checkpoint");
         }
     }
 

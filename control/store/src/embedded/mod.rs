@@ -16,12 +16,14 @@ mod opening;
 pub(super) mod packed_row;
 mod quarantine;
 mod read_ahead;
+mod recovered;
 mod row;
 mod seal_damage;
 mod segment;
 mod space;
 pub(super) mod stored_base;
 mod stored_history;
+mod stored_record;
 pub(super) mod tables;
 mod unpacked_rows;
 pub(super) mod write_ahead;
@@ -43,16 +45,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     ages::Ages,
-    committer::{Committer, Outcome, Request, Reread, Work},
+    committer::{Alone, Committer, Inspect, Outcome, Request, Reread, Work},
     file::File,
     kept::Kept,
     last_changes::LastChanges,
     quarantine::{Loaded, RowReader},
-    stored_history::Recovered,
+    recovered::Recovered,
 };
 use super::{
-    CommitError, Decode, Event, Expired, Key, Object, Remake, SharedFrame, Snapshot, Stats, Store, Subscription, Topic,
-    Transaction, no_answer,
+    BetweenWrites, CommitError, Decode, Event, Expired, Key, Object, Remake, SharedFrame, Snapshot, Stats, Store,
+    Subscription, Topic, Transaction, no_answer,
     references::References,
     seal::{Seal, Sealer},
     stats::Counters,
@@ -178,6 +180,7 @@ impl Embedded {
             doubtful: None,
             is_full: false,
             references: References::default(),
+            quarantined_keys: loaded.quarantined_keys.clone(),
         };
         let (closing, closed) = watch::channel(());
         let committer = std::thread::Builder::new()
@@ -356,10 +359,19 @@ impl Store for Embedded {
         };
         let (reply, answer) = oneshot::channel();
         let reread = Reread { resource: resource.to_owned(), remade, remake, reply };
-        if requests.send(Work::Reread(reread)).await.is_ok() {
+        if requests.send(Work::Alone(Alone::Reread(reread))).await.is_ok() {
             // Without an answer the store has closed, and nobody reads from it any more.
             drop(answer.await);
         }
+    }
+
+    async fn between_writes(&self, work: BetweenWrites) -> Result<(), CommitError> {
+        let closed = || CommitError::Unavailable { message: "it has been closed".into() };
+        let (reply, answer) = oneshot::channel();
+        let requests = self.requests.as_ref().ok_or_else(closed)?;
+        let sent = requests.send(Work::Alone(Alone::Inspect(Inspect { work, reply }))).await;
+        sent.map_err(|_| closed())?;
+        answer.await.or_else(|_| no_answer())
     }
 
     fn compact(&self, revision: u64) {

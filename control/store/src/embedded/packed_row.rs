@@ -10,8 +10,9 @@
 //! of the table of bases (`stored_base.rs`); number 0 says that it has none.
 //!
 //! Where the object's resource is encrypted, the file has such a row without a base, sealed (`seal.rs`) behind the
-//! revision and 0xf6. It keeps the header that it was written with: a start of another program parses the text, until
-//! the object is written again.
+//! revision and 0xf6, and before a checksum of the key and all that. So damage, which makes one object unavailable, is
+//! told from a key that is missing or another one, which stops the start. The row keeps the header that it was written
+//! with: a start of another program parses the text, until the object is written again.
 //!
 //! The header is made from the text by the program, and another program may make another one: the row names its program
 //! ([`Decode::mark`]). A text whose header another program made is parsed, as are rows of JSON: the revision, and then
@@ -25,7 +26,7 @@ use crate::{
     base::Base,
     packed::{Layout, Packed},
     references::References,
-    seal::{Binding, Form, Seal, SealKey, UnsealError},
+    seal::{self, Binding, Form, Seal, SealKey, UnsealError},
 };
 
 /// After the revision: no JSON text has it, for it is not valid UTF-8.
@@ -75,15 +76,42 @@ pub fn whole_row(object: &Object, mark: Option<u64>) -> Vec<u8> {
     }
 }
 
-/// The row of an object at a revision, of what is sealed.
-pub fn sealed_row(revision: u64, sealed: &[u8]) -> Vec<u8> {
-    [&revision.to_be_bytes()[..], &[SEALED], sealed].concat()
+/// The row of the object with this key at a revision, of what is sealed.
+pub fn sealed_row(key: &str, revision: u64, sealed: &[u8]) -> Vec<u8> {
+    let mut row = Vec::with_capacity(sealed.len().saturating_add(13));
+    row.extend_from_slice(&revision.to_be_bytes());
+    row.push(SEALED);
+    row.extend_from_slice(sealed);
+    let sum = sealed_sum(key, &row);
+    row.extend_from_slice(&sum.to_be_bytes());
+    row
 }
 
-/// The revision of a sealed row, and what is sealed.
-pub fn sealed_of(row: &[u8]) -> Option<(u64, &[u8])> {
+/// Whether a row says that it is sealed, be it damaged or not.
+pub fn is_sealed(row: &[u8]) -> bool {
+    row.get(8) == Some(&SEALED)
+}
+
+/// The revision of a sealed row, and what is sealed, as they were written under this key; nothing of a damaged row.
+pub fn sealed_of<'a>(key: &str, row: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let (row, sum) = row.split_last_chunk::<4>()?;
+    if sealed_sum(key, row) != u32::from_be_bytes(*sum) {
+        return None;
+    }
     let (revision, rest) = row.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*revision), rest.strip_prefix(&[SEALED])?))
+}
+
+/// The label of the key that a row names, if it is sealed and not damaged.
+pub fn label_of<'a>(key: &str, row: &'a [u8]) -> Option<&'a str> {
+    seal::label(sealed_of(key, row)?.1)
+}
+
+fn sealed_sum(key: &str, row: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(key.as_bytes());
+    sum.update(row);
+    sum.finalize()
 }
 
 fn row_of(object: &Object, packed: Packed<'_>, mark: Option<u64>, base: Option<u64>) -> Vec<u8> {
@@ -234,9 +262,8 @@ impl<'a> ObjectMaker<'a> {
         let (revision, json) = row.split_first_chunk::<8>().ok_or(RowError::Cut)?;
         let (object, lacks_row) = match json.first() {
             Some(&SEALED) => {
-                let revision = u64::from_be_bytes(*revision);
-                let binding = Binding { key, revision, form: Form::Row };
-                let opened = binding.open(self.with.seal, json.get(1..).unwrap_or_default())?;
+                let (revision, sealed) = sealed_of(key, row).ok_or(RowError::Damaged)?;
+                let opened = Binding { key, revision, form: Form::Row }.open(self.with.seal, sealed)?;
                 seal_key = opened.key;
                 let row = PackedRow::read(&opened.value).filter(|row| row.revision == revision);
                 let (object, _) = self.unpack(name, row.ok_or(RowError::Damaged)?)?;
@@ -245,7 +272,6 @@ impl<'a> ObjectMaker<'a> {
                 let kept = Object::kept(object.draft(), revision, event, (&self.resource, &mut self.references));
                 (kept, false)
             }
-            _ if !self.reads_plain => return Err(UnsealError::Plain.into()),
             Some(&MARKER) => self.unpack(name, PackedRow::read(row).ok_or(RowError::Damaged)?)?,
             _ => {
                 let object = self.parse(name, (u64::from_be_bytes(*revision), json), EventType::Added)?;
@@ -255,6 +281,10 @@ impl<'a> ObjectMaker<'a> {
                 (object, is_same)
             }
         };
+        // Only of what can be read: damage makes any row look like one that is not sealed.
+        if seal_key == SealKey::PLAIN && !self.reads_plain {
+            return Err(UnsealError::Plain.into());
+        }
         object.set_seal_key(seal_key);
         let (resource, name) = (self.resource.clone(), Arc::from(name));
         Ok(Made { resource, name, object: Arc::new(object), lacks_row })

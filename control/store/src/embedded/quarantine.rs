@@ -1,29 +1,46 @@
 //! Rows of the file that this program cannot read: moved aside at the opening, with their bytes, so that one of them
 //! stops neither the others nor the program, and no later write takes their place unseen.
 //!
-//! Each opening tries them again: a program that can read one puts it back, if its key is still free.
+//! Each opening tries them again: a program that can read one puts it back, if its key is still free. Of several rows
+//! under one key the latest comes back.
 //!
 //! On a full disk nothing can be moved at the opening. The next checkpoint does it then, before all else.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use tracing::{info, warn};
 
 use super::{
     damaged_bases::{BaseDamage, DamagedBases},
     loading::{self, Batch, MadeRow},
-    packed_row::{Bases, Made, ObjectMaker, RowDecoder, RowError},
+    packed_row::{self, Bases, Made, ObjectMaker, RowDecoder, RowError},
     row::RowChange,
     seal_damage::SealDamage,
     stored_base,
     tables::{META, OBJECTS},
     unpacked_rows::UnpackedRow,
 };
-use crate::{Decode, Object, seal::Seal};
+use crate::{
+    Decode, Object,
+    seal::{QuarantinedKeys, Seal},
+};
 
-/// As the objects: key → revision and JSON text, whatever is left of them.
+/// As the objects: key → revision and JSON text, whatever is left of them. A further row of a key has [`FURTHER`] and a
+/// number after it. Older programs had `'` there, which may be the end of a name: such a row keeps that key.
 pub const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("quarantine");
+
+/// What follows the key of a further row: no key has it, since names are not empty and have no slash.
+const FURTHER: &str = "//";
+
+/// The key that a row in the quarantine had among the objects. What is sealed is bound to it.
+fn key_before(aside: &str) -> &str {
+    aside.split_once(FURTHER).map_or(aside, |(key, _)| key)
+}
 
 /// What becomes of rows that are read.
 pub struct RowReader<'a> {
@@ -38,7 +55,7 @@ pub struct RowReader<'a> {
 }
 
 /// What an opening read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// The revision of the last write.
     pub revision: u64,
@@ -48,6 +65,8 @@ pub struct Loaded {
     pub row_bytes: u64,
     /// How long the file is.
     pub file_bytes: u64,
+    /// The keys without which rows that are kept aside will never be read.
+    pub quarantined_keys: QuarantinedKeys,
 }
 
 /// Rows that are to be moved, by their keys, in the transaction that makes a revision durable.
@@ -57,8 +76,8 @@ pub struct Moves {
     pub revision: u64,
     /// To the quarantine.
     unreadable: Vec<String>,
-    /// Back from it.
-    readable: Vec<String>,
+    /// Back from it: the key there, and that among the objects.
+    readable: Vec<(String, String)>,
 }
 
 /// What an opening found to be done by the next changes.
@@ -113,7 +132,7 @@ pub fn load(
         if let Err((key, RowError::Base { number })) = &made {
             damage.note(key, *number);
         }
-        note_seal(&mut seal_damage, &made);
+        note_seal((&mut seal_damage, &mut loaded.quarantined_keys), &made);
         moves.unreadable.extend(reader.take_or_report(made, &mut unpacked));
     })?;
     loaded.row_bytes = bytes;
@@ -128,34 +147,39 @@ pub fn load(
         Ok::<_, redb::Error>(batch)
     };
     loading::make_all(with, next, &mut |made| {
-        note_seal(&mut seal_damage, &made);
+        note_seal((&mut seal_damage, &mut loaded.quarantined_keys), &made);
         loaded.quarantined += u64::from(reader.take_or_report(made, &mut Vec::new()).is_some());
     })?;
     match transaction.open_table(QUARANTINE) {
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(error.into()),
         Ok(quarantine) => {
-            for entry in quarantine.iter()? {
-                let (key, value) = entry?;
+            let mut taken: HashSet<String> = HashSet::new();
+            for aside in latest_first(&quarantine)? {
+                let Some(value) = quarantine.get(aside.as_str())? else { continue };
+                let (key, row) = (key_before(&aside), value.value());
                 loaded.quarantined += 1;
-                stored_base::count(&mut uses, value.value());
-                if objects.get(key.value())?.is_some() || newest.contains_key(key.value()) {
-                    warn!(key = key.value(), "an object that cannot be served is kept aside: its key is taken");
-                    continue;
-                }
-                let made = ObjectMaker::new(with).make(key.value(), value.value());
-                match made.map(|made| reader.take(made)) {
-                    Ok(_) => moves.readable.push(key.value().to_owned()),
-                    Err(error) => {
-                        warn!(key = key.value(), %error, "an object that cannot be read is still kept aside");
+                stored_base::count(&mut uses, row);
+                let is_taken = taken.contains(key) || objects.get(key)?.is_some() || newest.contains_key(key);
+                let made = if is_taken { None } else { Some(ObjectMaker::new(with).make(key, row)) };
+                match made {
+                    Some(Ok(made)) => {
+                        reader.take(made);
+                        taken.insert(key.to_owned());
+                        moves.readable.push((aside.clone(), key.to_owned()));
+                        continue;
                     }
+                    Some(Err(error)) => warn!(key, %error, "an object that cannot be read is still kept aside"),
+                    None => warn!(key, "an object that cannot be served is kept aside: its key is taken"),
+                }
+                if let (Some((resource, _)), Some(label)) = (key.split_once('/'), packed_row::label_of(key, row)) {
+                    loaded.quarantined_keys.add(resource, label);
                 }
             }
         }
     }
     loaded.revision = transaction.open_table(META)?.get("revision")?.map_or(0, |revision| revision.value());
     loaded.revision = newer.last().map_or(loaded.revision, |change| change.revision.max(loaded.revision));
-    let seal_damage = seal_damage.of_keys();
     if moves.unreadable.is_empty() && moves.readable.is_empty() {
         return Ok((loaded, Found { moves: None, unpacked, bases: (bases, uses), damage, seal_damage }));
     }
@@ -166,12 +190,23 @@ pub fn load(
     Ok((loaded, Found { moves: Some(moves), unpacked, bases: (bases, uses), damage, seal_damage }))
 }
 
-fn note_seal(damage: &mut SealDamage, made: &MadeRow) {
-    match made {
-        Ok(made) => damage.opened(made.object.seal_key()),
-        Err((key, RowError::Sealed(error))) => damage.note(key, error),
-        Err(_) => {}
+fn note_seal((damage, keys): (&mut SealDamage, &mut QuarantinedKeys), made: &MadeRow) {
+    let Err((key, RowError::Sealed(error))) = made else { return };
+    damage.note(key, error);
+    if let (Some((resource, _)), Some(label)) = (key.split_once('/'), error.label()) {
+        keys.add(resource, label);
     }
+}
+
+/// The keys of the quarantine: of the rows of one object, that of the latest first.
+fn latest_first(quarantine: &ReadOnlyTable<&str, &[u8]>) -> Result<Vec<String>, redb::StorageError> {
+    let mut keys: Vec<(String, Option<[u8; 8]>)> = Vec::new();
+    for entry in quarantine.iter()? {
+        let (key, row) = entry?;
+        keys.push((key.value().to_owned(), row.value().first_chunk().copied()));
+    }
+    keys.sort_by(|(a, first), (b, second)| (key_before(a), Reverse(first)).cmp(&(key_before(b), Reverse(second))));
+    Ok(keys.into_iter().map(|(key, _)| key).collect())
 }
 
 impl Moves {
@@ -184,8 +219,8 @@ impl Moves {
                 keep(&mut quarantine, key, value.value())?;
             }
         }
-        for key in &self.readable {
-            if let Some(value) = quarantine.remove(key.as_str())? {
+        for (aside, key) in &self.readable {
+            if let Some(value) = quarantine.remove(aside.as_str())? {
                 objects.insert(key.as_str(), value.value())?;
                 info!(key, "an object that was kept aside can be read again");
             }
@@ -197,9 +232,10 @@ impl Moves {
 
 /// Puts a row into the quarantine, beside what may be there under its key.
 fn keep(quarantine: &mut redb::Table<'_, &str, &[u8]>, key: &str, value: &[u8]) -> Result<(), redb::Error> {
-    let mut free = key.to_owned();
+    let (mut free, mut number) = (key.to_owned(), 2_u64);
     while quarantine.get(free.as_str())?.is_some() {
-        free.push('\'');
+        free = format!("{key}{FURTHER}{number}");
+        number = number.saturating_add(1);
     }
     quarantine.insert(free.as_str(), value)?;
     Ok(())

@@ -143,11 +143,6 @@ impl RowChange {
         self.sealed.as_ref().map_or_else(|| self.json.len(), Bytes::len)
     }
 
-    /// The same change, of a key that held `previous`.
-    pub fn after(&self, previous: Option<(u64, RowText)>) -> Self {
-        Self { previous, ..self.clone() }
-    }
-
     /// `pods`, `deployments.apps`
     pub fn resource(&self) -> &str {
         self.key.get(..self.resource_len).unwrap_or_default()
@@ -161,7 +156,7 @@ impl RowChange {
     /// The value in the table of objects: revision, then text, or what is sealed. Nothing for a deletion.
     pub fn value(&self) -> Option<Vec<u8>> {
         if let Some(sealed) = &self.sealed {
-            return Some(packed_row::sealed_row(self.revision, sealed));
+            return Some(packed_row::sealed_row(&self.key, self.revision, sealed));
         }
         (self.event_type != EventType::Deleted).then(|| {
             let mut value = Vec::with_capacity(self.json.len().saturating_add(size_of::<u64>()));

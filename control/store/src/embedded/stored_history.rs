@@ -5,25 +5,24 @@
 //! text after: the texts themselves are the objects, so a small change costs a small record. Read from the latest
 //! change backwards, the records give every text in between.
 //!
-//! Where the object's resource is encrypted, so is what the record says of the text before.
+//! Where the object's resource is encrypted, so is what the record says of the text before. A text that cannot be
+//! encrypted, as while a key service is away, is left out: the history of that resource begins after it, that of all
+//! others goes on. The same holds when records are read: a text that does not open is not known, and neither is one that
+//! stands as it is though its resource is encrypted now. Such ones, of before the encryption, are taken out of the table
+//! ([`remove_texts`]).
 //!
 //! Nothing depends on it: where it does not fit the objects, the history begins after that place.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeSet, HashMap};
 
-use parking_lot::Mutex;
-use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
+use redb::{ReadableTable, ReadableTableMetadata, StorageError, Table, TableDefinition};
+use tracing::warn;
 
-use super::row::{RowChange, SEALED, code, event_type, number};
-use crate::{
-    Decode, Event, EventType, History, Key, Object, Snapshot,
-    references::References,
-    seal::{Binding, Form, SealError, Sealer},
+use super::{
+    row::RowChange,
+    stored_record::{Previous, Record, StoredBefore, StoredRecord, write_record},
 };
+use crate::seal::Sealer;
 
 /// Revision of the last of some changes → how many changes, then a [`Record`] for each.
 pub const HISTORY: TableDefinition<u64, &[u8]> = TableDefinition::new("history");
@@ -33,10 +32,9 @@ const MAX_CHANGES: usize = 32_768;
 const MAX_BYTES: usize = 32 << 20;
 /// Changes in one row, which are dropped together.
 const ROW_CHANGES: usize = 128;
-/// How much of a resource's objects its history may hold when it is made of the stored one: as much as later.
-const MAX_BYTES_REBUILT: usize = crate::history::MAX_BYTES;
-/// Changes that nobody asked for so long after the opening are too old for a watch.
-const KEPT_FOR: Duration = Duration::from_secs(300);
+
+/// Resources.
+pub type Resources = BTreeSet<Box<str>>;
 
 /// How much the history holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +45,7 @@ pub struct HistorySize {
 
 impl HistorySize {
     /// Counts what `history` holds.
-    pub fn of(history: &impl ReadableTable<u64, &'static [u8]>) -> Result<Self, redb::StorageError> {
+    pub fn of(history: &impl ReadableTable<u64, &'static [u8]>) -> Result<Self, StorageError> {
         let mut size = Self::default();
         for row in history.iter()? {
             size.add(row?.1.value());
@@ -70,39 +68,79 @@ impl HistorySize {
     }
 }
 
-/// A row of [`HISTORY`].
-pub struct HistoryRow {
+/// What adding to the history did.
+#[derive(Debug, Default)]
+pub struct Appended {
+    /// The revision up to which it was dropped, if it was.
+    pub dropped: Option<u64>,
+    /// Resources with texts that stand in it as they are.
+    pub plain: Resources,
+}
+
+/// A row of [`HISTORY`] while it is made.
+#[derive(Default)]
+struct HistoryRow {
+    changes: usize,
     /// The revision of its last change.
     last: u64,
-    bytes: Vec<u8>,
+    records: Vec<u8>,
 }
 
-/// The rows for some changes.
-pub fn rows_of(changes: &[RowChange], sealer: &Sealer) -> Result<Vec<HistoryRow>, SealError> {
-    let mut rows = Vec::with_capacity(changes.len().div_ceil(ROW_CHANGES));
-    for part in changes.chunks(ROW_CHANGES) {
-        let Some(last) = part.last() else { continue };
-        let mut bytes = Vec::with_capacity(64 * part.len());
-        bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        for change in part {
-            Record::write(change, sealer, &mut bytes)?;
+impl HistoryRow {
+    /// The row, which is empty from then on. Nothing where it was.
+    fn take(&mut self) -> Option<(u64, Vec<u8>)> {
+        let Self { changes, last, records } = std::mem::take(self);
+        let count = u32::try_from(changes).unwrap_or(u32::MAX).to_be_bytes();
+        (changes > 0).then(|| (last, [&count[..], &records].concat()))
+    }
+}
+
+/// Gives the rows for some changes to `put`, each as soon as it is full: there may be many changes.
+fn write_rows<'a>(
+    changes: impl Iterator<Item = Result<(&'a RowChange, Previous), StorageError>>,
+    sealer: &Sealer,
+    mut put: impl FnMut(u64, &[u8]) -> Result<(), StorageError>,
+) -> Result<Resources, StorageError> {
+    let (mut row, mut plain, mut failed) = (HistoryRow::default(), Resources::new(), Resources::new());
+    for change in changes {
+        let (change, previous) = change?;
+        let resource = change.resource();
+        match write_record(change, &previous, sealer, &mut row.records) {
+            Ok(false) => {}
+            Ok(true) if plain.contains(resource) => {}
+            Ok(true) => drop(plain.insert(resource.into())),
+            Err(error) => {
+                if failed.insert(resource.into()) {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, resource, "the history of a resource begins anew, since it cannot be encrypted");
+                }
+            }
         }
-        rows.push(HistoryRow { last: last.revision, bytes });
+        (row.changes, row.last) = (row.changes.saturating_add(1), change.revision);
+        if row.changes == ROW_CHANGES
+            && let Some((last, row)) = row.take()
+        {
+            put(last, &row)?;
+        }
     }
-    Ok(rows)
+    if let Some((last, row)) = row.take() {
+        put(last, &row)?;
+    }
+    Ok(plain)
 }
 
-/// Adds rows to the history, and drops the oldest where it is too long. Answers with the revision up to which it was
-/// dropped, if it was.
-pub fn append(
+/// Adds changes to the history, and drops the oldest where it is too long.
+pub fn append<'a>(
     history: &mut Table<'_, u64, &'static [u8]>,
-    rows: Vec<HistoryRow>,
+    changes: impl Iterator<Item = Result<(&'a RowChange, Previous), StorageError>>,
+    sealer: &Sealer,
     size: &mut HistorySize,
-) -> Result<Option<u64>, redb::StorageError> {
-    for HistoryRow { last, bytes } in rows {
-        history.insert(last, bytes.as_slice())?;
-        size.add(&bytes);
-    }
+) -> Result<Appended, StorageError> {
+    let plain = write_rows(changes, sealer, |last, row| {
+        history.insert(last, row)?;
+        size.add(row);
+        Ok(())
+    })?;
     let mut dropped = None;
     if size.exceeds(8) {
         while size.exceeds(7)
@@ -112,11 +150,61 @@ pub fn append(
             dropped = Some(revision.value());
         }
     }
-    Ok(dropped)
+    Ok(Appended { dropped, plain })
+}
+
+/// Takes the texts that stand as they are out of the records of these resources. Answers with the revision up to which
+/// the history was dropped, since a row is damaged.
+pub fn remove_texts(
+    history: &mut Table<'_, u64, &'static [u8]>,
+    resources: &Resources,
+    size: &mut HistorySize,
+) -> Result<Option<u64>, StorageError> {
+    let (mut changed, mut damaged) = (Vec::new(), None);
+    for row in history.iter()? {
+        let (revision, row) = row?;
+        match without_texts(row.value(), resources) {
+            None => damaged = Some(revision.value()),
+            Some(None) => {}
+            Some(Some(_)) => changed.push(revision.value()),
+        }
+    }
+    while let Some(damaged) = damaged
+        && history.first()?.is_some_and(|(revision, _)| revision.value() <= damaged)
+        && let Some((_, row)) = history.pop_first()?
+    {
+        size.remove(row.value());
+    }
+    for revision in changed {
+        let Some(row) = history.get(revision)?.map(|row| row.value().to_vec()) else { continue };
+        if let Some(Some(without)) = without_texts(&row, resources) {
+            size.remove(&row);
+            size.add(&without);
+            history.insert(revision, without.as_slice())?;
+        }
+    }
+    Ok(damaged)
+}
+
+/// The row without these resources' texts, where it has any. Nothing where it is damaged.
+fn without_texts(row: &[u8], resources: &Resources) -> Option<Option<Vec<u8>>> {
+    let (head, mut rest) = row.split_at_checked(4)?;
+    let (mut without, mut has_text) = (head.to_vec(), false);
+    for _ in 0..count(row) {
+        let before = rest;
+        let record = StoredRecord::read(&mut rest)?;
+        if matches!(record.before, StoredBefore::Text(_)) && resources.contains(record.resource) {
+            has_text = true;
+            StoredRecord { before: StoredBefore::Unknown, ..record }.write(&mut without);
+        } else {
+            without.extend_from_slice(before.get(..before.len().saturating_sub(rest.len()))?);
+        }
+    }
+    Some(has_text.then_some(without))
 }
 
 /// Empties the history.
-pub fn clear(history: &mut Table<'_, u64, &'static [u8]>) -> Result<(), redb::StorageError> {
+pub fn clear(history: &mut Table<'_, u64, &'static [u8]>) -> Result<(), StorageError> {
     if history.is_empty()? { Ok(()) } else { history.retain(|_, _| false) }
 }
 
@@ -124,284 +212,109 @@ fn count(row: &[u8]) -> usize {
     row.first_chunk::<4>().map_or(0, |count| u32::from_be_bytes(*count) as usize)
 }
 
-/// One change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Record {
-    revision: u64,
-    event_type: EventType,
-    name: Arc<str>,
-    /// Of a change that is no addition.
-    before: Option<Before>,
-}
-
-/// The text before a change, encoded against the text after it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Before {
-    revision: u64,
-    /// Length of the text after.
-    after: u32,
-    /// So many bytes at its beginning and at its end are the same before.
-    same: (u32, u32),
-    /// What stood between them.
-    middle: Box<[u8]>,
-}
-
-impl Record {
-    /// The kind has [`SEALED`] where the text before is sealed: then its length (4 bytes) stands before it.
-    fn write(change: &RowChange, sealer: &Sealer, out: &mut Vec<u8>) -> Result<(), SealError> {
-        let before = change.previous.as_ref().map(|(revision, json)| {
-            // A deleted object is not there any more to tell its last text by: its change has no text.
-            Before::of(*revision, &json.get(), &change.json.get()).bytes()
-        });
-        let sealed = match (&before, sealer.get()) {
-            (Some(before), Some(seal)) => change.binding(Form::Before).seal(seal, before)?,
-            (None, _) | (_, None) => None,
-        };
-        let text = |out: &mut Vec<u8>, text: &str| {
-            out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
-            out.extend_from_slice(text.as_bytes());
-        };
-        out.push(code(change.event_type) | if sealed.is_some() { SEALED } else { 0 });
-        out.extend_from_slice(&change.revision.to_be_bytes());
-        text(out, change.resource());
-        text(out, change.name());
-        match (sealed, before) {
-            (Some((_, sealed)), _) => {
-                out.extend_from_slice(&(sealed.len() as u32).to_be_bytes());
-                out.extend_from_slice(&sealed);
-            }
-            (None, Some(before)) => out.extend_from_slice(&before),
-            (None, None) => {}
-        }
-        Ok(())
-    }
-
-    /// Takes a record from `row`, with its resource.
-    fn read<'a>(row: &mut &'a [u8], sealer: &Sealer) -> Option<(&'a str, Self)> {
-        let kind = *row.split_off_first()?;
-        let event_type = event_type(kind & !SEALED)?;
-        let revision = u64::from_be_bytes(*number(row)?);
-        let resource = text(row)?;
-        let name = Arc::from(text(row)?);
-        let before = match (event_type, kind & SEALED != 0) {
-            (EventType::Added, false) => None,
-            (EventType::Modified | EventType::Deleted, false) => Some(Before::read(row)?),
-            (_, true) => {
-                let length = u32::from_be_bytes(*number(row)?);
-                let sealed = row.split_off(..length as usize)?;
-                let key = format!("{resource}/{name}");
-                // Without its key, it is as a damaged one: nothing depends on it.
-                let opened = Binding { key: &key, revision, form: Form::Before }.open(sealer.get(), sealed).ok()?;
-                Some(Before::read(&mut &opened.value[..])?)
-            }
-        };
-        Some((resource, Self { revision, event_type, name, before }))
-    }
-}
-
-impl Before {
-    fn of(revision: u64, before: &[u8], after: &[u8]) -> Self {
-        let head = before.iter().zip(after).take_while(|(a, b)| a == b).count();
-        let tails = before[head..].iter().rev().zip(after[head..].iter().rev());
-        let tail = tails.take_while(|(a, b)| a == b).count();
-        let middle = before[head..before.len() - tail].into();
-        Self { revision, after: after.len() as u32, same: (head as u32, tail as u32), middle }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.middle.len().saturating_add(24));
-        out.extend_from_slice(&self.revision.to_be_bytes());
-        for number in [self.after, self.same.0, self.same.1, self.middle.len() as u32] {
-            out.extend_from_slice(&number.to_be_bytes());
-        }
-        out.extend_from_slice(&self.middle);
-        out
-    }
-
-    fn read(row: &mut &[u8]) -> Option<Self> {
-        let revision = u64::from_be_bytes(*number(row)?);
-        let [after, head, tail, length] =
-            [number(row)?, number(row)?, number(row)?, number(row)?].map(|n| u32::from_be_bytes(*n));
-        let middle = row.split_off(..length as usize)?.into();
-        Some(Self { revision, after, same: (head, tail), middle })
-    }
-
-    /// The text before, if `after` is the text that it was encoded against.
-    fn text(&self, after: &[u8]) -> Option<Vec<u8>> {
-        if after.len() != self.after as usize {
-            return None;
-        }
-        let head = after.get(..self.same.0 as usize)?;
-        let tail = after.get(after.len().checked_sub(self.same.1 as usize)?..)?;
-        Some([head, &self.middle, tail].concat())
-    }
-}
-
-fn text<'a>(row: &mut &'a [u8]) -> Option<&'a str> {
-    let length = u16::from_be_bytes(*number(row)?);
-    std::str::from_utf8(row.split_off(..usize::from(length))?).ok()
-}
-
-/// The changes of each resource, from the oldest.
+/// The changes of one resource, from the oldest.
 #[derive(Debug, Default)]
-pub struct Records {
+pub struct ResourceRecords {
     /// All changes after this revision are there.
     pub since: u64,
-    by_resource: HashMap<Box<str>, Vec<Record>>,
+    pub records: Vec<Record>,
+}
+
+/// The changes of each resource.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// All changes after this revision are there, but for what a resource says of itself.
+    since: u64,
+    by_resource: HashMap<Box<str>, ResourceRecords>,
+    /// Resources with texts that stand in the table as they are.
+    pub plain: Resources,
 }
 
 impl Records {
-    /// Reads the whole history. A damaged row makes those before it worthless.
+    /// Reads the whole history. A damaged row makes those before it worthless, a record that is not known those of its
+    /// resource.
     pub fn read(
         history: &impl ReadableTable<u64, &'static [u8]>,
         since: u64,
         sealer: &Sealer,
-    ) -> Result<Self, redb::StorageError> {
-        let mut records = Self { since, by_resource: HashMap::new() };
+    ) -> Result<Self, StorageError> {
+        let mut all = Self { since, ..Self::default() };
         for row in history.iter()? {
             let (revision, row) = row?;
             let row = row.value();
             let mut rest = row.get(4..).unwrap_or_default();
             for _ in 0..count(row) {
-                let Some((resource, record)) = Record::read(&mut rest, sealer) else {
-                    records = Self { since: revision.value(), by_resource: HashMap::new() };
+                let Some(record) = StoredRecord::read(&mut rest) else {
+                    // What they have is still to be taken out.
+                    (all.since, all.by_resource) = (revision.value(), HashMap::new());
                     break;
                 };
-                match records.by_resource.get_mut(resource) {
-                    Some(list) => list.push(record),
-                    None => drop(records.by_resource.insert(resource.into(), vec![record])),
-                }
+                all.add(record, sealer);
             }
         }
-        Ok(records)
-    }
-}
-
-/// What the stored history said when the store was opened, until each resource's history was made of it.
-pub struct Recovered {
-    state: Snapshot,
-    records: Mutex<Records>,
-    decode: Arc<dyn Decode>,
-    opened: Instant,
-}
-
-impl Recovered {
-    /// `state` are the objects as they were read with the history.
-    pub fn new(state: Snapshot, records: Records, decode: Arc<dyn Decode>, now: Instant) -> Self {
-        Self { state, records: Mutex::new(records), decode, opened: now }
+        Ok(all)
     }
 
-    /// Whether nobody needs it any more.
-    pub fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.opened) > KEPT_FOR
-    }
-
-    /// The history of a resource that had changes. The first to ask gets it.
-    pub fn take(&self, resource: &str) -> Option<History> {
-        let (since, mut records) = {
-            let mut all = self.records.lock();
-            (all.since, all.by_resource.remove(resource)?)
-        };
-        let resource: Arc<str> = Arc::from(resource);
-        let (mut dropped, mut references) = (since, References::default());
-        let mut known: HashMap<Arc<str>, Option<Arc<Object>>> = HashMap::new();
-        let mut events = Vec::with_capacity(records.len());
-        // A small record may stand for a change of a large object, whose two texts are then held.
-        let mut bytes = 0_usize;
-        while let Some(record) = records.pop() {
-            if bytes > MAX_BYTES_REBUILT {
-                dropped = record.revision;
-                break;
-            }
-            let current = match known.remove(&record.name) {
-                Some(object) => object,
-                None => self.state.get(&resource, &record.name).cloned(),
-            };
-            let (name, revision) = (record.name.clone(), record.revision);
-            let Some(event) = self.event(&resource, record, current, &mut references) else {
-                dropped = revision;
-                break;
-            };
-            bytes += event.object.size() + event.previous.as_ref().map_or(0, |previous| previous.size());
-            known.insert(name, event.previous.clone());
-            events.push(Arc::new(event));
+    fn add(&mut self, record: StoredRecord<'_>, sealer: &Sealer) {
+        let (resource, revision) = (record.resource, record.revision);
+        if matches!(record.before, StoredBefore::Text(_)) && !self.plain.contains(resource) {
+            self.plain.insert(resource.into());
         }
-        events.reverse();
-        Some(History::of(dropped, events, Instant::now()))
+        if !self.by_resource.contains_key(resource) {
+            let since = self.since;
+            self.by_resource.insert(resource.into(), ResourceRecords { since, records: Vec::new() });
+        }
+        let Some(of_resource) = self.by_resource.get_mut(resource) else { return };
+        match record.known(sealer) {
+            Some(record) => of_resource.records.push(record),
+            None => *of_resource = ResourceRecords { since: revision, records: Vec::new() },
+        }
     }
 
-    /// The change after which the key held `current`; nothing where the two do not fit.
-    fn event(
-        &self,
-        resource: &Arc<str>,
-        record: Record,
-        current: Option<Arc<Object>>,
-        references: &mut References,
-    ) -> Option<Event> {
-        let Record { revision, event_type, name, before } = record;
-        let previous = match &before {
-            None => None,
-            Some(before) => {
-                let text = match (&current, event_type) {
-                    (None, EventType::Deleted) => before.text(&[])?,
-                    (Some(after), EventType::Modified) => before.text(&after.json())?,
-                    _ => return None,
-                };
-                Some(Arc::new(self.object((resource, references), &name, &text, before.revision)?))
-            }
-        };
-        let object = match (event_type, &previous, current) {
-            (EventType::Deleted, Some(previous), None) => {
-                Arc::new(Object::kept(previous.draft(), revision, event_type, (resource, references)))
-            }
-            (EventType::Added | EventType::Modified, _, Some(object)) if object.revision == revision => {
-                // A row of JSON does not tell what the write did.
-                match object.event_type() == event_type {
-                    true => object,
-                    false => Arc::new(Object::kept(object.draft(), revision, event_type, (resource, references))),
-                }
-            }
-            _ => return None,
-        };
-        let key = Key { resource: resource.clone(), name };
-        Some(Event { event_type, key, object, previous })
-    }
-
-    fn object(
-        &self,
-        references: (&Arc<str>, &mut References),
-        name: &str,
-        text: &[u8],
-        revision: u64,
-    ) -> Option<Object> {
-        let draft = self.decode.decode(references.0, name, text).ok()?;
-        let object = Object::kept(draft, revision, EventType::Added, references);
-        // Text that was put together wrongly would not be the same when it is laid out anew.
-        (*object.json() == *text).then_some(object)
+    /// Takes the changes of a resource, if there are any.
+    pub fn take(&mut self, resource: &str) -> Option<ResourceRecords> {
+        self.by_resource.remove(resource).filter(|of_resource| !of_resource.records.is_empty())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, sync::Arc};
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{Event, EventType, Key, Object, references::References, tests::draft};
+
+    fn change(revision: u64) -> RowChange {
+        let key = Key { resource: "things".into(), name: "a".into() };
+        let references = (&key.resource, &mut References::default());
+        let object = Arc::new(Object::kept(draft("value"), revision, EventType::Added, references));
+        RowChange::of(&Event { event_type: EventType::Added, key, object, previous: None })
+    }
+
+    #[test]
+    fn a_row_is_given_on_before_the_changes_of_the_next_are_asked_for() {
+        let changes: Vec<RowChange> = (1..=2 * ROW_CHANGES as u64 + 1).map(change).collect();
+        let (asked, mut given) = (Cell::new(0), Vec::new());
+        let counted = changes.iter().map(|change| {
+            asked.set(asked.get() + 1);
+            Ok((change, Previous::None))
+        });
+        let put = |last, row: &[u8]| {
+            given.push((last, count(row), asked.get()));
+            Ok(())
+        };
+        let plain = write_rows(counted, &Sealer::default(), put).unwrap();
+        let (one, two) = (ROW_CHANGES, 2 * ROW_CHANGES);
+        assert_eq!(given, [(one as u64, one, one), (two as u64, one, two), (two as u64 + 1, 1, two + 1)]);
+        assert!(plain.is_empty(), "no text of before is in it");
+    }
 
     proptest! {
         #[test]
-        fn a_text_is_encoded_against_the_one_after(
-            head in "[ab]{0,6}", tail in "[ab]{0,6}", before in "[ab]{0,6}", after in "[ab]{0,6}"
-        ) {
-            let [before, after] = [before, after].map(|middle| format!("{head}{middle}{tail}").into_bytes());
-            let encoded = Before::of(7, &before, &after);
-            prop_assert_eq!(encoded.text(&after), Some(before));
-            prop_assert_eq!(encoded.text(&[&after[..], b"x"].concat()), None);
-        }
-
-        #[test]
-        fn any_bytes_are_read_to_an_end(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let mut row = bytes.as_slice();
-            while Record::read(&mut row, &Sealer::default()).is_some() {}
+        fn any_row_is_looked_through_to_its_end(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            without_texts(&bytes, &Resources::new());
         }
     }
 }

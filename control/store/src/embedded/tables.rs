@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTableMetadata, TableDefinition, TableError};
 use tracing::{error, warn};
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     read_ahead::ReadAhead,
     row::RowChange,
     stored_base::StoredBases,
-    stored_history::{self, HistorySize, Records},
+    stored_history::{HISTORY, HistorySize, Records, Resources},
     unpacked_rows::{PackingBatch, UnpackedRows},
 };
 use crate::{Decode, EventType, references::References, seal::Sealer};
@@ -66,10 +66,14 @@ pub struct Tables {
     revision: u64,
     /// [`super::last_changes::LAST_CHANGES`] is valid.
     knows_last_changes: bool,
-    /// [`stored_history::HISTORY`] is right.
+    /// [`HISTORY`] is right.
     knows_history: bool,
     /// How much is in it, as far as known.
     history_size: Option<HistorySize>,
+    /// Resources whose texts stand in it as they are, if not more.
+    plain_history: Resources,
+    /// What stands in it is of no use, and some of it may be encrypted now.
+    history_is_void: bool,
     /// Rows that the next changes move. The store is at their revision already, the tables are not.
     moves: Option<Moves>,
     /// Makes the headers that are kept, once the objects were read.
@@ -119,6 +123,8 @@ impl Tables {
             knows_last_changes: false,
             knows_history: false,
             history_size: None,
+            plain_history: Resources::new(),
+            history_is_void: false,
             moves: None,
             decode: None,
             sealer: Sealer::default(),
@@ -186,6 +192,10 @@ impl Tables {
         if reader.damaged_bases == DamagedBases::Refuse && !found.damage.is_empty() {
             return Err(FileError::DamagedBases { path: self.path.clone(), damage: found.damage });
         }
+        let of_services = found.seal_damage.of_services();
+        if !of_services.is_empty() {
+            return Err(FileError::KeyService { path: self.path.clone(), damage: of_services });
+        }
         if reader.damaged_bases == DamagedBases::Refuse && !found.seal_damage.is_empty() {
             return Err(FileError::Sealed { path: self.path.clone(), damage: found.seal_damage });
         }
@@ -226,12 +236,24 @@ impl Tables {
         self.reopen()?;
         // Without it, watches begin at the last change of their resource.
         let Some(database) = &self.database else { return Ok(None) };
-        let records = read_history(database, revision, &self.sealer).unwrap_or_else(|error| {
+        let read = read_history(database, revision, &self.sealer).unwrap_or_else(|error| {
             warn!(%error, "cannot read the history; clients will list again");
-            None
+            StoredHistory::Void
         });
+        // Without encryption the next changes empty it.
+        self.history_is_void = matches!(read, StoredHistory::Void) && self.sealer.get().is_some();
+        let records = match read {
+            StoredHistory::Records(records) => Some(records),
+            StoredHistory::Void | StoredHistory::Empty => None,
+        };
+        self.plain_history = records.as_ref().map(|records| records.plain.clone()).unwrap_or_default();
         self.knows_history = records.is_some();
         Ok(records)
+    }
+
+    /// Whether the history holds texts that must not stand in it as they are.
+    pub fn has_texts_to_remove(&self) -> bool {
+        self.history_is_void || self.plain_history.iter().any(|resource| self.sealer.seals(resource))
     }
 
     /// Writes changes in the order of their revisions, durably. They may be written already, in part or in whole.
@@ -328,7 +350,14 @@ impl Tables {
             return Err(self.error("write to", redb::Error::DatabaseClosed));
         };
         let history_size = self.history_size.take();
-        let known = Known { last_changes: self.knows_last_changes, history: self.knows_history, history_size };
+        let known = Known {
+            last_changes: self.knows_last_changes,
+            history: self.knows_history,
+            history_size,
+            texts_to_remove: self.plain_history.iter().filter(|name| self.sealer.seals(name)).cloned().collect(),
+            history_is_void: self.history_is_void,
+        };
+        let removed = known.texts_to_remove.clone();
         let decode = match part {
             Part::WithHistory => self.decode.as_deref(),
             // The next opening finds what lacks its header.
@@ -341,7 +370,7 @@ impl Tables {
         };
         let mut rows = Rows { decode, packing: packing_batch, sealer: &self.sealer };
         match checkpoint::write(database, self.moves.as_ref(), changes, (known, &mut rows, &mut self.bases), part) {
-            Ok(history_size) => {
+            Ok(written) => {
                 self.bases.committed();
                 if packing == Packing::Some {
                     self.unpacked.packed(left);
@@ -352,12 +381,19 @@ impl Tables {
                     self.moves = None;
                     self.knows_last_changes |= !changes.is_empty();
                     self.knows_history |= !changes.is_empty();
-                    self.history_size = history_size;
+                    self.history_size = written.history_size;
+                    self.history_is_void = false;
+                    self.plain_history.retain(|resource| !removed.contains(resource));
+                    self.plain_history.extend(written.plain);
+                    // A copy has nothing of what stood in places that are free.
+                    self.is_sparse |= written.frees_texts;
                 }
                 Ok(())
             }
             Err(source) => {
                 self.database = None;
+                // It may be durable nevertheless.
+                self.plain_history.extend(changes.iter().map(|change| change.resource().into()));
                 Err(self.error("write to", source))
             }
         }
@@ -368,15 +404,30 @@ impl Tables {
     }
 }
 
-/// What the history says; nothing where it is not right.
-fn read_history(database: &Database, revision: u64, sealer: &Sealer) -> Result<Option<Records>, redb::Error> {
+/// What the table of the history holds.
+enum StoredHistory {
+    /// The latest changes.
+    Records(Records),
+    /// Something else.
+    Void,
+    /// Nothing.
+    Empty,
+}
+
+fn read_history(database: &Database, revision: u64, sealer: &Sealer) -> Result<StoredHistory, redb::Error> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map(|value| value.value()));
-    match (number("history_since")?, number("history_at")?) {
+    let (since, at) = (number("history_since")?, number("history_at")?);
+    let history = match transaction.open_table(HISTORY) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(StoredHistory::Empty),
+        opened => opened?,
+    };
+    match (since, at) {
         (Some(since), Some(at)) if at == revision => {
-            Ok(Some(Records::read(&transaction.open_table(stored_history::HISTORY)?, since, sealer)?))
+            Ok(StoredHistory::Records(Records::read(&history, since, sealer)?))
         }
-        _ => Ok(None),
+        _ if history.is_empty()? => Ok(StoredHistory::Empty),
+        _ => Ok(StoredHistory::Void),
     }
 }

@@ -1,102 +1,20 @@
 //! Encryption at rest: no text of a sealed resource reaches the disk, a value opens in its place alone, a missing key
 //! loses nothing, and keys are rotated by writing.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU16, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use redb::{Database, ReadableDatabase};
 
 use super::{
     logged_disks::{LoggedDisks, Operation, Unsynced, crashed},
     packed_rows::{Program, objects, rows},
-    quarantine::{aside, set},
+    toy_seal::{MARKER, Toy, contains},
     *,
 };
 use crate::{
-    CommitError, DamagedBases, OpenError, Snapshot, Store, Transaction,
+    CommitError, DamagedBases, Snapshot, Store, Transaction,
     embedded::{file::Limits, tables::META},
-    seal::{OpenedValue, Seal, SealError, SealKey, Sealed, UnsealError},
 };
-
-/// What no file may have.
-const MARKER: &str = "opensesame";
-
-/// Seals the resource `things` with a toy of a cipher. Keys are numbers; their labels are `toy:NUMBER`.
-#[derive(Clone)]
-struct Toy(Arc<ToyKeys>);
-
-struct ToyKeys {
-    /// Seals; 0 for none.
-    writer: AtomicU16,
-    /// Open.
-    readers: Mutex<Vec<u16>>,
-    reads_plain: AtomicBool,
-    fails: AtomicBool,
-}
-
-impl Toy {
-    fn new(writer: u16, readers: &[u16]) -> Self {
-        Self(Arc::new(ToyKeys {
-            writer: AtomicU16::new(writer),
-            readers: Mutex::new(readers.to_vec()),
-            reads_plain: AtomicBool::new(true),
-            fails: AtomicBool::new(false),
-        }))
-    }
-
-    fn open(&self, path: &Path) -> Result<Embedded, OpenError> {
-        Embedded::open_sealed(path, Program::new(1), DamagedBases::Refuse, Some(Arc::new(self.clone())))
-    }
-}
-
-/// Each byte of a value with a byte of a key that follows from number and place, and a sum of both.
-fn toy(number: u16, associated: &[u8], value: &[u8]) -> Vec<u8> {
-    let key = associated.iter().fold(u32::from(number).wrapping_add(77), |key, byte| {
-        key.rotate_left(5).wrapping_mul(0x9e37_79b1) ^ u32::from(*byte)
-    });
-    value.iter().enumerate().map(|(at, byte)| byte ^ (key.rotate_left(at as u32 % 31) as u8) ^ 0xa5).collect()
-}
-
-impl Seal for Toy {
-    fn key(&self, resource: &str) -> SealKey {
-        SealKey::new(if resource == "things" { self.0.writer.load(Ordering::Relaxed) } else { 0 })
-    }
-
-    fn reads_plain(&self, _: &str) -> bool {
-        self.0.reads_plain.load(Ordering::Relaxed)
-    }
-
-    fn seal(&self, resource: &str, associated: &[u8], value: &[u8]) -> Result<Option<Sealed>, SealError> {
-        let key = self.key(resource);
-        if key == SealKey::PLAIN {
-            return Ok(None);
-        }
-        if self.0.fails.load(Ordering::Relaxed) {
-            let source = Arc::new(std::io::Error::other("the key service is away"));
-            return Err(SealError { resource: resource.into(), source });
-        }
-        let sum = crc32fast::hash(&[associated, value].concat());
-        let body = toy(key.number(), associated, &[&sum.to_be_bytes()[..], value].concat());
-        Ok(Some(Sealed { key, label: format!("toy:{}", key.number()).into(), body }))
-    }
-
-    fn open(&self, _: &str, associated: &[u8], label: &str, body: &[u8]) -> Result<OpenedValue, UnsealError> {
-        let number = label.strip_prefix("toy:").and_then(|number| number.parse().ok()).unwrap_or_default();
-        if !self.0.readers.lock().unwrap().contains(&number) {
-            return Err(UnsealError::NoKey { label: label.into() });
-        }
-        let key = SealKey::new(number);
-        let value = toy(number, associated, body);
-        match value.split_first_chunk::<4>() {
-            Some((sum, value)) if crc32fast::hash(&[associated, value].concat()) == u32::from_be_bytes(*sum) => {
-                Ok(OpenedValue { key, value: value.to_vec() })
-            }
-            _ => Err(UnsealError::DoesNotOpen { label: label.into(), key }),
-        }
-    }
-}
 
 /// Whether any file of a directory has the marker, as it stands or in pieces that a difference leaves.
 fn has_marker(dir: &Path) -> bool {
@@ -104,10 +22,6 @@ fn has_marker(dir: &Path) -> bool {
     let found: Vec<bool> = files.map(|bytes| contains(&bytes)).collect();
     assert!(found.len() >= 3, "the tables and both files of the log");
     found.contains(&true)
-}
-
-fn contains(bytes: &[u8]) -> bool {
-    bytes.windows(MARKER.len()).any(|part| part == MARKER.as_bytes())
 }
 
 /// Bytes that all objects take in memory.
@@ -120,7 +34,7 @@ fn secret(n: usize) -> String {
 }
 
 /// Objects like each other, of which some are changed and one is deleted: bases, differences and a history.
-async fn work(store: &Embedded) {
+pub async fn work(store: &Embedded) {
     for n in 0..20 {
         store.write_one(put(&format!("k{n}"), Expect::Absent, &secret(n))).await.unwrap();
     }
@@ -194,85 +108,6 @@ async fn a_program_that_knows_no_sealed_values_refuses_the_file() {
 }
 
 #[tokio::test]
-async fn a_missing_key_fails_the_start_and_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store");
-    let store = Toy::new(1, &[1]).open(&path).unwrap();
-    work(&store).await;
-    let written = objects(&store);
-    drop(store);
-
-    let refused = Toy::new(2, &[2]).open(&path).err().expect("the key is missing");
-    assert!(refused.to_string().contains("19 of things (no key toy:1 is configured)"), "{refused}");
-    let refused = Embedded::open(&path, header).err().expect("no key is there");
-    assert!(refused.to_string().contains("19 of things (no key toy:1 is configured)"), "{refused}");
-    let store = Toy::new(2, &[1, 2]).open(&path).unwrap();
-    assert_eq!(objects(&store), written);
-    drop(store);
-
-    // Who says so goes on without; the key brings all back whose names are free.
-    let seal = Some(Arc::new(Toy::new(2, &[2])) as Arc<dyn Seal>);
-    let store = Embedded::open_sealed(&path, Program::new(1), DamagedBases::Quarantine, seal).unwrap();
-    assert_eq!((store.snapshot().count("things"), store.stats().quarantined), (0, 19));
-    store.write_one(put("k0", Expect::Absent, "another")).await.unwrap();
-    drop(store);
-    assert!(aside(&path, "things/k0").is_some_and(|row| row[8] == 0xf6), "as it was sealed");
-    let store = Toy::new(2, &[1, 2]).open(&path).unwrap();
-    assert_eq!((store.snapshot().count("things"), store.stats().quarantined), (19, 1));
-    assert_eq!(value(&store.snapshot().get("things", "k0").unwrap().json()), "another");
-}
-
-#[tokio::test]
-async fn a_value_that_was_moved_or_changed_is_kept_aside_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, seal) = (dir.path().join("store"), Toy::new(1, &[1]));
-    let store = seal.open(&path).unwrap();
-    for name in ["a", "b", "c"] {
-        store.write_one(put(name, Expect::Absent, MARKER)).await.unwrap();
-    }
-    drop(store);
-    let known = rows(&path);
-    let mut changed = known[2].1.clone();
-    *changed.last_mut().unwrap() ^= 1;
-    set(&path, &[("things/b", &known[0].1), ("things/c", &changed)]);
-    let store = seal.open(&path).unwrap();
-    let names: Vec<String> = objects(&store).into_iter().map(|(name, ..)| name).collect();
-    assert_eq!((names, store.stats().quarantined), (vec!["a".to_owned()], 2));
-}
-
-#[tokio::test]
-async fn a_key_that_opens_nothing_fails_the_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, seal) = (dir.path().join("store"), Toy::new(1, &[1]));
-    let store = seal.open(&path).unwrap();
-    store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
-    drop(store);
-    let [(_, row)] = &rows(&path)[..] else { panic!("one row") };
-    let mut changed = row.clone();
-    *changed.last_mut().unwrap() ^= 1;
-    set(&path, &[("things/a", &changed)]);
-    let refused = seal.open(&path).err().expect("it opens nothing").to_string();
-    assert!(refused.contains("1 of things (the key toy:1 is not the one that encrypted them)"), "{refused}");
-    set(&path, &[("things/a", row)]);
-    assert_eq!(seal.open(&path).unwrap().snapshot().count("things"), 1);
-}
-
-#[tokio::test]
-async fn values_that_are_not_sealed_are_refused_where_nothing_allows_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store");
-    let store = open(&path);
-    store.write_one(put("a", Expect::Absent, "1")).await.unwrap();
-    drop(store);
-    let seal = Toy::new(1, &[1]);
-    seal.0.reads_plain.store(false, Ordering::Relaxed);
-    let refused = seal.open(&path).err().expect("it is not sealed").to_string();
-    assert!(refused.contains("1 of things (stored without encryption"), "{refused}");
-    seal.0.reads_plain.store(true, Ordering::Relaxed);
-    assert_eq!(seal.open(&path).unwrap().snapshot().count("things"), 1);
-}
-
-#[tokio::test]
 async fn keys_are_rotated_by_writing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
@@ -327,7 +162,6 @@ async fn a_value_that_cannot_be_sealed_is_refused_alone() {
     assert_eq!(counts(&store.snapshot()), (0, 1));
     assert!(store.stats().check().is_ok());
     let revision = store.snapshot().revision;
-    // A history that cannot be sealed is given up; checkpoints go on.
     drop(store);
     seal.0.fails.store(false, Ordering::Relaxed);
     let store = seal.open(&path).unwrap();
