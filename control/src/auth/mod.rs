@@ -6,7 +6,8 @@
 //! how many requests it lets in at a time, divided among users by `shares`; `held_body` keeps the seat of a request
 //! until its answer is sent, for which it has a limited time (`open_answers`). `param_access` decides to which
 //! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
-//! `connection_places` divides the connections among those who hold them.
+//! `connection_places` divides the connections among those who hold them. `verified_tokens` spares the verification of a
+//! token that comes again.
 
 pub mod account_token;
 pub mod attributes;
@@ -35,6 +36,7 @@ mod stream_access;
 pub mod stream_limit;
 pub mod token;
 pub mod user_info;
+mod verified_tokens;
 
 pub use fairlead_pki as pki;
 
