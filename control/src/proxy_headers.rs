@@ -52,6 +52,10 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Leaves out what belongs to the connection, and what `Connection` says belongs to it.
 pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    // Of both lengths the chunks count; sent on, the other one would be believed (RFC 9112, section 6.1).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -274,6 +278,16 @@ mod tests {
         ]);
         to_client(&mut answer, false);
         assert_eq!(answer, headers(&[("content-type", "a/b")]));
+    }
+
+    #[test]
+    fn of_two_lengths_only_that_which_counts_is_sent_on() {
+        let mut both = headers(&[("content-length", "4"), ("transfer-encoding", "chunked")]);
+        drop_hop_by_hop(&mut both);
+        assert!(both.is_empty());
+        let mut one = headers(&[("content-length", "4")]);
+        drop_hop_by_hop(&mut one);
+        assert_eq!(one["content-length"], "4");
     }
 
     #[test]
