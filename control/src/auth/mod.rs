@@ -6,10 +6,11 @@
 //! how many requests it lets in at a time, divided among users by `shares`; `held_body` keeps the seat of a request
 //! until its answer is sent, for which it has a limited time (`open_answers`). `param_access` decides to which
 //! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
-//! `connection_places` divides the connections among those who hold them. `verified_tokens` spares the verification of a
-//! token that comes again.
+//! `connection_places` divides the connections among those who hold them, and `arrivals` keeps those that have just come
+//! until their handshake begins. `verified_tokens` spares the verification of a token that comes again.
 
 pub mod account_token;
+pub mod arrivals;
 pub mod attributes;
 pub mod authorize;
 pub mod authorizer;
