@@ -14,7 +14,7 @@ use crate::{
 
 /// Users, each at an address of their own.
 const USERS: u8 = 100;
-/// Address space for what is open on both sides.
+/// Files that are open beside the connections.
 const SPARE_DESCRIPTORS: u64 = 2_000;
 
 pub struct Seen {
@@ -90,20 +90,19 @@ pub async fn measure(contestant: &Contestant, count: usize, origin: Origin) -> R
     Ok(seen)
 }
 
-/// Lets this process, and those that it starts, open so many files.
+/// Lets this process, and those that it starts, open as many files as its hard limit says, and more if that is too few.
 pub fn raise_descriptors(connections: usize) -> Result {
-    // The control service leaves a quarter of its descriptors to other files, and an eighth of places to strangers.
-    let wanted = (connections as u64).saturating_mul(3).saturating_add(SPARE_DESCRIPTORS);
+    let wanted = (connections as u64).saturating_add(SPARE_DESCRIPTORS);
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call writes to `limit` alone.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
         return Err(std::io::Error::last_os_error().into());
     }
-    limit.rlim_cur = limit.rlim_cur.max(wanted);
     limit.rlim_max = limit.rlim_max.max(wanted);
+    limit.rlim_cur = limit.rlim_max;
     // SAFETY: the call reads `limit` alone.
     match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
         0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error().into()),
+        _ => Err(format!("cannot open {wanted} files: {}", std::io::Error::last_os_error()).into()),
     }
 }
