@@ -285,6 +285,16 @@ mod tests {
     }
 
     #[test]
+    fn of_two_lengths_only_that_which_counts_is_sent_on() {
+        let mut both = headers(&[("content-length", "4"), ("transfer-encoding", "chunked")]);
+        drop_hop_by_hop(&mut both);
+        assert!(both.is_empty());
+        let mut one = headers(&[("content-length", "4")]);
+        drop_hop_by_hop(&mut one);
+        assert_eq!(one["content-length"], "4");
+    }
+
+    #[test]
     fn a_connection_header_cannot_take_the_identity_away() {
         let got = sent(&[("Connection", "X-Remote-User, X-Remote-Group")]);
         assert_eq!(got.get_all("x-remote-group").iter().count(), 2);

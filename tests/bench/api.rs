@@ -13,16 +13,17 @@ use std::{
 };
 
 use kube::Client;
-use nix::unistd::Pid;
 
 use crate::{
     api_admission, api_load,
     api_watchers::{self, Deliveries},
     api_writes,
+    contestant::Server,
     fairlead_server::FairleadServer,
     kit::Result,
     kube_apiserver::{self, KubeApiServer},
     kubernetes::WITHOUT_LIMITS,
+    parts::Parts,
     report::{Report, percentile},
 };
 
@@ -92,121 +93,13 @@ impl Sizes {
     }
 }
 
-/// What is measured, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Creates,
-    Lists,
-    Updates,
-    Admission,
-    Watches,
-    Memory,
-}
-
-impl Part {
-    const ALL: [(&str, Self); 6] = [
-        ("creates", Self::Creates),
-        ("lists", Self::Lists),
-        ("updates", Self::Updates),
-        ("admission", Self::Admission),
-        ("watches", Self::Watches),
-        ("memory", Self::Memory),
-    ];
-
-    fn given() -> Result<Vec<Self>> {
-        let Ok(names) = std::env::var("FAIRLEAD_BENCH_PARTS") else {
-            return Ok(Self::ALL.map(|(_, part)| part).to_vec());
-        };
-        let of = |name: &str| Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, part)| *part);
-        names
-            .split(',')
-            .map(|name| of(name).ok_or_else(|| format!("no part of the bench is named {name}").into()))
-            .collect()
-    }
-}
-
-/// A server that is measured.
-enum Server {
-    Fairlead(FairleadServer),
-    Kubernetes(KubeApiServer),
-}
-
-impl Server {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Fairlead(_) => "fairlead",
-            Self::Kubernetes(_) => "Kubernetes",
-        }
-    }
-
-    fn config(&self) -> &kube::Config {
-        match self {
-            Self::Fairlead(server) => &server.config,
-            Self::Kubernetes(server) => &server.config,
-        }
-    }
-
-    /// What a part of it that has ended said last.
-    fn ended(&mut self) -> Option<String> {
-        match self {
-            Self::Fairlead(server) => server.ended(),
-            Self::Kubernetes(server) => server.ended(),
-        }
-    }
-
-    fn stop(&mut self) {
-        match self {
-            Self::Fairlead(server) => drop(server.process.take()),
-            Self::Kubernetes(server) => server.stop(),
-        }
-    }
-
-    fn start(&mut self) -> Result {
-        match self {
-            Self::Fairlead(server) => server.start_process(),
-            Self::Kubernetes(server) => server.start_processes(),
-        }
-    }
-
-    fn pids(&self) -> Vec<Pid> {
-        match self {
-            Self::Fairlead(server) => server.process.iter().map(|process| process.pid()).collect(),
-            Self::Kubernetes(server) => server.processes().iter().map(|process| process.pid()).collect(),
-        }
-    }
-
-    /// Processor time that all its processes have taken, in seconds.
-    fn processor_seconds(&self) -> Result<f64> {
-        self.pids().into_iter().map(processor_seconds).sum()
-    }
-
-    /// Resident memory of all its processes in MiB.
-    fn resident_mib(&self) -> Result<f64> {
-        let mut kib = 0.0;
-        for pid in self.pids() {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-            kib += line.trim().trim_end_matches(" kB").parse::<f64>()?;
-        }
-        Ok(kib / 1024.0)
-    }
-}
-
-/// Processor time that a process has taken, in seconds.
-fn processor_seconds(pid: Pid) -> Result<f64> {
-    let mut clock: libc::clockid_t = 0;
-    // SAFETY: the call writes to `clock` alone.
-    match unsafe { libc::clock_getcpuclockid(pid.as_raw(), &mut clock) } {
-        0 => {}
-        code => return Err(std::io::Error::from_raw_os_error(code).into()),
-    }
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes to `time` alone.
-    match unsafe { libc::clock_gettime(clock, &mut time) } {
-        0 => Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9),
-        _ => Err(std::io::Error::last_os_error().into()),
-    }
-}
+/// The parts, in this order.
+const CREATES: &str = "creates";
+const LISTS: &str = "lists";
+const UPDATES: &str = "updates";
+const ADMISSION: &str = "admission";
+const WATCHES: &str = "watches";
+const MEMORY: &str = "memory";
 
 /// Figures of one server, by step.
 type Figures = Vec<(usize, f64)>;
@@ -251,16 +144,15 @@ pub fn run(peers: &Path, dir: &Path) -> Result {
 }
 
 async fn measure(sizes: &Sizes, servers: &mut [Server], report: &mut Report) -> Result {
-    let parts = Part::given()?;
-    let measures = |part: Part| parts.contains(&part);
+    let parts = Parts::given(&[CREATES, LISTS, UPDATES, ADMISSION, WATCHES, MEMORY])?;
     // One step of all servers before the next: what else the machine does meets them alike.
-    if measures(Part::Creates) || measures(Part::Lists) || measures(Part::Memory) {
+    if parts.measures(CREATES) || parts.measures(LISTS) || parts.measures(MEMORY) {
         creates(sizes, servers, report).await?;
     }
-    if measures(Part::Lists) {
+    if parts.measures(LISTS) {
         lists(servers, report).await?;
     }
-    if measures(Part::Updates) {
+    if parts.measures(UPDATES) {
         for server in &*servers {
             let client = Client::try_from(server.config().clone())?;
             api_writes::default_service_account(&client).await?;
@@ -272,7 +164,7 @@ async fn measure(sizes: &Sizes, servers: &mut [Server], report: &mut Report) -> 
             report.add(server.name(), 21.0, (server.processor_seconds()? - between) / sizes.writes as f64 * 1e6);
         }
     }
-    if measures(Part::Admission) {
+    if parts.measures(ADMISSION) {
         for server in &*servers {
             let client = Client::try_from(server.config().clone())?;
             for (step, rate) in (23..).zip(api_admission::creates(&client, sizes.writes).await?) {
@@ -280,7 +172,7 @@ async fn measure(sizes: &Sizes, servers: &mut [Server], report: &mut Report) -> 
             }
         }
     }
-    if measures(Part::Watches) {
+    if parts.measures(WATCHES) {
         for server in &*servers {
             let clock = || server.processor_seconds();
             let Deliveries { per_second, p99_ms, processor_micros } =
@@ -290,7 +182,7 @@ async fn measure(sizes: &Sizes, servers: &mut [Server], report: &mut Report) -> 
             report.add(server.name(), 22.0, processor_micros);
         }
     }
-    if measures(Part::Memory) {
+    if parts.measures(MEMORY) {
         for server in servers {
             if sizes.large > sizes.pods {
                 let clients = api_load::clients(server.config(), WRITERS)?;

@@ -2,6 +2,8 @@
 
 use std::{path::Path, path::PathBuf, process::Command, time::Duration};
 
+use fairlead_control::auth::pki::Authority;
+
 use crate::{
     kit::{Result, cluster::FAIRLEAD, process::Process, wait},
     kube_apiserver::free_port,
@@ -44,6 +46,12 @@ impl FairleadServer {
         command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()));
         self.process = Some(Process::start("fairlead", command, &self.dir)?);
         Ok(())
+    }
+
+    /// The cluster's own authority.
+    pub fn authority(&self) -> Result<Authority> {
+        let read = |name: &str| std::fs::read_to_string(self.dir.join("fairlead/pki").join(name));
+        Ok(Authority::load(&read("ca.crt")?, &read("ca.key")?)?)
     }
 
     /// What it said last, if it has ended.

@@ -7,6 +7,13 @@
 #[expect(dead_code, reason = "the end-to-end tests need more of the kit than the benches")]
 mod kit;
 
+mod access;
+mod access_connections;
+mod access_heartbeats;
+mod access_load;
+mod access_rbac;
+mod access_streams;
+mod access_tokens;
 mod agent_datapath;
 mod api;
 mod api_admission;
@@ -15,6 +22,7 @@ mod api_watchers;
 mod api_writes;
 mod bench_cluster;
 mod connect;
+mod contestant;
 mod control;
 mod dns;
 mod dns_load;
@@ -25,6 +33,7 @@ mod kube_proxy;
 mod kubernetes;
 mod load;
 mod nft_events;
+mod parts;
 mod plot;
 mod pods;
 mod program;
@@ -38,7 +47,8 @@ use std::path::PathBuf;
 fn main() -> std::process::ExitCode {
     // `cargo bench` adds this flag of its own.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if let Some(outcome) = load::as_child(&arguments).or_else(|| dns_load::as_child(&arguments)) {
+    let children = [load::as_child, dns_load::as_child, access_heartbeats::as_child, access_streams::as_child];
+    if let Some(outcome) = children.iter().find_map(|as_child| as_child(&arguments)) {
         return match outcome {
             Ok(()) => std::process::ExitCode::SUCCESS,
             Err(error) => {
@@ -73,6 +83,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("program", program::run),
     ("control", control::run),
     ("api", api::run),
+    ("access", access::run),
     ("dns", dns::run),
     ("pods", pods::run_bench),
     ("footprint", footprint::run_bench),

@@ -5,7 +5,7 @@
 //!
 //! Source: `pkg/serviceaccount` of Kubernetes, whose words these are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{
     pki::{TokenKey, TokenKeyError},
     secret_token::{self, SecretClaims},
+    verified_tokens::VerifiedTokens,
 };
 use crate::{
     audit::current,
@@ -75,6 +76,7 @@ pub enum AccountTokenError {
 /// Issues tokens in the name of one URL, and reads its own.
 pub struct TokenIssuer {
     key: TokenKey,
+    verified: VerifiedTokens,
     /// `https://kubernetes.default.svc.cluster.local`
     url: String,
     /// Where others find the public key.
@@ -130,7 +132,8 @@ pub struct Reference {
 impl TokenIssuer {
     /// With a name for itself, `https://…`, and the address at which `/openid/v1/jwks` is found.
     pub fn new(key: TokenKey, url: String, server_address: &str) -> Self {
-        Self { key, url, keys_url: format!("https://{server_address}/openid/v1/jwks") }
+        let keys_url = format!("https://{server_address}/openid/v1/jwks");
+        Self { key, verified: VerifiedTokens::default(), url, keys_url }
     }
 
     /// Its name, which is also the audience of tokens for this server.
@@ -164,7 +167,7 @@ impl TokenIssuer {
 
     /// What a token says that this issuer gave out; `None` for anything else.
     pub fn read(&self, token: &str) -> Option<Claims> {
-        let claims: Claims = serde_json::from_slice(&self.key.verified(token)?).ok()?;
+        let claims: Claims = serde_json::from_slice(&self.verified(token)?).ok()?;
         (claims.iss == self.url).then_some(claims)
     }
 
@@ -175,8 +178,12 @@ impl TokenIssuer {
 
     /// What a token from a Secret says that this issuer gave out.
     pub fn read_of_secret(&self, token: &str) -> Option<SecretClaims> {
-        let claims: SecretClaims = serde_json::from_slice(&self.key.verified(token)?).ok()?;
+        let claims: SecretClaims = serde_json::from_slice(&self.verified(token)?).ok()?;
         (claims.iss == secret_token::ISSUER).then_some(claims)
+    }
+
+    fn verified(&self, token: &str) -> Option<Arc<[u8]>> {
+        self.verified.get(token, || self.key.verified(token))
     }
 
     /// `/.well-known/openid-configuration`
@@ -286,8 +293,6 @@ fn was_deleted(object: &Object, before: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use futures::FutureExt;
 
     use super::*;

@@ -1,6 +1,6 @@
 //! How many connections there may be, by who holds them: strangers, nodes, components of the cluster, and other users.
 //!
-//! A connection begins as a stranger's, and moves to the class of its user once it has shown who that is: by the
+//! A connection waits for its handshake in whatever place is free ([`Arrivals`]), begins as a stranger's, and moves to the class of its user once it has shown who that is: by the
 //! certificate of its handshake, or with the first request that has a good token. So whoever shows nothing takes no
 //! place from those who do; strangers make room for strangers. Each class is divided: a node holds some connections and
 //! always finds a place for its first, users share theirs as they share seats ([`Shares`]). A connection beyond its
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Identity,
+    arrivals::{Arrival, Arrivals},
     borrowed_places::{BorrowedPlace, BorrowedPlaces},
 };
 use crate::{
@@ -60,6 +61,10 @@ pub struct PlaceLimits {
 #[derive(Clone, Debug)]
 pub struct ConnectionPlaces {
     limits: PlaceLimits,
+    /// Those that wait for their handshake.
+    arrivals: Arrivals,
+    /// All but those.
+    open: Arc<AtomicUsize>,
     strangers: ConnectionLimit,
     /// How many of the strangers' places are held by known users beyond their share.
     beyond_share: Arc<AtomicUsize>,
@@ -167,6 +172,8 @@ impl ConnectionPlaces {
         let nodes = Shares::new(limits.nodes, limits.of_one_node);
         Self {
             limits,
+            arrivals: Arrivals::new(limits.strangers / 4),
+            open: Arc::default(),
             strangers: ConnectionLimit::new(limits.of_one_address, limits.strangers),
             beyond_share: Arc::default(),
             borrowed: BorrowedPlaces::new(nodes.clone()),
@@ -181,9 +188,16 @@ impl ConnectionPlaces {
         &self.limits
     }
 
+    /// Has a connection wait until its handshake may begin; another that waits may have to make room.
+    pub fn arrive(&self, from: IpAddr) -> Arrival {
+        let free = self.limits.total().saturating_sub(self.open.load(Ordering::Relaxed));
+        self.arrivals.arrive(network(from), free)
+    }
+
     /// Takes in a connection of whom nothing is known; another stranger may have to make room.
     pub fn admit(&self, from: IpAddr) -> ConnectionPlace {
         let from = network(from);
+        self.open.fetch_add(1, Ordering::Relaxed);
         let counted = self.strangers.admit(from);
         let cut = counted.cut();
         let held = Mutex::new(Held::Stranger { counted, beyond_share: None });
@@ -226,8 +240,11 @@ impl ConnectionPlaces {
             (&[("class", "system")], self.system.taken(), self.limits.system),
             (&[("class", "user")], self.users.taken(), self.limits.users),
         ];
-        let without_limit: [(Labels<'_>, usize); 2] =
-            [(&[("class", "beyond_share")], beyond_share), (&[("class", "borrowed")], self.borrowed.open())];
+        let without_limit: [(Labels<'_>, usize); 3] = [
+            (&[("class", "arriving")], self.arrivals.waiting()),
+            (&[("class", "beyond_share")], beyond_share),
+            (&[("class", "borrowed")], self.borrowed.open()),
+        ];
         let held = classes.map(|(labels, held, _)| (labels, held));
         let held = held.into_iter().chain(without_limit).map(|(labels, held)| (labels, held as f64));
         scrape.gauges(
@@ -243,8 +260,8 @@ impl ConnectionPlaces {
         )?;
         scrape.counters(
             "fairlead_connections_cut",
-            "Connections in places of strangers that made room for others.",
-            [(&[][..], self.strangers.cut())],
+            "Connections in places of strangers, or waiting for their handshake, that made room for others.",
+            [(&[][..], self.strangers.cut().saturating_add(self.arrivals.cut()))],
         )?;
         scrape.counters(
             "fairlead_connections_returned",
@@ -276,6 +293,12 @@ impl Class {
             true => Self::System,
             false => Self::User,
         }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

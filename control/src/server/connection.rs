@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{
+        arrivals::Arrival,
         client_certificate::ClientCertificates,
         connection_places::{ConnectionPlace, ConnectionPlaces, StrangersRequest},
         gate::{ConnectionCertificate, Gate},
@@ -37,6 +38,8 @@ use crate::{
 };
 
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a handshake keeps its turn: several round trips of a client that is near, some of one that is far.
+const TURN: Duration = Duration::from_millis(100);
 /// How long requests under way may take to end after a stop.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same where a stranger has to make room: others wait.
@@ -108,29 +111,15 @@ impl Connections {
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        place: ConnectionPlace,
+        arrival: Arrival,
         permit: OwnedSemaphorePermit,
     ) {
         self.metrics.opened();
         if let Err(e) = set_options(&stream) {
             tracing::debug!(%peer, "cannot set the options of a connection: {e}");
         }
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream));
-        let stream = tokio::select! {
-            () = self.closing.cancelled() => return,
-            () = place.is_cut() => return tracing::debug!(%peer, "{CUT}"),
-            shaken = handshake => match shaken {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(e)) => {
-                    self.metrics.handshake_failed(HandshakeFailure::of(&e));
-                    return tracing::debug!(%peer, "TLS handshake failed: {e}");
-                }
-                Err(_) => {
-                    self.metrics.handshake_failed(HandshakeFailure::TimedOut);
-                    return tracing::debug!(%peer, "TLS handshake took too long");
-                }
-            },
-        };
+        // What it needs goes with it: connections last, and there may be many.
+        let Some((stream, place)) = Box::pin(self.shake_hands(stream, peer, arrival)).await else { return };
         let certificate = Arc::new(connection_certificate(&stream, &self.clients));
         if let Some(Ok(Ok(identity))) =
             certificate.as_ref().as_ref().map(|c| c.as_ref().map(|c| c.at(SystemTime::now())))
@@ -173,6 +162,71 @@ impl Connections {
             Ok(ended) => log_end(peer, ended),
             Err(_) => tracing::debug!(%peer, "cut: it did not end in time"),
         }
+    }
+
+    /// The handshake, once the client has begun it and it is the connection's turn. `None` where it comes to nothing.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        arrival: Arrival,
+    ) -> Option<(TlsStream<TcpStream>, ConnectionPlace)> {
+        let begun = async {
+            // One that says nothing takes no turn.
+            tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.readable())
+                .await
+                .map_err(|_| HandshakeFailure::TimedOut)?
+                .map_err(|e| HandshakeFailure::of(&e))?;
+            Ok::<_, HandshakeFailure>(arrival.turn().await)
+        };
+        let turn = tokio::select! {
+            () = self.closing.cancelled() => return None,
+            () = arrival.is_cut() => {
+                tracing::debug!(%peer, "{CUT}");
+                return None;
+            }
+            begun = begun => match begun {
+                Ok(turn) => turn,
+                Err(failure) => {
+                    self.metrics.handshake_failed(failure);
+                    tracing::debug!(%peer, "no TLS handshake was begun");
+                    return None;
+                }
+            },
+        };
+        let place = self.places.admit(peer.ip());
+        drop(arrival);
+        let handshake = async {
+            let mut handshake = pin!(self.acceptor.accept(stream));
+            match tokio::time::timeout(TURN, handshake.as_mut()).await {
+                Ok(shaken) => shaken,
+                // The client has it wait: others need not.
+                Err(_) => {
+                    drop(turn);
+                    handshake.await
+                }
+            }
+        };
+        let shaken = tokio::select! {
+            () = self.closing.cancelled() => return None,
+            () = place.is_cut() => {
+                tracing::debug!(%peer, "{CUT}");
+                return None;
+            }
+            shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => shaken,
+        };
+        match shaken {
+            Ok(Ok(stream)) => return Some((stream, place)),
+            Ok(Err(e)) => {
+                self.metrics.handshake_failed(HandshakeFailure::of(&e));
+                tracing::debug!(%peer, "TLS handshake failed: {e}");
+            }
+            Err(_) => {
+                self.metrics.handshake_failed(HandshakeFailure::TimedOut);
+                tracing::debug!(%peer, "TLS handshake took too long");
+            }
+        }
+        None
     }
 }
 

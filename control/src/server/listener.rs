@@ -6,13 +6,24 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection::Connections;
 use crate::supervise::Supervisor;
+
+/// Connections that the kernel keeps until they are accepted: what it allows by default. More come again a second later.
+const BACKLOG: u32 = 4096;
+
+/// Listens on an address.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves the gate over TLS until it is drained.
 pub struct Listener {
@@ -28,8 +39,8 @@ impl Listener {
         let (connections, tracked) = (Arc::new(connections), tasks.clone());
         let most = most_connections(connections.places.limits().total());
         accept_supervised(supervisor, socket, most, move |stream, peer, permit| {
-            let place = connections.places.admit(peer.ip());
-            tracked.spawn(connections.clone().serve(stream, peer, place, permit));
+            let arrival = connections.places.arrive(peer.ip());
+            tracked.spawn(connections.clone().serve(stream, peer, arrival, permit));
         });
         Self { closing, tasks }
     }

@@ -27,7 +27,6 @@ use std::{
 use fairlead_encryption::{ConfigError, Encryption};
 use futures::{FutureExt, future::BoxFuture};
 use rustls::crypto::ring;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -156,7 +155,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     pki::private_dir(&config.data_dir).map_err(StartError::DataDir)?;
     let lock = DataDirLock::take(&config.data_dir)?;
     let listen_error = |source| StartError::Listen { address: config.bind, source };
-    let socket = TcpListener::bind(config.bind).await.map_err(listen_error)?;
+    let socket = listener::listen(config.bind).map_err(listen_error)?;
     let address = socket.local_addr().map_err(listen_error)?;
     let advertised =
         advertise::address(&config.advertise, config.bind).map(|ip| Advertised { address: ip, port: address.port() });

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
     crypto::CryptoProvider,
-    server::{ClientHello, ResolvesServerCert, VerifierBuilderError},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError},
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -74,6 +74,10 @@ pub fn server_config(
         .map_err(TlsError::Versions)?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(shown);
+    // Clients of Kubernetes do not resume sessions, and their certificates are to be looked at each time: tickets and
+    // what is kept for them would be work and memory for nothing.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -10,16 +10,19 @@
 //! - **subject**: a user or a group. A ServiceAccount is the user `system:serviceaccount:NAMESPACE:NAME`.
 //! - **grant**: that a binding gives a role to a subject, in a namespace or everywhere.
 //!
-//! A decision looks at the grants of the user and its groups alone, however many others there are. [`Rbac`] takes in
-//! the changes of the store before it decides: a binding counts from the moment its write was answered.
+//! A decision looks at the grants of the user and its groups alone, however many others there are, and where these are
+//! many, at those that are about what is asked. [`Rbac`] takes in the changes of the store before it decides: a binding
+//! counts from the moment its write was answered.
 //!
-//! Files: `rule` (what one rule allows), `policy` (the index), `coverage` (whether rules give no more than others),
-//! `escalation` (whether a write of a role or binding may be made).
+//! Files: `rule` (what one rule allows), `policy` (the index), `subject_index` (the same for a subject with many
+//! grants), `coverage` (whether rules give no more than others), `escalation` (whether a write of a role or binding may
+//! be made).
 
 mod coverage;
 pub mod escalation;
 mod policy;
 mod rule;
+mod subject_index;
 
 use std::sync::{
     Arc,

@@ -1,12 +1,15 @@
 //! All roles and bindings at one moment, indexed by subject. Persistent maps: a clone costs nothing, and a change
 //! copies only a path.
 
-use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{HashMap, OrdMap};
 use serde_json::Value;
 
-use super::{RESOURCES, Rule};
+use super::{
+    RESOURCES, Rule,
+    subject_index::{self, Subject as IndexedSubject, SubjectIndex, SubjectIndexes},
+};
 use crate::{auth::attributes::Attributes, identity::Identity, kinds::rbac::GROUP, store::Object};
 
 /// All roles and bindings at one moment.
@@ -17,6 +20,8 @@ pub struct Policy {
     everywhere: Grants,
     /// Of RoleBindings, by namespace.
     by_namespace: HashMap<Arc<str>, Grants>,
+    /// Of subjects with many grants.
+    indexes: SubjectIndexes,
 }
 
 /// Namespace and name; the namespace of a ClusterRole is empty.
@@ -25,14 +30,18 @@ type RoleKey = (Arc<str>, Arc<str>);
 /// Grants by subject, and those of a subject by the name of the binding.
 #[derive(Clone, Debug, Default)]
 struct Grants {
-    users: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Grant>>>,
-    groups: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Grant>>>,
+    users: HashMap<Arc<str>, OfSubject>,
+    groups: HashMap<Arc<str>, OfSubject>,
 }
+
+type OfSubject = OrdMap<Arc<str>, Arc<Grant>>;
 
 /// A role that a binding gives to one subject.
 #[derive(Debug)]
-struct Grant {
+pub(super) struct Grant {
     role: RoleReference,
+    /// Where the role is; `None` for a reference that can name none.
+    key: Option<RoleKey>,
     /// `ClusterRoleBinding "b" of ClusterRole "r" to Group "g"`
     source: String,
 }
@@ -78,6 +87,16 @@ impl RoleReference {
         format!("{}s", self.kind.to_lowercase())
     }
 
+    /// What a binding in `namespace` names by it.
+    fn key(&self, namespace: &str) -> Option<RoleKey> {
+        let namespace = match self.kind.as_str() {
+            "ClusterRole" => "",
+            "Role" if !namespace.is_empty() => namespace,
+            _ => return None,
+        };
+        Some((namespace.into(), self.name.clone()))
+    }
+
     fn missing(&self) -> RoleError<'_> {
         match self.kind.as_str() {
             "Role" | "ClusterRole" => RoleError::NotFound(self),
@@ -86,73 +105,112 @@ impl RoleReference {
     }
 }
 
+#[cfg(test)]
+impl Grant {
+    /// Of a role that nobody looks for.
+    pub(super) fn named(source: String) -> Self {
+        Self { role: RoleReference { kind: "Role".to_owned(), name: "role".into() }, key: None, source }
+    }
+
+    /// Which binding it is of.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+}
+
 impl Policy {
-    /// What the roles of `identity` say. Costs as much as the user and its groups have grants.
+    /// What the roles of `identity` say. Costs as much as the user and its groups have grants, but for those who have
+    /// many.
     pub fn decide(&self, identity: &Identity, attributes: &Attributes<'_>) -> RbacDecision {
         let namespace = match attributes {
             Attributes::Resource(resource) => resource.namespace,
             Attributes::Path { .. } => "",
         };
         let mut errors = BTreeSet::new();
-        let found = self.visit(identity, namespace, |grant, rules| {
-            match rules {
-                Ok(rules) if rules.iter().any(|rule| rule.allows(attributes)) => {
-                    return ControlFlow::Break(format!("RBAC: allowed by {}", grant.source));
+        for (grants, namespace) in self.scopes(namespace) {
+            for (is_group, name, grants) in grants.subjects(identity) {
+                let found = match grants.len() {
+                    subject_index::FROM.. => {
+                        let index = self.index(is_group, name, namespace, grants);
+                        let found = index.first_that_allows(attributes).cloned();
+                        if found.is_none() {
+                            errors.extend(index.errors().iter().cloned());
+                        }
+                        found
+                    }
+                    _ => self.first_that_allows(grants, attributes, &mut errors).cloned(),
+                };
+                if let Some(grant) = found {
+                    return RbacDecision::Allowed(format!("RBAC: allowed by {}", grant.source));
                 }
-                Ok(_) => {}
-                Err(error) => drop(errors.insert(error.to_string())),
             }
-            ControlFlow::Continue(())
-        });
-        match found {
-            ControlFlow::Break(reason) => RbacDecision::Allowed(reason),
-            ControlFlow::Continue(()) if errors.is_empty() => RbacDecision::NoOpinion(String::new()),
-            ControlFlow::Continue(()) => RbacDecision::NoOpinion(format!("RBAC: {}", aggregate(errors))),
         }
+        match errors.is_empty() {
+            true => RbacDecision::NoOpinion(String::new()),
+            false => RbacDecision::NoOpinion(format!("RBAC: {}", aggregate(errors))),
+        }
+    }
+
+    /// The first of a subject's grants that allows what is asked.
+    fn first_that_allows<'a>(
+        &self,
+        grants: &'a OfSubject,
+        attributes: &Attributes<'_>,
+        errors: &mut BTreeSet<String>,
+    ) -> Option<&'a Arc<Grant>> {
+        grants.values().find(|grant| match self.rules_of_grant(grant) {
+            Ok(rules) => rules.iter().any(|rule| rule.allows(attributes)),
+            Err(error) => {
+                errors.insert(error.to_string());
+                false
+            }
+        })
+    }
+
+    fn index(&self, is_group: bool, name: &Arc<str>, namespace: &str, grants: &OfSubject) -> Arc<SubjectIndex> {
+        let subject = IndexedSubject { is_group, name: name.clone(), namespace: namespace.into() };
+        self.indexes.get(subject, || {
+            let mut index = SubjectIndex::default();
+            for grant in grants.values() {
+                index.add(grant, self.rules_of_grant(grant).map_err(|error| error.to_string()));
+            }
+            index
+        })
+    }
+
+    fn rules_of_grant<'a>(&'a self, grant: &'a Grant) -> Result<&'a [Rule], RoleError<'a>> {
+        let rules = grant.key.as_ref().and_then(|key| self.roles.get(key));
+        rules.map(|rules| &**rules).ok_or_else(|| grant.role.missing())
     }
 
     /// All rules of `identity` in a namespace, those that hold everywhere included, and what kept others away.
     pub fn rules_of(&self, identity: &Identity, namespace: &str) -> (Vec<Rule>, Option<String>) {
         let (mut all, mut errors) = (Vec::new(), BTreeSet::new());
-        let done: ControlFlow<()> = self.visit(identity, namespace, |_, rules| {
-            match rules {
-                Ok(rules) => all.extend_from_slice(rules),
-                Err(error) => drop(errors.insert(error.to_string())),
+        for (grants, _) in self.scopes(namespace) {
+            for grant in grants.subjects(identity).flat_map(|(_, _, grants)| grants.values()) {
+                match self.rules_of_grant(grant) {
+                    Ok(rules) => all.extend_from_slice(rules),
+                    Err(error) => drop(errors.insert(error.to_string())),
+                }
             }
-            ControlFlow::Continue(())
-        });
-        debug_assert!(done.is_continue(), "the visitor never stops");
+        }
         (all, (!errors.is_empty()).then(|| aggregate(errors)))
     }
 
     /// The rules of a role that a binding in `namespace` names.
     pub fn rules_of_role(&self, role: &RoleReference, namespace: &str) -> Option<&Arc<[Rule]>> {
-        let namespace = match role.kind.as_str() {
-            "ClusterRole" => "",
-            "Role" if !namespace.is_empty() => namespace,
-            _ => return None,
-        };
-        self.roles.get(&(Arc::from(namespace), role.name.clone()))
+        self.roles.get(&role.key(namespace)?)
     }
 
-    fn visit<B>(
-        &self,
-        identity: &Identity,
-        namespace: &str,
-        mut each: impl FnMut(&Grant, Result<&[Rule], RoleError<'_>>) -> ControlFlow<B>,
-    ) -> ControlFlow<B> {
+    /// The grants that count in a namespace: those everywhere, and its own.
+    fn scopes<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Grants, &'a str)> {
         let local = self.by_namespace.get(namespace).filter(|_| !namespace.is_empty());
-        for (grants, namespace) in [(Some(&self.everywhere), ""), (local, namespace)] {
-            for grant in grants.into_iter().flat_map(|grants| grants.of(identity)) {
-                let rules = self.rules_of_role(&grant.role, namespace);
-                each(grant, rules.map(|rules| &**rules).ok_or_else(|| grant.role.missing()))?;
-            }
-        }
-        ControlFlow::Continue(())
+        std::iter::once((&self.everywhere, "")).chain(local.map(|local| (local, namespace)))
     }
 
     /// Takes in a role or binding of one of [`RESOURCES`].
     pub fn put(&mut self, resource: &str, object: &Object) {
+        self.indexes.clear();
         let Some(value) = parse(resource, object) else { return };
         let [cluster_roles, roles, cluster_bindings, _] = RESOURCES;
         let (namespace, name): RoleKey = (object.header().namespace().into(), object.header().name().into());
@@ -170,6 +228,7 @@ impl Policy {
         // Kubernetes puts the name before the namespace.
         let shown = if namespace.is_empty() { name.to_string() } else { format!("{name}/{namespace}") };
         let (role_kind, role_name) = (&role.kind, &role.name);
+        let key = role.key(&namespace);
         let mut seen = BTreeSet::new();
         for subject in subjects(&value, &namespace) {
             if !seen.insert((subject.is_group, subject.name.clone())) {
@@ -177,12 +236,14 @@ impl Policy {
             }
             let source = format!("{kind} {shown:?} of {role_kind} {role_name:?} to {}", subject.description);
             let by_binding = grants.map(subject.is_group).entry(subject.name).or_default();
-            by_binding.insert(name.clone(), Arc::new(Grant { role: role.clone(), source }));
+            let grant = Grant { role: role.clone(), key: key.clone(), source };
+            by_binding.insert(name.clone(), Arc::new(grant));
         }
     }
 
     /// Forgets a role or binding as it was.
     pub fn remove(&mut self, resource: &str, object: &Object) {
+        self.indexes.clear();
         let [cluster_roles, roles, ..] = RESOURCES;
         let (namespace, name): RoleKey = (object.header().namespace().into(), object.header().name().into());
         if resource == cluster_roles || resource == roles {
@@ -211,15 +272,15 @@ impl Policy {
 }
 
 impl Grants {
-    fn map(&mut self, of_groups: bool) -> &mut HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Grant>>> {
+    fn map(&mut self, of_groups: bool) -> &mut HashMap<Arc<str>, OfSubject> {
         if of_groups { &mut self.groups } else { &mut self.users }
     }
 
-    /// Those of a user and its groups.
-    fn of<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = &'a Grant> {
-        let user = self.users.get(&*identity.name);
-        let groups = identity.groups.iter().filter_map(|group| self.groups.get(group.as_str()));
-        user.into_iter().chain(groups).flat_map(|by_binding| by_binding.values()).map(|grant| &**grant)
+    /// Those of a user and of each of its groups, with whether it is a group, and its name.
+    fn subjects<'a>(&'a self, identity: &'a Identity) -> impl Iterator<Item = (bool, &'a Arc<str>, &'a OfSubject)> {
+        let user = self.users.get_key_value(&*identity.name).map(|(name, grants)| (false, name, grants));
+        let groups = identity.groups.iter().filter_map(|group| self.groups.get_key_value(group.as_str()));
+        user.into_iter().chain(groups.map(|(name, grants)| (true, name, grants)))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::subject_index;
 use crate::{
     allocation::Allocator,
     api::{Api, open_store},
@@ -444,4 +445,39 @@ async fn an_extension_server_asks_about_its_users_and_reads_whom_to_trust() {
     assert!(cluster.allows(&server, "GET", &format!("{maps}?watch=1&fieldSelector=metadata.name%3D{own}")));
     assert!(!cluster.allows(&server, "GET", maps));
     assert!(!cluster.allows(&server, "GET", &format!("{maps}/other")));
+}
+
+#[tokio::test]
+async fn a_user_of_many_bindings_gains_and_loses_rights_as_others_do() {
+    let cluster = Cluster::new();
+    namespace(&cluster, "a").await;
+    let (roles, bindings) = (format!("{RBAC}/namespaces/a/roles"), format!("{RBAC}/namespaces/a/rolebindings"));
+    let jane = user("jane", &[]);
+    let subjects = || json!([{"kind": "User", "name": "jane"}]);
+    for number in 0..subject_index::FROM + 8 {
+        let name = format!("r{number:03}");
+        assert_eq!(cluster.post(&roles, role("Role", &name, reads(&format!("things{number}")))).await.0, 201);
+        let made = cluster.post(&bindings, binding("RoleBinding", &name, &format!("Role/{name}"), subjects())).await;
+        assert_eq!(made.0, 201, "{}", made.1);
+    }
+    let services = "/api/v1/namespaces/a/services";
+    let reason = |verdict| match verdict {
+        Verdict::Allowed { reason } | Verdict::Refused { reason } => reason,
+    };
+    assert_eq!(reason(cluster.decide(&jane, "GET", services)), "");
+    assert_eq!(
+        reason(cluster.decide(&jane, "GET", "/api/v1/namespaces/a/things39")),
+        "RBAC: allowed by RoleBinding \"r039/a\" of Role \"r039\" to User \"jane\""
+    );
+    let path = format!("{roles}/r007");
+    let test = || Identity::control("test");
+    assert_eq!(cluster.call(test(), Method::PUT, &path, role("Role", "r007", reads("services"))).await.0, 200);
+    assert!(cluster.allows(&jane, "GET", services) && !cluster.allows(&jane, "GET", "/api/v1/namespaces/a/things7"));
+    assert_eq!(cluster.call(test(), Method::DELETE, &path, json!({})).await.0, 200);
+    assert_eq!(
+        reason(cluster.decide(&jane, "GET", services)),
+        "RBAC: role.rbac.authorization.k8s.io \"r007\" not found"
+    );
+    assert!(!cluster.allows(&jane, "GET", "/api/v1/namespaces/b/things8"), "another namespace");
+    assert!(!cluster.allows(&user("joe", &[]), "GET", "/api/v1/namespaces/a/things8"));
 }
