@@ -111,7 +111,8 @@ impl EncryptionReload {
                 *refused = Some((found, Instant::now()));
                 self.counts.failed.add();
                 let cause: &dyn std::error::Error = &error;
-                tracing::error!(error = cause, path = %self.path.display(), "the encryption configuration is not used; the one before stays");
+                let path = self.path.display();
+                tracing::error!(error = cause, %path, "the encryption configuration is not used; the one before stays");
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Which providers a resource has, and which of their keys seals and opens a value.
 //!
-//! As in Kubernetes: the entry of the resource itself counts before that of its group (`*.apps`), and that before `*.*`;
-//! a resource in two entries has the providers of both, in their order; one without an entry is not encrypted. The first
-//! key of the first provider writes. All keys with the label of a value are tried to read it.
+//! As in Kubernetes: the entry of the resource itself counts before that of its group (`*.apps`), and that before
+//! `*.*`; a resource in two entries has the providers of both, in their order; one without an entry is not encrypted.
+//! The first key of the first provider writes. All keys with the label of a value are tried to read it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

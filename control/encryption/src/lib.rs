@@ -2,14 +2,14 @@
 //! `EncryptionConfiguration` (`apiserver.config.k8s.io/v1`), which `--encryption-provider-config` names.
 //!
 //! ```text
-//! file ── config (strict reading) ── validation ── keyring: resource → providers → keys ── Encryption: the store's Seal
+//! file ── config (strict reading) ── validation ── keyring: resource → providers → keys ── Encryption: the Seal
 //!                                                                                             ▲
 //!                                                        reload: a changed file, once it is good
 //! ```
 //!
 //! What Kubernetes decides is decided alike: which entry a resource belongs to, that the first key of the first
-//! provider writes and all others read, which configurations are refused, and in which words. What stands on the disk is
-//! the store's own form (`fairlead_store::seal`), and values are bound to their place with every provider.
+//! provider writes and all others read, which configurations are refused, and in which words. What stands on the disk
+//! is the store's own form (`fairlead_store::seal`), and values are bound to their place with every provider.
 //!
 //! Nouns:
 //! - **seed**: what a key service encrypts and keys are derived from: see `kms/`.

@@ -12,8 +12,8 @@ pub struct GroupResource {
 /// Any kind of object.
 pub const ANY: &str = "*";
 
-/// Resources that are stored and not served: the records of ports that Services have. They are never encrypted, as those
-/// of kube-apiserver's allocators: nobody could write them again under another key, and they hold no secret.
+/// Resources that are stored and not served: the records of ports that Services have. They are never encrypted, as
+/// those of kube-apiserver's allocators: nobody could write them again under another key, and they hold no secret.
 pub const UNSERVED: &[&str] = &["nodeports.allocation.fairlead.dev"];
 
 impl GroupResource {

@@ -16,11 +16,12 @@ const MORE_THAN_ONE: &str =
 const NO_PROVIDER: &str =
     "provider does not contain any of the expected providers: KMS, AESGCM, AESCBC, Secretbox, Identity";
 const NOT_BASE64: &str = "secrets must be base64 encoded";
-const EVENTS_GROUP: &str = "'*.events.k8s.io' objects are stored using the 'events' API group in etcd. Use 'events' instead in the config file";
+const EVENTS_GROUP: &str = "'*.events.k8s.io' objects are stored using the 'events' API group in etcd. Use 'events' \
+     instead in the config file";
 const EXTENSIONS_GROUP: &str = "'extensions' group has been removed and cannot be used for encryption";
 const STAR: &str = "use '*.' to encrypt all the resources from core API group or *.* to encrypt all resources";
-const OVERLAP: &str = "using overlapping resources such as 'secrets' and '*.' in the same resource list is not allowed as \
-     they will be masked";
+const OVERLAP: &str = "using overlapping resources such as 'secrets' and '*.' in the same resource list is not allowed \
+     as they will be masked";
 const NOT_SERVED: &str = "resources which do not have REST API/s cannot be encrypted";
 const CAPITAL: &str = "resource name should not contain capital letters";
 const ACROSS_GROUPS: &str = "encrypting the same resource across groups is not supported";

@@ -33,14 +33,14 @@
 //! A write is answered when it is durable, and is visible to reads and watches from then on, never before.
 //!
 //! Files: `transaction` (what writers ask), `object` (an object in memory) with its `header`, `packed`, `base`, `delta`
-//! and `references` (its text as a difference from another, with `varint`), `seal` (encryption at rest), `shared_frame` (frames that readers share),
-//! `table` and `snapshot` (the state), `history` and `topic` (the changes), `stats` (counts), `embedded/committer` (the
-//! one writer), `embedded/file` (durability) over `embedded/write_ahead` and `embedded/tables`, `embedded/packed_row`
-//! and `embedded/stored_base` (objects in the tables), `embedded/loading` (the start), `embedded/stored_history`,
-//! `embedded/stored_record` and `embedded/recovered` (changes before a restart), `embedded/quarantine`,
-//! `embedded/damaged_bases` and `embedded/seal_damage` (what cannot be read), `embedded/unpacked_rows` and `embedded/dense_copy` (a smaller
-//! file). How to inspect it: [`Store::stats`], served under `/metrics` and as the readiness check
-//! `store`; `examples/store_bench.rs` measures it.
+//! and `references` (its text as a difference from another, with `varint`), `seal` (encryption at rest), `shared_frame`
+//! (frames that readers share), `table` and `snapshot` (the state), `history` and `topic` (the changes), `stats`
+//! (counts), `embedded/committer` (the one writer), `embedded/file` (durability) over `embedded/write_ahead` and
+//! `embedded/tables`, `embedded/packed_row` and `embedded/stored_base` (objects in the tables), `embedded/loading` (the
+//! start), `embedded/stored_history`, `embedded/stored_record` and `embedded/recovered` (changes before a restart),
+//! `embedded/quarantine`, `embedded/damaged_bases` and `embedded/seal_damage` (what cannot be read),
+//! `embedded/unpacked_rows` and `embedded/dense_copy` (a smaller file). How to inspect it: [`Store::stats`], served
+//! under `/metrics` and as the readiness check `store`; `examples/store_bench.rs` measures it.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -194,8 +194,8 @@ pub trait Store: Send + Sync + 'static {
     /// place, without an event. For headers and texts that follow from data which has changed.
     async fn reread(&self, resource: &str, remake: Remake);
 
-    /// Does something while no write is under way: all that were sealed before can be seen, and none is sealed before it
-    /// is done. Writes wait for it, so it must be short.
+    /// Does something while no write is under way: all that were sealed before can be seen, and none is sealed before
+    /// it is done. Writes wait for it, so it must be short.
     async fn between_writes(&self, work: BetweenWrites) -> Result<(), CommitError>;
 
     /// Forgets watch history up to `revision`: watches from before it are refused from then on.

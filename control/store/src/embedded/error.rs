@@ -25,8 +25,11 @@ pub enum FileError {
         source: Box<redb::Error>,
     },
     /// A newer program wrote the file: use that one.
-    #[error("the store {} has layout {found}; this program knows layouts up to {NEWEST_LAYOUT}: start the newer one that wrote it, or \
-             restore a backup", path.display())]
+    #[error(
+        "the store {} has layout {found}; this program knows layouts up to {NEWEST_LAYOUT}: start the newer one that \
+         wrote it, or restore a backup",
+        path.display()
+    )]
     Layout {
         /// The store's file.
         path: PathBuf,

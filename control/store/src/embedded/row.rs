@@ -117,7 +117,8 @@ impl RowChange {
         Ok(change)
     }
 
-    /// Reads the text of a change whose value is sealed. Where it does not open, the change is [locked](Self::is_locked).
+    /// Reads the text of a change whose value is sealed. Where it does not open, the change is
+    /// [locked](Self::is_locked).
     pub fn open(&mut self, sealer: &Sealer) {
         let Some(sealed) = &self.sealed else { return };
         let opened = self.binding(Form::Row).open(sealer.get(), sealed);

@@ -7,9 +7,9 @@
 //!
 //! Where the object's resource is encrypted, so is what the record says of the text before. A text that cannot be
 //! encrypted, as while a key service is away, is left out: the history of that resource begins after it, that of all
-//! others goes on. The same holds when records are read: a text that does not open is not known, and neither is one that
-//! stands as it is though its resource is encrypted now. Such ones, of before the encryption, are taken out of the table
-//! ([`remove_texts`]).
+//! others goes on. The same holds when records are read: a text that does not open is not known, and neither is one
+//! that stands as it is though its resource is encrypted now. Such ones, of before the encryption, are taken out of the
+//! table ([`remove_texts`]).
 //!
 //! Nothing depends on it: where it does not fit the objects, the history begins after that place.
 

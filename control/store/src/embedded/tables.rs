@@ -85,6 +85,8 @@ pub struct Tables {
     bases: StoredBases,
     /// The file is much larger than what it holds.
     is_sparse: bool,
+    /// Free places of the file, and of what there is of a copy, may have texts that are sealed now.
+    has_freed_texts: bool,
     unfinished_copy: UnfinishedCopy,
 }
 
@@ -131,6 +133,7 @@ impl Tables {
             unpacked: UnpackedRows::default(),
             bases: StoredBases::default(),
             is_sparse: unfinished_copy.exists(),
+            has_freed_texts: false,
             unfinished_copy,
         };
         tables.reopen()?;
@@ -286,8 +289,12 @@ impl Tables {
     /// Makes the file as small as what it holds, if it is much larger. For a stop: it is closed then.
     pub fn close_smaller(&mut self) -> Result<(), FileError> {
         let Some(database) = self.database.take() else { return Ok(()) };
-        if !self.is_sparse || !self.path.is_file() {
+        if !(self.is_sparse || self.has_freed_texts) || !self.path.is_file() {
             return Ok(());
+        }
+        if self.has_freed_texts {
+            // A new copy has nothing of what stood in places that are free.
+            dense_copy::remove(&dense_copy::path_of(&self.path)).map_err(|source| self.error("copy", source.into()))?;
         }
         // A panic is as for a checkpoint.
         let replaced = catch_unwind(AssertUnwindSafe(|| dense_copy::replace(database, &self.path)));
@@ -385,8 +392,7 @@ impl Tables {
                     self.history_is_void = false;
                     self.plain_history.retain(|resource| !removed.contains(resource));
                     self.plain_history.extend(written.plain);
-                    // A copy has nothing of what stood in places that are free.
-                    self.is_sparse |= written.frees_texts;
+                    self.has_freed_texts |= written.frees_texts;
                 }
                 Ok(())
             }

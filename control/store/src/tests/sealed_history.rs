@@ -66,6 +66,21 @@ async fn texts_of_before_the_encryption_are_not_read_and_leave_the_file_with_the
 }
 
 #[tokio::test]
+async fn free_places_of_what_a_stop_left_of_a_copy_do_not_become_those_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    store.write_one(put("a", Expect::Absent, MARKER)).await.unwrap();
+    drop(store);
+    std::fs::copy(&path, dir.path().join("store.copy")).unwrap();
+    let store = Toy::new(1, &[1]).open(&path).unwrap();
+    store.write_one(put("a", Expect::Present, MARKER)).await.unwrap();
+    drop(store);
+    assert!(!contains(&std::fs::read(&path).unwrap()));
+    assert!(!dir.path().join("store.copy").exists());
+}
+
+#[tokio::test]
 async fn texts_leave_the_history_once_their_resource_is_encrypted_while_it_runs() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
