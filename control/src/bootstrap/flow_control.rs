@@ -33,15 +33,17 @@ pub fn defaults() -> impl Iterator<Item = KeptObject> {
 pub async fn keep(client: Client, stop: CancellationToken) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     while stop.run_until_cancelled(looks.tick()).await.is_some() {
-        let kept = async {
-            ensure_all(&client, defaults().collect()).await?;
-            remove_superseded(&client).await
-        };
-        if let Some(Err(error)) = stop.run_until_cancelled(kept).await {
+        if let Some(Err(error)) = stop.run_until_cancelled(look(&client)).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "the default objects of priority and fairness are not as they should be yet");
         }
     }
+}
+
+/// Makes, repairs and deletes what has to be.
+async fn look(client: &Client) -> Result<(), BootstrapError> {
+    ensure_all(client, defaults().collect()).await?;
+    remove_superseded(client).await
 }
 
 /// Mandatory objects have their spec, others as long as nobody says that they are not to be updated.
@@ -133,6 +135,43 @@ fn name(object: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The names of all objects of a kind, and the revision of the list.
+    async fn names(client: &Client, plural: &str) -> (Vec<String>, String) {
+        let request = http::Request::get(format!("/apis/{GROUP}/v1/{plural}")).body(Vec::new()).unwrap();
+        let list: Value = client.request(request).await.unwrap();
+        let names = list["items"].as_array().unwrap().iter().map(name).collect();
+        (names, text(&list["metadata"]["resourceVersion"]))
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_made_again_and_what_no_version_knows_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::Config::new(dir.path());
+        let client = super::super::tests::client(dir.path(), &config);
+        look(&client).await.unwrap();
+        let send = async |method: http::Method, path: &str, body: Option<Value>| -> Value {
+            let request = http::Request::builder().method(method).uri(format!("/apis/{GROUP}/v1/{path}"));
+            let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+            let request = request.header("content-type", "application/json").body(body).unwrap();
+            client.request(request).await.unwrap()
+        };
+        for (name, is_kept) in [("superseded", "true"), ("own", "false")] {
+            let mut schema = objects().find(|object| object["metadata"]["name"] == "service-accounts").unwrap();
+            schema["metadata"] = json!({"name": name, "annotations": {AUTO_UPDATE: is_kept}});
+            send(http::Method::POST, "flowschemas", Some(schema)).await;
+        }
+        send(http::Method::DELETE, "flowschemas/catch-all", None).await;
+        send(http::Method::DELETE, "prioritylevelconfigurations/system", None).await;
+        look(&client).await.unwrap();
+        let (schemas, _) = names(&client, "flowschemas").await;
+        assert!(schemas.contains(&"catch-all".to_owned()) && schemas.contains(&"own".to_owned()), "{schemas:?}");
+        assert_eq!(schemas.len(), 12, "{schemas:?}");
+        let (levels, revision) = names(&client, "prioritylevelconfigurations").await;
+        assert!(levels.contains(&"system".to_owned()), "{levels:?}");
+        look(&client).await.unwrap();
+        assert_eq!(names(&client, "prioritylevelconfigurations").await.1, revision, "nothing is written again");
+    }
 
     fn repaired(stored: &Value, wanted: &Value) -> Value {
         match repair(stored, wanted) {

@@ -157,7 +157,7 @@ mod tests {
         kinds::Registry,
     };
 
-    fn client(dir: &std::path::Path, config: &Config) -> Client {
+    pub fn client(dir: &std::path::Path, config: &Config) -> Client {
         let kinds = Registry::default();
         let store = open_store(&dir.join("store"), &kinds).unwrap();
         let allocator = Allocator::new(config.service_cidr, config.service_node_port_range.clone());

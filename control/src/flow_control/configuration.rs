@@ -21,8 +21,6 @@ use crate::{
 pub const RESOURCES: [&str; 2] =
     ["flowschemas.flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io"];
 
-/// The level that is never limited.
-pub const EXEMPT: &str = "exempt";
 /// The schema that takes what no other does.
 pub const CATCH_ALL: &str = "catch-all";
 /// The type of the condition that says whether a FlowSchema's level is missing.
@@ -219,6 +217,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const EXEMPT: &str = "exempt";
 
     fn stored() -> (Vec<Value>, Vec<Value>) {
         bootstrap::objects().partition(|object| object["kind"] == "FlowSchema")

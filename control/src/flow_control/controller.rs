@@ -63,7 +63,7 @@ pub async fn write_conditions(store: Arc<dyn Store>, client: Client, stop: Cance
 }
 
 /// Writes the conditions that are not as they should be; whether all could be.
-pub(super) async fn write_stale(store: &Arc<dyn Store>, client: &Client) -> bool {
+async fn write_stale(store: &Arc<dyn Store>, client: &Client) -> bool {
     let resource = ApiResource {
         group: GROUP.to_owned(),
         version: "v1".to_owned(),
@@ -72,20 +72,19 @@ pub(super) async fn write_stale(store: &Arc<dyn Store>, client: &Client) -> bool
         plural: "flowschemas".to_owned(),
     };
     let schemas: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let mut all_written = true;
     for condition in FlowControlSpec::of(&store.snapshot()).stale_conditions {
         match write_condition(&schemas, &condition).await {
             Ok(()) => {}
             // It was deleted meanwhile.
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => {
-                all_written = false;
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, schema = condition.schema, "cannot write the condition of a FlowSchema");
+                return false;
             }
         }
     }
-    all_written
+    true
 }
 
 async fn write_condition(schemas: &Api<DynamicObject>, condition: &DanglingCondition) -> Result<(), kube::Error> {

@@ -89,6 +89,14 @@ pub struct QueueSet<R> {
     demand: SeatDemand,
 }
 
+/// The request whose turn it is.
+struct NextRequest {
+    queue: usize,
+    /// See [`Queue::pop`].
+    row: usize,
+    width: usize,
+}
+
 impl<R: Wake> QueueSet<R> {
     /// A level with nothing to do.
     pub fn new(limit: SeatLimit, queuing: Option<Queuing>, now: Duration) -> Self {
@@ -296,7 +304,7 @@ impl<R: Wake> QueueSet<R> {
     /// Has as many requests execute as there are seats for, in their turn.
     fn dispatch(&mut self, now: Duration) {
         while self.waiting > 0
-            && let Some((index, row, width)) = self.next()
+            && let Some(NextRequest { queue: index, row, width }) = self.next()
             && self.has_room(width)
             && let Some(mut next) = self.queues.get_mut(&index).and_then(|queue| queue.pop(row))
         {
@@ -308,10 +316,10 @@ impl<R: Wake> QueueSet<R> {
         self.note_demand(now);
     }
 
-    /// The queue whose next request would end first, the row of that request, and how many seats it takes.
+    /// What would end first of all that wait.
     ///
     /// A queue of which all users hold their shares is left out, and has no claim later on what it could not use.
-    fn next(&mut self) -> Option<(usize, usize, usize)> {
+    fn next(&mut self) -> Option<NextRequest> {
         let (limit, in_use, holders, progress) = (self.limit, self.seats_in_use, &self.holders, self.progress);
         // A level without a seat serves one at a time nevertheless.
         if let SeatLimit::Seats(seats) = limit
@@ -324,7 +332,7 @@ impl<R: Wake> QueueSet<R> {
             SeatLimit::Seats(seats) => holders.allows((seats, in_use), ticket.holder, ticket.width),
         };
         let last_served = self.last_served;
-        let mut best: Option<((f64, bool, usize), (usize, usize, usize))> = None;
+        let mut best: Option<((f64, bool, usize), NextRequest)> = None;
         for (index, queue) in self.queues.iter_mut().filter(|(_, queue)| queue.len() > 0) {
             let Some((row, width)) = queue.next(may_have) else {
                 queue.next_dispatch = queue.next_dispatch.max(progress);
@@ -333,7 +341,7 @@ impl<R: Wake> QueueSet<R> {
             let end = queue.next_dispatch + width as f64 * SERVICE_SECONDS;
             let order = (end, *index <= last_served, *index);
             if best.as_ref().is_none_or(|(first, _)| order < *first) {
-                best = Some((order, (*index, row, width)));
+                best = Some((order, NextRequest { queue: *index, row, width }));
             }
         }
         best.map(|(_, next)| next)

@@ -113,3 +113,26 @@ async fn a_removed_level_goes_once_its_requests_have() {
     guarded.control.adjust();
     assert!(!has_level());
 }
+
+#[tokio::test]
+async fn a_busy_level_is_lent_seats_at_the_next_adjustment() {
+    let guarded = Guarded::start(600).await;
+    let seats = || guarded.control.inner.levels.lock().by_name["global-default"].seats;
+    let mut requests = tokio::task::JoinSet::new();
+    for number in 0..400 {
+        let held = Request::get("/api/v1/pods").header(HOLD, "").body(Body::empty()).expect("a request");
+        requests.spawn(guarded.ask(&user(&format!("user-{}", number % 20)), held));
+    }
+    let has_come = || guarded.counts("global-default").executing + guarded.counts("global-default").waiting == 400;
+    until("all have come", has_come).await;
+    let (before, executing) = (seats(), guarded.counts("global-default").executing);
+    assert!(executing <= before);
+    until("some time has passed", || {
+        guarded.control.adjust();
+        seats() > before
+    })
+    .await;
+    until("more execute", || guarded.counts("global-default").executing > executing).await;
+    guarded.handler.released.add_permits(400);
+    assert!(requests.join_all().await.iter().all(|answer| answer.status() == 200));
+}
