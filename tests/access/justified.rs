@@ -142,7 +142,7 @@ const TABLE: &[Justified] = &[
         matches: |asked, answers| {
             let named = |name: &&str| asked.who.ends_with(*name) || asked.what.contains(&format!("${{{name}.token}}"));
             let is_refused = answers.ours.code == 401 || answers.ours.body["error"].is_string();
-            asked.part == "tokens" && FOREIGN_FORMS.iter().any(|name| named(&name)) && is_refused
+            asked.part == "tokens" && FOREIGN_FORMS.iter().any(named) && is_refused
         },
     },
     Justified {
