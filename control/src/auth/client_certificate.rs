@@ -18,7 +18,10 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::certificate::X509Certificate;
 
-use super::Identity;
+use super::{Identity, pki::certificate_hash};
+
+/// Where it stands which of the certificates of a user was shown.
+const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 
 /// Checks certificates against the cluster's CA, after the handshake.
 #[derive(Debug)]
@@ -61,7 +64,8 @@ impl ClientCertificates {
             .verify_client_cert(leaf, intermediates, UnixTime::now())
             .map_err(|e| BadCertificate(e.to_string()))?;
         let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|e| BadCertificate(e.to_string()))?;
-        let identity = identity_of(&certificate).ok_or_else(|| BadCertificate("it has no common name".into()))?;
+        let mut identity = identity_of(&certificate).ok_or_else(|| BadCertificate("it has no common name".into()))?;
+        identity.extra.insert(CREDENTIAL.to_owned(), vec![format!("X509SHA256={}", certificate_hash(leaf))]);
         let not_after = certificate.validity().not_after.timestamp();
         Ok(CertificateIdentity { identity, not_after })
     }
@@ -161,6 +165,8 @@ mod tests {
         let identity = identify(&authority, Usage::Client, now).unwrap();
         assert_eq!(identity.name, "joe");
         assert_eq!(identity.groups, ["makers", "system:authenticated"]);
+        let credential = &identity.extra[CREDENTIAL][0];
+        assert_eq!(credential.strip_prefix("X509SHA256=").map(str::len), Some(64), "{credential}");
         assert!(identify(&authority, Usage::Server, now).is_err());
         assert!(identify(&authority, Usage::Client, now - Duration::from_secs(7200)).is_err());
 
