@@ -69,7 +69,8 @@ impl Status {
 
     /// 403: the user may not do this, or a rule refuses it.
     pub fn forbidden(subject: Subject, why: &str) -> Self {
-        let message = format!("{} \"{}\" is forbidden: {why}", subject.qualified(), subject.name);
+        let named = if subject.name.is_empty() { String::new() } else { format!(" \"{}\"", subject.name) };
+        let message = format!("{}{named} is forbidden: {why}", subject.qualified());
         Self { code: 403, reason: "Forbidden", message, details: Some(subject.details()) }
     }
 

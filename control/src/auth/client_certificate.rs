@@ -16,10 +16,12 @@ use rustls::{
     },
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
-use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 
-use super::Identity;
+use super::{Identity, pki::certificate_hash};
+
+/// Where it stands which of the certificates of a user was shown.
+const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 
 /// Checks certificates against the cluster's CA, after the handshake.
 #[derive(Debug)]
@@ -72,15 +74,12 @@ impl ClientCertificates {
             .map_err(|e| BadCertificate(e.to_string()))?;
         let (_, certificate) = x509_parser::parse_x509_certificate(leaf).map_err(|e| BadCertificate(e.to_string()))?;
         let mut identity = identity_of(&certificate).ok_or_else(|| BadCertificate("it has no common name".into()))?;
-        let fingerprint = format!("X509SHA256={}", hex::encode(Sha256::digest(leaf)));
-        identity.extra.insert(CREDENTIAL_ID.to_owned(), vec![fingerprint]);
+        identity.extra.insert(CREDENTIAL.to_owned(), vec![format!("X509SHA256={}", certificate_hash(leaf))]);
         let not_after = certificate.validity().not_after.timestamp();
         Ok(CertificateIdentity { identity, not_after })
     }
 }
 
-/// Under which extra of a user its certificate is known. Source: `k8s.io/apiserver/pkg/authentication/request/x509`.
-const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// Whom a certificate names; nobody where it has no common name.
 pub fn identity_of(certificate: &X509Certificate<'_>) -> Option<Identity> {
@@ -176,8 +175,8 @@ mod tests {
         let identity = identify(&authority, Usage::Client, now).unwrap();
         assert_eq!(identity.name, "joe");
         assert_eq!(identity.groups, ["makers", "system:authenticated"]);
-        let credential = &identity.extra[CREDENTIAL_ID][0];
-        assert_eq!((credential.len(), credential.starts_with("X509SHA256=")), (11 + 64, true), "{credential}");
+        let credential = &identity.extra[CREDENTIAL][0];
+        assert_eq!(credential.strip_prefix("X509SHA256=").map(str::len), Some(64), "{credential}");
         assert!(identify(&authority, Usage::Server, now).is_err());
         assert!(identify(&authority, Usage::Client, now - Duration::from_secs(7200)).is_err());
 
