@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
     fs::File,
+    io::ErrorKind,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -57,6 +58,15 @@ impl Attacher {
             Self { netlink, records, subnet: Mutex::new(subnet), gateway, node_ip, mtu: AtomicU32::new(mtu) };
         for pod_uid in unfit {
             attacher.remove_link(&pod_uid).await?;
+        }
+        for (link, _) in attacher.pods() {
+            // Of an agent that did not know this setting yet.
+            match refuse_foreign_sources(&link).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(link, %error, "a pod may send from addresses that are not its own");
+                }
+                _ => {}
+            }
         }
         Ok(attacher)
     }
@@ -169,6 +179,7 @@ impl Attacher {
     async fn configure_host(&self, host: &Link, address: Ipv4Addr) -> Result<(), Box<dyn Error + Send + Sync>> {
         // Of our own link, which takes the setting with it when it goes: nothing to record.
         tokio::fs::write(format!("/proc/sys/net/ipv4/conf/{}/forwarding", host.name), "1").await?;
+        refuse_foreign_sources(&host.name).await?;
         self.netlink.disable_ipv6_addresses(host.index).await?;
         self.netlink.set_up(host.index).await?;
         self.netlink.set_neighbour(host.index, address, pod_link::pod_mac(address)).await?;
@@ -234,6 +245,12 @@ impl Attacher {
         }
         Ok(())
     }
+}
+
+/// Has the kernel drop what a pod sends from another address than its own, to which alone a route leads through its
+/// link (RFC 3704, section 2.2): a pod cannot pass for another, nor for who answers its names.
+async fn refuse_foreign_sources(link: &str) -> std::io::Result<()> {
+    tokio::fs::write(format!("/proc/sys/net/ipv4/conf/{link}/rp_filter"), "1").await
 }
 
 fn failed(operation: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> AttachError {

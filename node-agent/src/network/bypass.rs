@@ -111,6 +111,9 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
         let links = list(pods.values().map(|link| format!("\"{link}\"")).collect());
         line("  chain pods {");
         line(&format!("    type filter hook ingress devices = {{ {links} }} priority 0; policy accept;"));
+        // Packets that are taken here are not routed, and so nothing else compares their source with the way back.
+        let own = list(pods.iter().map(|(address, link)| format!("\"{link}\" . {address}")).collect());
+        line(&format!("    meta iifname . ip saddr != {{ {own} }} drop"));
         line("    jump forward");
         line("    jump leave");
         line("  }");
@@ -155,6 +158,7 @@ table netdev fairlead {
   }
   chain pods {
     type filter hook ingress devices = { "fl0", "fl1" } priority 0; policy accept;
+    meta iifname . ip saddr != { "fl0" . 10.244.1.2, "fl1" . 10.244.1.3 } drop
     jump forward
     jump leave
   }

@@ -23,6 +23,7 @@ fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
         }
     }
     assert_eq!(cluster.nodes[1].ask_who_am_i(late.1, 80).unwrap(), NODES[1].to_string(), "node to pod of another");
+    assert_only_own_source_passes((&pods[0].0, pods[0].1), (&pods[1].0, pods[1].1));
     for node in &cluster.nodes {
         nft(node, "delete table ip filter");
     }
