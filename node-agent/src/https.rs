@@ -3,7 +3,11 @@
 //! Only callers with a client certificate of the cluster's CA that names the API server, or an administrator, reach all
 //! of it; others reach what tells nothing but whether the agent works.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -128,8 +132,11 @@ async fn connection(
         Err(_) => return tracing::debug!("a TLS client did not finish its handshake"),
     };
     let caller = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(Caller::of);
+    // A session that is resumed has the certificate of its first handshake, which nobody verifies again.
+    let certificate_lasts =
+        caller.as_ref().map_or(Duration::ZERO, |caller| caller.certificate_lasts(SystemTime::now()));
     let (router, stranger) = match caller {
-        Some(caller) if caller.may_inspect() => (routes.trusted, None),
+        Some(caller) if caller.may_inspect() && !certificate_lasts.is_zero() => (routes.trusted, None),
         // Known, but nobody who may ask for more.
         Some(_) => (routes.open.fallback(|| async { (http::StatusCode::FORBIDDEN, ONLY_FOR) }), Some(stranger)),
         None => (routes.open.fallback(|| async { (http::StatusCode::UNAUTHORIZED, ONLY_FOR) }), Some(stranger)),
@@ -139,7 +146,7 @@ async fn connection(
     let mut serving = std::pin::pin!(serving);
     let must_go = async {
         match &stranger {
-            None => std::future::pending().await,
+            None => tokio::time::sleep(certificate_lasts).await,
             Some(stranger) => drop(tokio::time::timeout(STRANGERS_STAY, stranger.is_cut()).await),
         }
     };
@@ -166,6 +173,8 @@ const ONLY_FOR: &str = "only the API server and administrators may ask here\n";
 struct Caller {
     name: String,
     groups: Vec<String>,
+    /// Seconds since the epoch.
+    not_after: i64,
 }
 
 impl Caller {
@@ -176,7 +185,14 @@ impl Caller {
         Some(Self {
             name: subject.iter_common_name().next().and_then(text)?,
             groups: subject.iter_organization().filter_map(text).collect(),
+            not_after: certificate.validity().not_after.timestamp(),
         })
+    }
+
+    /// How long the certificate is valid yet; zero once it is not.
+    fn certificate_lasts(&self, now: SystemTime) -> Duration {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(self.not_after).map_or(Duration::ZERO, |end| Duration::from_secs(end).saturating_sub(now))
     }
 
     fn may_inspect(&self) -> bool {
@@ -225,4 +241,18 @@ pub enum HttpsError {
     /// The cluster's CA certificate cannot verify clients.
     #[error("cannot verify clients by the cluster CA")]
     ClientVerifier(#[source] rustls::server::VerifierBuilderError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_takes_its_connections_with_it() {
+        let at = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap();
+        let caller = Caller { name: "system:kube-apiserver".into(), groups: Vec::new(), not_after: 1000 };
+        assert_eq!(caller.certificate_lasts(at(990)), Duration::from_secs(10));
+        assert_eq!(caller.certificate_lasts(at(1000)), Duration::ZERO);
+        assert_eq!(caller.certificate_lasts(at(5000)), Duration::ZERO, "as in a session that is resumed");
+    }
 }
