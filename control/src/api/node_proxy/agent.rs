@@ -81,6 +81,12 @@ pub enum AgentError {
     /// It does not speak HTTP as it should.
     #[error("the agent of node \"{node}\" at {address} broke off")]
     Protocol { node: String, address: SocketAddr, source: hyper::Error },
+    /// It switches protocols though nobody asked it to.
+    #[error("the agent of node \"{node}\" at {address} switched protocols and was not asked to")]
+    Switched { node: String, address: SocketAddr },
+    /// Who follows it would ask the other server, the API's own too, with credentials that are not the node's.
+    #[error("the agent of node \"{node}\" attempted to redirect this request, which is not permitted")]
+    Redirect { node: String },
 }
 
 impl Agents {
@@ -100,11 +106,19 @@ impl Agents {
         Ok(())
     }
 
-    /// Sends `request`, whose URI is a path, and returns the answer with its body still coming.
+    /// Sends `request`, whose URI is a path, and returns the answer with its body still coming. An agent neither
+    /// redirects nor switches protocols: one that does is not what it should be.
     pub async fn send(&self, to: &AgentAddress, mut request: Request<Body>) -> Result<Response<Body>, AgentError> {
         proxy_headers::drop_hop_by_hop(request.headers_mut());
         *request.version_mut() = http::Version::HTTP_11;
         let mut response = self.exchange(to, request).await?.map(Body::new);
+        let code = response.status();
+        if code == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(AgentError::Switched { node: to.node.clone(), address: SocketAddr::new(to.ip, to.port) });
+        }
+        if code.is_redirection() && response.headers().contains_key(header::LOCATION) {
+            return Err(AgentError::Redirect { node: to.node.clone() });
+        }
         // The caller may speak HTTP/2, which knows none of them.
         proxy_headers::drop_hop_by_hop(response.headers_mut());
         *response.version_mut() = http::Version::default();

@@ -176,9 +176,12 @@ fn agent_router() -> Router {
         let line = futures::stream::iter([Ok::<_, std::io::Error>("line\n")]);
         Body::from_stream(line.chain(futures::stream::pending()))
     };
+    let elsewhere = || async { axum::response::Redirect::temporary("https://api:6443/api/v1/secrets") };
     Router::new()
         .route("/endless", any(endless))
         .route("/podConnections/{address}", any(connect_to_pod))
+        .route("/elsewhere", any(elsewhere))
+        .route("/switched", any(|| async { (http::StatusCode::SWITCHING_PROTOCOLS, [("upgrade", "tcp")]) }))
         .route("/exec/default/web/{container}", any(stream_tests::exec))
         .route("/containerLogs/default/web/gone", any(|| async { (http::StatusCode::NOT_FOUND, "no such log\n") }))
         .fallback(echo)
@@ -243,6 +246,19 @@ async fn what_an_agent_streams_arrives_while_it_still_streams() {
     let response = lab.api.answer_as(Identity::control("test"), request).await;
     let mut body = response.into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "line\n");
+}
+
+#[tokio::test]
+async fn an_agent_sends_no_client_elsewhere_and_takes_no_connection_over() {
+    let lab = Lab::new();
+    lab.node_at("n1", lab.agent(&lab.authority, "n1").await).await;
+    for (path, why) in [("elsewhere", "attempted to redirect this request"), ("switched", "switched protocols")] {
+        let request = http::Request::get(format!("/api/v1/nodes/n1/proxy/{path}")).body(Body::empty()).unwrap();
+        let response = lab.api.answer_as(Identity::control("test"), request).await;
+        assert_eq!((response.status().as_u16(), response.headers().get("location")), (502, None));
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&text).contains(why), "{path}: {text:?}");
+    }
 }
 
 #[tokio::test]

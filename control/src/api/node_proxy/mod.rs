@@ -203,9 +203,10 @@ fn refused(error: AgentError) -> Status {
     let message = with_sources(&error);
     match error {
         AgentError::Unreachable { .. } | AgentError::TimedOut { .. } => unavailable(message),
-        AgentError::Untrusted { .. } | AgentError::Protocol { .. } => {
-            Status { code: 502, reason: "BadGateway", message, details: None }
-        }
+        AgentError::Untrusted { .. }
+        | AgentError::Protocol { .. }
+        | AgentError::Switched { .. }
+        | AgentError::Redirect { .. } => Status { code: 502, reason: "BadGateway", message, details: None },
     }
 }
 
