@@ -111,6 +111,12 @@ fn examine(
             if !approved && !same_node && !is_in(BOOTSTRAPPERS) && !is_in(MASTERS) {
                 return Ok(SigningDecision::Leave);
             }
+            // A join token is for new nodes: with the certificate of one that is there come its pods' Secrets.
+            let own = node_name(&common_name);
+            let is_taken = nodes.iter().any(|node| node.metadata.name.as_deref() == Some(own) && is_heard_of(node));
+            if !approved && !same_node && !is_in(MASTERS) && is_taken {
+                return Err(Denial::NodeIsThere(own.to_owned()));
+            }
         }
         Usage::Server => {
             if !named {
@@ -207,6 +213,12 @@ fn own_names(
     let foreign_dns = dns_names.iter().filter(|dns| *dns != name && !reserved::has_name(node, dns)).cloned();
     let foreign_addresses = addresses.iter().filter(|ip| !reserved::has_address(node, **ip)).map(ToString::to_string);
     Some(foreign_dns.chain(foreign_addresses).collect())
+}
+
+/// Whether the node's agent still reports: once it does not, another may take its place.
+fn is_heard_of(node: &Node) -> bool {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status != "Unknown")
 }
 
 /// `NAME` of `system:node:NAME`.

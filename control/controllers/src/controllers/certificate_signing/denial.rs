@@ -36,6 +36,12 @@ pub enum Denial {
     /// A client certificate that names hosts.
     #[error("a node's client certificate has no subject alternative names")]
     NamedClient,
+    /// A join token is no way to become a node that has joined before and still reports.
+    #[error(
+        "node {0:?} is there and reports: give this host another name, or stop that node's agent and wait until the \
+         node is NotReady, or delete the Node"
+    )]
+    NodeIsThere(String),
     /// A serving certificate that names none.
     #[error("a serving certificate needs a DNS name or an address")]
     NamelessServer,

@@ -6,7 +6,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use k8s_openapi::api::core::v1::Node;
 
 use fairlead_pki::ServingNames;
@@ -70,7 +70,7 @@ impl ControlNames {
     }
 }
 
-/// Those of `dns_names` and `addresses` that another Node has too, with its name. The node's own name is nobody
+/// Those of `dns_names` and `addresses` that another Node or its pods have too, with its name. The node's own name is nobody
 /// else's, whatever others claim: its client certificate says it.
 pub fn of_other_nodes(own: &str, dns_names: &[String], addresses: &[IpAddr], nodes: &[Arc<Node>]) -> Vec<String> {
     let name = |node: &Node| node.metadata.name.clone().unwrap_or_default();
@@ -84,7 +84,7 @@ pub fn of_other_nodes(own: &str, dns_names: &[String], addresses: &[IpAddr], nod
         holder(&has).map(|other| format!("{dns} (of node {other})"))
     });
     let addresses = addresses.iter().filter_map(|ip| {
-        let has = |node: &Node| has_address(node, *ip);
+        let has = |node: &Node| has_address(node, *ip) || has_pod_address(node, *ip);
         holder(&has).map(|other| format!("{ip} (of node {other})"))
     });
     names.chain(addresses).collect()
@@ -94,6 +94,13 @@ pub fn of_other_nodes(own: &str, dns_names: &[String], addresses: &[IpAddr], nod
 pub fn has_address(node: &Node, ip: IpAddr) -> bool {
     let same = |text: &str| text.parse::<IpAddr>().is_ok_and(|listed| listed.to_canonical() == ip.to_canonical());
     listed(node, &["InternalIP", "ExternalIP"]).any(same)
+}
+
+/// Whether `ip` is in the subnet of `node`'s pods, which the control service chose.
+fn has_pod_address(node: &Node, ip: IpAddr) -> bool {
+    let spec = node.spec.iter();
+    let mut subnets = spec.flat_map(|spec| spec.pod_cidr.iter().chain(spec.pod_cidrs.iter().flatten()));
+    subnets.any(|text| text.parse::<IpNetwork>().is_ok_and(|subnet| subnet.contains(ip.to_canonical())))
 }
 
 /// Whether `node` lists `name` as its own.

@@ -243,3 +243,48 @@ fn a_shorter_life_may_be_asked_for_and_no_longer_one() {
     };
     assert_eq!((lifetime(3600), lifetime(1), lifetime(i32::MAX)), (3600, 600, 365 * 24 * 3600));
 }
+
+#[test]
+fn a_join_token_gives_no_certificate_of_a_node_that_reports() {
+    let with = |ready: Option<&str>| {
+        let condition = ready.map(|status| json!({"type": "Ready", "status": status}));
+        let node = json!({"metadata": {"name": "n1"}, "status": {"conditions": condition.as_slice()}});
+        Arc::new(serde_json::from_value::<Node>(node).unwrap())
+    };
+    let other = Arc::new(claiming("n2", "", &[]));
+    let of = |asked: &Asked, node: Arc<Node>| super::decide(&csr(asked), None, &[other.clone(), node], &control());
+    let denied = SigningDecision::Deny(Denial::NodeIsThere("n1".into()));
+    for reports in ["True", "False"] {
+        assert_eq!(of(&JOIN, with(Some(reports))), denied, "{reports}");
+        let renews = Asked { username: "system:node:n1", groups: &[NODES], ..JOIN };
+        for may in [renews, Asked { username: "admin", groups: &[MASTERS], ..JOIN }] {
+            assert!(matches!(of(&may, with(Some(reports))), SigningDecision::Sign(_)));
+        }
+        let mut approved = csr(&JOIN);
+        let condition = json!({"conditions": [{"type": "Approved", "status": "True"}]});
+        approved.status = Some(serde_json::from_value(condition).unwrap());
+        let decision = super::decide(&approved, None, &[with(Some(reports))], &control());
+        assert!(matches!(decision, SigningDecision::Sign(_)), "a person has said yes");
+    }
+    for silent in [None, Some("Unknown")] {
+        assert!(matches!(of(&JOIN, with(silent)), SigningDecision::Sign(_)), "{silent:?}");
+    }
+}
+
+#[test]
+fn no_node_answers_at_addresses_of_anothers_pods() {
+    let mut other = claiming("n2", "", &["192.0.2.2"]);
+    let subnets = json!({"podCIDR": "10.244.2.0/24", "podCIDRs": ["10.244.2.0/24", "fd00:2::/64"]});
+    other.spec = Some(serde_json::from_value(subnets).unwrap());
+    let nodes = [Arc::new(other)];
+    let claims = ["10.244.2.7", "fd00:2::7", "10.244.1.7"];
+    let own = claiming("n1", "", &claims);
+    let asked = |names: &'static [&'static str]| {
+        matches!(
+            super::decide(&csr(&Asked { names, ..SERVE }), Some(&own), &nodes, &control()),
+            SigningDecision::Sign(_)
+        )
+    };
+    assert!(!asked(&["10.244.2.7"]) && !asked(&["fd00:2::7"]));
+    assert!(asked(&["10.244.1.7"]));
+}
