@@ -52,6 +52,10 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Leaves out what belongs to the connection, and what `Connection` says belongs to it.
 pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    // The length that counts was in the chunks; another reader may believe this one (RFC 9112, section 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -259,10 +263,12 @@ mod tests {
             ("Keep-Alive", "5"),
             ("TE", "trailers"),
             ("Transfer-Encoding", "chunked"),
+            ("Content-Length", "4"),
             ("Upgrade", "websocket"),
             ("X-Forwarded-For", "198.51.100.1"),
         ]);
-        for name in ["connection", "x-secret", "keep-alive", "te", "transfer-encoding", "upgrade"] {
+        let left_out = ["connection", "x-secret", "keep-alive", "te", "transfer-encoding", "content-length", "upgrade"];
+        for name in left_out {
             assert!(!got.contains_key(name), "{name}");
         }
         assert_eq!(got["x-forwarded-for"], "198.51.100.1, 192.0.2.9");
@@ -271,6 +277,8 @@ mod tests {
             ("Access-Control-Allow-Origin", "*"),
             ("Upgrade", "h2c"),
             ("Content-Type", "a/b"),
+            ("Transfer-Encoding", "chunked"),
+            ("Content-Length", "50"),
         ]);
         to_client(&mut answer, false);
         assert_eq!(answer, headers(&[("content-type", "a/b")]));

@@ -154,6 +154,10 @@ impl RequestInfo {
     /// option stands in the query.
     pub fn of(parts: &http::request::Parts) -> Result<Self, Status> {
         let header = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        // Servers that it is sent on to may take another one for the right one (RFC 9112, section 3.2).
+        if parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
+            return Err(Status::bad_request("too many Host headers"));
+        }
         let path = RequestPath::of(parts.uri.path())?;
         let query = Query::of(parts.uri.query().unwrap_or_default());
         let verb = match &path {

@@ -31,6 +31,17 @@ fn only_requests_that_say_so_past_the_wire_come_from_a_client_in_process() {
 }
 
 #[test]
+fn one_request_is_for_one_host() {
+    let with = |hosts: &[&str]| {
+        let all = hosts.iter().fold(http::Request::get("/version"), |request, host| request.header("host", *host));
+        RequestInfo::of(&all.body(()).unwrap().into_parts().0).map(drop).map_err(|status| (status.code, status.message))
+    };
+    assert_eq!(with(&["a"]), Ok(()));
+    assert_eq!(with(&["a", "b"]), Err((400, "too many Host headers".to_owned())));
+    assert_eq!(with(&["a", "a"]).unwrap_err().0, 400);
+}
+
+#[test]
 fn paths_and_methods_become_verbs_and_names() {
     use Verb::*;
     let deployments = "/apis/apps/v1/namespaces/a/deployments";
