@@ -204,6 +204,7 @@ fn mirror_pod(write: &NodeWrite) -> Result<(), NodeViolation> {
             ),
         ),
         ("configmaps", names_any(spec, &["configMap", "configMapRef", "configMapKeyRef"])),
+        ("clustertrustbundles", names_any(spec, &["clusterTrustBundle"])),
         ("persistentvolumeclaims", names_any(spec, &["persistentVolumeClaim", "ephemeral"])),
         ("service account tokens", names_any(spec, &["serviceAccountToken"])),
         ("resource claims", names_any(spec, &["resourceClaims"])),
@@ -361,7 +362,7 @@ mod tests {
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u", "controller": true}]},
             "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "x"}]}});
         assert_eq!(check(&write("pods", "", None, &good)), Ok(()));
-        let refused: [fn(&mut Value); 8] = [
+        let refused: [fn(&mut Value); 9] = [
             |pod| pod["metadata"]["annotations"] = json!({}),
             |pod| pod["spec"]["nodeName"] = "n2".into(),
             |pod| pod["metadata"]["ownerReferences"] = json!([]),
@@ -370,6 +371,10 @@ mod tests {
             |pod| pod["spec"]["serviceAccountName"] = "admin".into(),
             |pod| pod["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]),
             |pod| pod["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "c"}}]),
+            |pod| {
+                let bundle = json!({"clusterTrustBundle": {"name": "b", "path": "p"}});
+                pod["spec"]["volumes"] = json!([{"name": "v", "projected": {"sources": [bundle]}}]);
+            },
         ];
         for change in refused {
             let mut pod = good.clone();
