@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::cluster::ApiError;
 pub use crate::hint::ErrorWithHint;
+use crate::printable::printable;
 
 /// The verb has printed its errors itself, one per object; only the exit code is left.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,8 @@ pub fn describe(error: &anyhow::Error) -> String {
         message.push_str("\nhint: ");
         message.push_str(line);
     }
-    message
+    // A webhook or a node may have written it.
+    printable(&message).into_owned()
 }
 
 #[cfg(test)]
@@ -71,6 +73,11 @@ mod tests {
     fn the_chain_is_told_once_and_in_order() {
         let error = anyhow::anyhow!("no such file").context("cannot read web.yaml");
         assert_eq!(describe(&error), "error: cannot read web.yaml: no such file");
+    }
+
+    #[test]
+    fn what_a_webhook_answers_does_not_reach_the_terminal() {
+        assert_eq!(describe(&anyhow::anyhow!("denied: \u{1b}]0;title\u{7}")), "error: denied: ^[]0;title\\u{7}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod hint;
 mod manifest;
 mod merge;
 mod output;
+mod printable;
 mod role;
 #[cfg(test)]
 #[path = "../tests/skipped.rs"]

@@ -13,7 +13,7 @@ use kube::client::Body;
 use serde_json::Value;
 
 use super::{ApiError, Representation, Resources, frame::send_for_tables};
-use crate::hint::ErrorWithHint;
+use crate::{hint::ErrorWithHint, printable::printable};
 
 /// `Accept` for the server's Table form, with plain JSON as the fallback.
 pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
@@ -223,7 +223,7 @@ fn show_warnings(warned: &Warned, response: &Response<Body>) {
         let Some(text) = value.to_str().ok().and_then(warning_text) else { continue };
         let new = warned.lock().is_ok_and(|mut warned| warned.insert(text.clone()));
         if new {
-            eprintln!("Warning: {text}");
+            eprintln!("Warning: {}", printable(&text));
         }
     }
 }

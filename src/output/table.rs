@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::printable::printable;
+
 /// Rows of text in aligned columns, three blanks apart, as kubectl's.
 #[derive(Clone, Debug, Default)]
 pub struct Grid {
@@ -9,9 +11,13 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Adds a row.
+    /// Adds a row. Its cells are shown as [`printable`] text.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        let shown = |cell: S| {
+            let text: String = cell.into();
+            printable(&text).into_owned()
+        };
+        self.rows.push(cells.into_iter().map(shown).collect());
     }
 
     /// One line per row; the last cell of a row is not padded.
@@ -205,6 +211,13 @@ mod tests {
     fn columns_are_aligned_and_lines_have_no_trailing_blanks() {
         let text = pods().grid(&TableStyle { headers: true, ..Default::default() }).render();
         assert_eq!(text, "NAME                 READY\nweb-1                1/1\na-much-longer-name   0/1\n");
+    }
+
+    #[test]
+    fn what_a_pod_says_of_itself_does_not_reach_the_terminal() {
+        let mut grid = Grid::default();
+        grid.row(["a\u{1b}[2J", "b"]);
+        assert_eq!(grid.render(), "a^[[2J   b\n");
     }
 
     #[test]

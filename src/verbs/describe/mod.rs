@@ -18,6 +18,7 @@ use crate::{
     cluster::{Cluster, ConnectArgs, ResourceType, connect, field_equals, resource_path, with_query},
     failure::{self, AlreadyReported},
     manifest::FileArgs,
+    printable::printable,
 };
 use page::Page;
 
@@ -76,7 +77,7 @@ impl Describe {
                     print!("\n\n");
                 }
                 shown += 1;
-                print!("{}", self.text(&cluster, &objects.kind, &object).await?);
+                print!("{}", printable(&self.text(&cluster, &objects.kind, &object).await?));
             }
         }
         if shown == 0 && !failed {

@@ -7,6 +7,7 @@ use super::{agent, report};
 use crate::{
     cluster::{ConnectArgs, connect, object_path},
     output::{self, Format},
+    printable::printable,
 };
 
 /// Show the host ports of a pod as its node's kernel holds them, with counters
@@ -37,7 +38,7 @@ impl InspectPod {
             "podIP": pod["status"]["podIP"]}, "nodes": [report]});
         match &self.output {
             Some(format) => output::print_object(format, &inspection, &self.name)?,
-            None => print!("{}", report::render_pod(&inspection)),
+            None => print!("{}", printable(&report::render_pod(&inspection))),
         }
         Ok(())
     }

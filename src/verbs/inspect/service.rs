@@ -8,6 +8,7 @@ use crate::{
     cluster::{Cluster, ConnectArgs, connect, object_path, resource_path},
     failure::{self, AlreadyReported},
     output::{self, Format},
+    printable::printable,
 };
 
 /// Show frontends, backends that each kernel holds, endpoints left out and why, DNS names and where they lead, counters
@@ -53,7 +54,7 @@ impl InspectService {
                 "unreachable": failures});
         match &self.output {
             Some(format) => output::print_object(format, &inspection, &self.name)?,
-            None => print!("{}", report::render(&inspection)),
+            None => print!("{}", printable(&report::render(&inspection))),
         }
         if failures.is_empty() { Ok(()) } else { Err(AlreadyReported.into()) }
     }
