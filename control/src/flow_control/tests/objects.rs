@@ -85,6 +85,33 @@ async fn objects_are_in_force_and_say_whether_their_levels_are_there() {
 }
 
 #[tokio::test]
+async fn default_objects_take_requests_as_in_kubernetes() {
+    let guarded = Guarded::start(600).await;
+    let policy = guarded.control.inner.policy.load();
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/l";
+    let pods = "/api/v1/namespaces/a/pods";
+    for (schema, identity, method, uri) in [
+        ("exempt", Identity::control("kubernetes-admin"), "GET", pods),
+        ("probes", Identity::anonymous(), "GET", "/readyz"),
+        ("catch-all", Identity { groups: Vec::new(), ..user("nobody") }, "GET", "/readyz"),
+        ("system-leader-election", user("system:kube-scheduler"), "PUT", lease),
+        ("system-leader-election", Identity::service_account("kube-system", "x"), "PUT", lease),
+        ("system-node-high", node("n"), "PUT", lease),
+        ("system-node-high", node("n"), "PATCH", "/api/v1/nodes/n/status"),
+        ("system-nodes", node("n"), "GET", pods),
+        ("kube-scheduler", user("system:kube-scheduler"), "GET", pods),
+        ("kube-system-service-accounts", Identity::service_account("kube-system", "x"), "GET", pods),
+        ("service-accounts", Identity::service_account("a", "x"), "GET", pods),
+        ("service-accounts", Identity::service_account("a", "x"), "PUT", lease),
+        ("global-default", user("joe"), "GET", pods),
+        ("global-default", Identity::anonymous(), "GET", "/version"),
+    ] {
+        let taken = policy.classify(&identity, &crate::request::tests::info(method, uri));
+        assert_eq!(&*taken.name, schema, "{} {method} {uri}", identity.name);
+    }
+}
+
+#[tokio::test]
 async fn deleted_mandatory_objects_stay_in_force() {
     let guarded = Guarded::start(600).await;
     guarded.control.configure(FlowControlSpec::of_objects(&[], &[]));
