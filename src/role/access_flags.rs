@@ -9,7 +9,7 @@ use fairlead_control::auth::{
         AuthenticationOptions, AuthorizationMode, AuthorizationOptions, OidcOptions, RequestHeaderOptions,
         TokenWebhookOptions,
     },
-    outside::review::ReviewVersion,
+    outside::review::OutsideReviewVersion,
 };
 
 use super::settings::parse_duration;
@@ -58,7 +58,7 @@ pub struct AuthenticationArgs {
     pub authentication_token_webhook_config_file: Option<PathBuf>,
     /// Version of the TokenReview that it is sent, v1 or v1beta1 [default: v1beta1]
     #[arg(long, value_name = "VERSION")]
-    pub authentication_token_webhook_version: Option<ReviewVersion>,
+    pub authentication_token_webhook_version: Option<OutsideReviewVersion>,
     /// How long its answers are kept [default: 2m]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub authentication_token_webhook_cache_ttl: Option<Duration>,
@@ -101,7 +101,7 @@ pub struct AuthorizationArgs {
     pub authorization_webhook_config_file: Option<PathBuf>,
     /// Version of the SubjectAccessReview that it is sent, v1 or v1beta1 [default: v1beta1]
     #[arg(long, value_name = "VERSION")]
-    pub authorization_webhook_version: Option<ReviewVersion>,
+    pub authorization_webhook_version: Option<OutsideReviewVersion>,
     /// How long it is remembered that something is allowed [default: 5m]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub authorization_webhook_cache_authorized_ttl: Option<Duration>,
@@ -220,11 +220,14 @@ mod tests {
         assert_eq!(options.oidc.required_claims["a"], "b=c");
         assert_eq!(options.oidc.signing_algs, [SigningAlgorithm::Rs256, SigningAlgorithm::Es512]);
         let webhook = options.token_webhook.unwrap();
-        assert_eq!((webhook.version, webhook.cache_ttl), (ReviewVersion::V1beta1, Duration::from_secs(120)));
+        assert_eq!((webhook.version, webhook.cache_ttl), (OutsideReviewVersion::V1beta1, Duration::from_secs(120)));
         assert_eq!(options.request_header.allowed_names, ["a", "b"]);
         let decides = verb.authorization.options();
         use AuthorizationMode::{Node, Rbac, Webhook};
-        assert_eq!((decides.modes, decides.webhook_version), (vec![Node, Webhook, Rbac], Some(ReviewVersion::V1)));
+        assert_eq!(
+            (decides.modes, decides.webhook_version),
+            (vec![Node, Webhook, Rbac], Some(OutsideReviewVersion::V1))
+        );
         let none = parse(&[]).unwrap();
         assert!(!none.authentication.options().oidc.is_set() && none.authorization.options().modes.is_empty());
     }

@@ -21,7 +21,7 @@ use super::{
     outside::{
         answers::{Answer, Answers},
         places::OutsidePlaces,
-        review::{ReviewError, ReviewKind},
+        review::{OutsideReviewError, ReviewKind},
     },
 };
 use crate::{request::selector::LabelRequirement, webhook::KubeconfigClient};
@@ -46,7 +46,7 @@ pub struct AccessWebhook {
     counts: Arc<AccessCounts>,
 }
 
-type AccessAnswer = Result<Arc<AccessStatus>, Arc<ReviewError>>;
+type AccessAnswer = Result<Arc<AccessStatus>, Arc<OutsideReviewError>>;
 
 /// The status of a review.
 struct AccessStatus {

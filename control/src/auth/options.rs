@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 
-use super::{jwt::key::SigningAlgorithm, outside::review::ReviewVersion};
+use super::{jwt::key::SigningAlgorithm, outside::review::OutsideReviewVersion};
 
 /// How clients prove who they are, beside certificates and tokens of the cluster's own.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +51,7 @@ pub struct TokenWebhookOptions {
     /// A kubeconfig.
     pub config_file: PathBuf,
     /// The version that it is asked in.
-    pub version: ReviewVersion,
+    pub version: OutsideReviewVersion,
     /// How long an answer is kept.
     pub cache_ttl: Duration,
 }
@@ -85,7 +85,7 @@ pub struct AuthorizationOptions {
     /// The kubeconfig of the webhook.
     pub webhook_config_file: Option<PathBuf>,
     /// The version that it is asked in.
-    pub webhook_version: Option<ReviewVersion>,
+    pub webhook_version: Option<OutsideReviewVersion>,
     /// How long it is remembered that something is allowed.
     pub webhook_cache_authorized_ttl: Option<Duration>,
     /// How long it is remembered that something is not.
@@ -140,7 +140,7 @@ impl FromStr for AuthorizationMode {
 impl TokenWebhookOptions {
     /// The documented defaults.
     pub fn new(config_file: PathBuf) -> Self {
-        Self { config_file, version: ReviewVersion::default(), cache_ttl: Duration::from_secs(120) }
+        Self { config_file, version: OutsideReviewVersion::default(), cache_ttl: Duration::from_secs(120) }
     }
 }
 

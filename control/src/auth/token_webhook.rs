@@ -10,7 +10,7 @@ use super::{
     outside::{
         answers::{Answer, Answers},
         places::{NoPlace, OutsidePlaces},
-        review::{ReviewError, ReviewKind, ReviewVersion},
+        review::{OutsideReviewError, OutsideReviewVersion, ReviewKind},
     },
     token::Identified,
 };
@@ -32,7 +32,7 @@ const MOST_BAD: usize = 2 << 20;
 #[derive(Clone)]
 pub struct TokenWebhook {
     client: KubeconfigClient,
-    version: ReviewVersion,
+    version: OutsideReviewVersion,
     keep_for: Duration,
     answers: Answers<TokenAnswer>,
     places: OutsidePlaces,
@@ -48,7 +48,7 @@ pub enum TokenWebhookError {
     Refused(String),
     /// It cannot be asked. What its answer says is not shown: it may repeat the token.
     #[error("{}", unshown(.0))]
-    Unavailable(Arc<ReviewError>),
+    Unavailable(Arc<OutsideReviewError>),
     /// It takes too long.
     #[error("context deadline exceeded")]
     TooLong,
@@ -69,7 +69,7 @@ impl TokenWebhookError {
 
 impl TokenWebhook {
     /// Asks through `client`, and keeps an answer for so long.
-    pub fn new(client: KubeconfigClient, version: ReviewVersion, keep_for: Duration) -> Self {
+    pub fn new(client: KubeconfigClient, version: OutsideReviewVersion, keep_for: Duration) -> Self {
         let (answers, places) = (Answers::new(MOST_GOOD, MOST_BAD), OutsidePlaces::default());
         Self { client, version, keep_for, answers, places }
     }
@@ -128,13 +128,13 @@ impl TokenWebhook {
     }
 }
 
-fn unshown(error: &ReviewError) -> String {
+fn unshown(error: &OutsideReviewError) -> String {
     match error {
-        ReviewError::Call(CallError::Refused { code, .. }) => {
+        OutsideReviewError::Call(CallError::Refused { code, .. }) => {
             format!("the server responded with the status code {code}")
         }
-        ReviewError::Call(CallError::Answer { .. }) => "the answer is not JSON".to_owned(),
-        ReviewError::Call(_) | ReviewError::Kind { .. } => error.to_string(),
+        OutsideReviewError::Call(CallError::Answer { .. }) => "the answer is not JSON".to_owned(),
+        OutsideReviewError::Call(_) | OutsideReviewError::Kind { .. } => error.to_string(),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
         },
         options::{AuthenticationOptions, TokenWebhookOptions},
         outside::places::OutsidePlaces,
-        outside::review::ReviewVersion,
+        outside::review::OutsideReviewVersion,
         setup::authentication::AuthenticationSetup,
     },
     kinds::Registry,
@@ -225,7 +225,7 @@ impl TokenServer {
              certificate-authority-data: {bundle}}}}}]\nusers: [{{name: a, user: {{token: secret}}}}]\n"
         );
         std::fs::write(&path, text).unwrap();
-        TokenWebhookOptions { version: ReviewVersion::V1, ..TokenWebhookOptions::new(path) }
+        TokenWebhookOptions { version: OutsideReviewVersion::V1, ..TokenWebhookOptions::new(path) }
     }
 
     /// The tokens that it was asked about.

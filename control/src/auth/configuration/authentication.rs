@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ConfigurationError, FileKind, Shape};
+use super::{ConfigurationFileError, FileKind, Shape};
 
 /// How people and programs of others prove who they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -166,7 +166,7 @@ const FILE: FileKind = FileKind {
 
 impl AuthenticationConfiguration {
     /// Reads the text of a file. Whether it holds together is not looked at.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigurationError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigurationFileError> {
         let mut value = FILE.parse(bytes)?;
         remove_nulls(&mut value);
         Ok(serde_json::from_value(value)?)

@@ -4,11 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value;
 
-use super::{ConfigurationError, FileKind, Shape, authentication::remove_nulls, authorization_validation::validate};
+use super::{
+    ConfigurationFileError, FileKind, Shape, authentication::remove_nulls, authorization_validation::validate,
+};
 use crate::{
     auth::{
         options::{AuthorizationMode, AuthorizationOptions},
-        outside::review::ReviewVersion,
+        outside::review::OutsideReviewVersion,
     },
     kinds::go_duration::go_duration,
 };
@@ -68,7 +70,7 @@ pub enum FailurePolicy {
 
 /// The version that a webhook is asked in about access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccessVersion(pub ReviewVersion);
+pub struct AccessVersion(pub OutsideReviewVersion);
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const AUTHORIZED_TTL: Duration = Duration::from_secs(300);
@@ -126,7 +128,7 @@ pub enum AuthorizationFlagsError {
 
 impl AuthorizationConfiguration {
     /// Reads the text of a file.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigurationError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigurationFileError> {
         let mut value = FILE.parse(bytes)?;
         remove_nulls(&mut value);
         super::InvalidFields::refuse(validate(&value))?;
@@ -226,7 +228,7 @@ impl WebhookConfiguration {
 impl AccessVersion {
     /// The older version has another name for the groups.
     pub fn rename_groups(self, spec: &mut Value) {
-        if self.0 == ReviewVersion::V1beta1
+        if self.0 == OutsideReviewVersion::V1beta1
             && let Some(fields) = spec.as_object_mut()
             && let Some(groups) = fields.remove("groups")
         {
@@ -235,7 +237,7 @@ impl AccessVersion {
     }
 }
 
-impl From<AccessVersion> for ReviewVersion {
+impl From<AccessVersion> for OutsideReviewVersion {
     fn from(AccessVersion(version): AccessVersion) -> Self {
         version
     }

@@ -175,7 +175,7 @@ mod tests {
             AccessVersion, AuthorizationConfiguration, AuthorizationFlagsError, AuthorizerConfiguration, FailurePolicy,
         },
         options::AuthorizationOptions,
-        outside::review::ReviewVersion,
+        outside::review::OutsideReviewVersion,
     };
 
     fn file(kubeconfig: &Path) -> String {
@@ -219,7 +219,7 @@ authorizers:
         );
         assert_eq!(webhook.kept_unauthorized(), Some(Duration::from_secs(10)));
         assert_eq!(webhook.failure_policy, FailurePolicy::Deny);
-        assert_eq!(webhook.subject_access_review_version, AccessVersion(ReviewVersion::V1));
+        assert_eq!(webhook.subject_access_review_version, AccessVersion(OutsideReviewVersion::V1));
         assert_eq!(webhook.match_conditions, ["has(request.resourceAttributes)"]);
         for (from, to, why) in [
             (
@@ -288,7 +288,7 @@ authorizers:
         let webhook = AuthorizationOptions { modes, webhook_config_file: Some("/k".into()), ..nothing.clone() };
         let config = AuthorizationConfiguration::of_flags(&webhook).unwrap().unwrap();
         let AuthorizerConfiguration::Webhook { name, webhook: first } = &config.authorizers[0] else { panic!() };
-        assert_eq!((&**name, first.subject_access_review_version.0), ("default", ReviewVersion::V1beta1));
+        assert_eq!((&**name, first.subject_access_review_version.0), ("default", OutsideReviewVersion::V1beta1));
         assert_eq!(first.kept_authorized(), Some(Duration::from_secs(300)));
         let refused = |options: AuthorizationOptions| AuthorizationConfiguration::of_flags(&options).unwrap_err();
         assert_eq!(

@@ -19,7 +19,7 @@ use crate::kinds::{FieldError, go_duration::go_duration};
 
 /// Why a file is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigurationError {
+pub enum ConfigurationFileError {
     /// It cannot be read.
     #[error("cannot read {path}")]
     Read {
@@ -121,8 +121,8 @@ impl InvalidFields {
 }
 
 /// The bytes of a file.
-pub fn read(path: &Path) -> Result<Vec<u8>, ConfigurationError> {
-    fs::read(path).map_err(|source| ConfigurationError::Read { path: path.display().to_string(), source })
+pub fn read(path: &Path) -> Result<Vec<u8>, ConfigurationFileError> {
+    fs::read(path).map_err(|source| ConfigurationFileError::Read { path: path.display().to_string(), source })
 }
 
 /// `sha256:` and the digest of a file in hex, as Kubernetes' metrics name it.
@@ -132,14 +132,14 @@ pub fn hash(bytes: &[u8]) -> String {
 
 impl FileKind {
     /// The fields of a file of this kind. Each has the type that it should have, and there are no others.
-    pub fn parse(&self, bytes: &[u8]) -> Result<Value, ConfigurationError> {
+    pub fn parse(&self, bytes: &[u8]) -> Result<Value, ConfigurationFileError> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let lines = before.iter().filter(|byte| **byte == b'\n').count();
-            ConfigurationError::Syntax { line: (lines as u64).saturating_add(1) }
+            ConfigurationFileError::Syntax { line: (lines as u64).saturating_add(1) }
         })?;
         if text.trim().is_empty() {
-            return Err(ConfigurationError::Empty);
+            return Err(ConfigurationFileError::Empty);
         }
         let options = serde_yaml::options! {
             with_snippet: false,
@@ -147,12 +147,12 @@ impl FileKind {
         };
         let mut value = serde_yaml::from_str_with_options::<Value>(text, options).map_err(|error| {
             let line = error.without_snippet().location().map_or(1, |location| location.line());
-            ConfigurationError::Syntax { line }
+            ConfigurationFileError::Syntax { line }
         })?;
         let named = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
         let (version, kind) = (named("apiVersion"), named("kind"));
         if kind != self.kind || !VERSIONS.contains(&&*version) {
-            return Err(ConfigurationError::Kind { kind, version });
+            return Err(ConfigurationFileError::Kind { kind, version });
         }
         if let Some(fields) = value.as_object_mut() {
             fields.remove("apiVersion");
@@ -160,13 +160,13 @@ impl FileKind {
         }
         let mut unknown = Vec::new();
         check(&value, "", Shape::Object(self.fields), &mut unknown)?;
-        if unknown.is_empty() { Ok(value) } else { Err(ConfigurationError::Strict(unknown)) }
+        if unknown.is_empty() { Ok(value) } else { Err(ConfigurationFileError::Strict(unknown)) }
     }
 }
 
 /// Checks the types, and takes note of fields that are not known. A field may be null, which says nothing.
-fn check(value: &Value, path: &str, shape: Shape, unknown: &mut Vec<String>) -> Result<(), ConfigurationError> {
-    let wrong = |expected| Err(ConfigurationError::Type { path: path.to_owned(), expected });
+fn check(value: &Value, path: &str, shape: Shape, unknown: &mut Vec<String>) -> Result<(), ConfigurationFileError> {
+    let wrong = |expected| Err(ConfigurationFileError::Type { path: path.to_owned(), expected });
     match (shape, value) {
         (_, Value::Null) | (Shape::Text, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => Ok(()),
         (Shape::Duration, Value::String(text)) if go_duration(text).is_ok() => Ok(()),

@@ -11,7 +11,7 @@ use crate::webhook::{CallError, KubeconfigCallError, KubeconfigClient};
 
 /// The version of the API that a webhook is asked in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReviewVersion {
+pub enum OutsideReviewVersion {
     /// Today's.
     V1,
     /// The one before, which kube-apiserver's flags have by default.
@@ -22,11 +22,11 @@ pub enum ReviewVersion {
 /// A version that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("supported versions are v1 and v1beta1")]
-pub struct ReviewVersionError;
+pub struct OutsideReviewVersionError;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ReviewError {
+pub enum OutsideReviewError {
     /// The webhook was not reached, or did not answer with a review.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -51,7 +51,7 @@ const FACTOR: f64 = 1.5;
 /// Up to which part a pause is longer than it has to be.
 const JITTER: f64 = 0.2;
 
-impl ReviewVersion {
+impl OutsideReviewVersion {
     /// As `apiVersion` ends.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,14 +61,14 @@ impl ReviewVersion {
     }
 }
 
-impl std::str::FromStr for ReviewVersion {
-    type Err = ReviewVersionError;
+impl std::str::FromStr for OutsideReviewVersion {
+    type Err = OutsideReviewVersionError;
 
-    fn from_str(text: &str) -> Result<Self, ReviewVersionError> {
+    fn from_str(text: &str) -> Result<Self, OutsideReviewVersionError> {
         match text {
             "v1" => Ok(Self::V1),
             "v1beta1" => Ok(Self::V1beta1),
-            _ => Err(ReviewVersionError),
+            _ => Err(OutsideReviewVersionError),
         }
     }
 }
@@ -109,10 +109,10 @@ impl ReviewKind {
     pub async fn ask(
         self,
         client: &KubeconfigClient,
-        version: ReviewVersion,
+        version: OutsideReviewVersion,
         spec: &Value,
         timeout: Duration,
-    ) -> Result<Value, ReviewError> {
+    ) -> Result<Value, OutsideReviewError> {
         let version = format!("{}/{}", self.group(), version.as_str());
         let body = json!({"kind": self.kind(), "apiVersion": version, "metadata": {"creationTimestamp": null},
             "spec": spec, "status": self.empty_status()});
@@ -135,7 +135,7 @@ impl ReviewKind {
         let said = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
         let (kind, found) = (said("kind"), said("apiVersion"));
         if !kind.is_empty() && kind != self.kind() || !found.is_empty() && found != version {
-            return Err(ReviewError::Kind { expected: self.kind(), kind, version: found });
+            return Err(OutsideReviewError::Kind { expected: self.kind(), kind, version: found });
         }
         Ok(answer["status"].take())
     }

@@ -7,7 +7,7 @@ use crate::{
         authenticate::{Authenticator, Known},
         authorizer::Authorizer,
         configuration::{
-            self, ConfigurationError, InvalidFields,
+            self, ConfigurationFileError, InvalidFields,
             authentication::{
                 AnonymousConfiguration, AuthenticationConfiguration, ClaimMapping, ClaimMappings, ClaimValidationRule,
                 IssuerConfiguration, JwtAuthenticatorConfiguration,
@@ -50,7 +50,7 @@ pub enum AuthenticationSetupError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: ConfigurationError,
+        source: ConfigurationFileError,
     },
     /// The flags are refused.
     #[error("invalid authentication configuration")]
@@ -237,8 +237,8 @@ impl UsesConfiguration for UsedAuthentication {
         if configuration.anonymous != self.anonymous {
             errors.push(FieldError::forbidden("anonymous", "changed from initial configuration file"));
         }
-        InvalidFields::refuse(errors).map_err(ConfigurationError::from)?;
-        let issuers = self.jwt.prepare(&configuration.jwt).map_err(ConfigurationError::from)?;
+        InvalidFields::refuse(errors).map_err(ConfigurationFileError::from)?;
+        let issuers = self.jwt.prepare(&configuration.jwt).map_err(ConfigurationFileError::from)?;
         if !issuers.are_ready(READY_WITHIN).await {
             let away = issuers.not_ready().into_iter().map(str::to_owned).collect();
             return Err(ConfigurationReloadError::NotReady(away));

@@ -10,7 +10,7 @@ use crate::{
         access_webhook::AccessWebhook,
         authorizer::{Authorizer, ChainLink},
         configuration::{
-            self, ConfigurationError, InvalidFields,
+            self, ConfigurationFileError, InvalidFields,
             authorization::{AuthorizationConfiguration, AuthorizationFlagsError, AuthorizerConfiguration},
         },
         options::{AuthorizationMode, AuthorizationOptions},
@@ -33,14 +33,14 @@ pub enum AuthorizationSetupError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: ConfigurationError,
+        source: ConfigurationFileError,
     },
     /// A webhook's kubeconfig cannot be used.
     #[error("cannot set up the authorization webhook")]
     Webhook(#[from] KubeconfigSetupError),
     /// A condition that is valid cannot be compiled.
     #[error(transparent)]
-    Condition(#[from] ConfigurationError),
+    Condition(#[from] ConfigurationFileError),
 }
 
 /// Who decides, and what has to run for that.
@@ -93,7 +93,7 @@ impl AuthorizationSetup {
 
 enum ChainError {
     Kubeconfig(KubeconfigSetupError),
-    Condition(ConfigurationError),
+    Condition(ConfigurationFileError),
 }
 
 async fn chain(configuration: &AuthorizationConfiguration) -> Result<Vec<ChainLink>, ChainError> {

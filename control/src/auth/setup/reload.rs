@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::configuration::{self, ConfigurationError},
+    auth::configuration::{self, ConfigurationFileError},
     metrics::Scrape,
     webhook::KubeconfigSetupError,
 };
@@ -32,7 +32,7 @@ const RETRY: Duration = Duration::from_secs(60);
 pub enum ConfigurationReloadError {
     /// It will never be good.
     #[error(transparent)]
-    Refused(#[from] ConfigurationError),
+    Refused(#[from] ConfigurationFileError),
     /// A file that it names is not good now.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigSetupError),
@@ -45,7 +45,7 @@ impl ConfigurationReloadError {
     /// Whether the same file will never be used.
     fn is_final(&self) -> bool {
         match self {
-            Self::Refused(ConfigurationError::Read { .. }) | Self::Kubeconfig(_) | Self::NotReady(_) => false,
+            Self::Refused(ConfigurationFileError::Read { .. }) | Self::Kubeconfig(_) | Self::NotReady(_) => false,
             Self::Refused(_) => true,
         }
     }
@@ -217,7 +217,7 @@ mod tests {
             let text = String::from_utf8_lossy(bytes).into_owned();
             self.0.lock().push(text.clone());
             match &*text {
-                "bad" => Err(ConfigurationError::Empty.into()),
+                "bad" => Err(ConfigurationFileError::Empty.into()),
                 "later" => Err(ConfigurationReloadError::NotReady(Vec::new())),
                 _ => Ok(()),
             }

@@ -1,7 +1,7 @@
 //! Files that are read, and those that are refused with their reasons.
 
 use super::*;
-use crate::auth::configuration::{ConfigurationError, InvalidFields};
+use crate::auth::configuration::{ConfigurationFileError, InvalidFields};
 
 const GOOD: &str = r#"
 apiVersion: apiserver.config.k8s.io/v1
@@ -14,7 +14,7 @@ jwt:
     username: {claim: sub, prefix: "oidc:"}
 "#;
 
-fn read(text: &str) -> Result<(), ConfigurationError> {
+fn read(text: &str) -> Result<(), ConfigurationFileError> {
     let config = AuthenticationConfiguration::parse(text.as_bytes())?;
     let own = ["https://kubernetes.default.svc.cluster.local".to_owned()];
     InvalidFields::refuse(validate(&config, &own))?;

@@ -1,5 +1,6 @@
 //! Tokens of issuers on the loopback, good ones and bad ones.
 
+mod fuzz;
 pub mod issuer;
 
 use std::time::Duration;
