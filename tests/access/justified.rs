@@ -210,7 +210,8 @@ const TABLE: &[Justified] = &[
         because: "audiences that CSI drivers ask for are not known here: agents mount no volumes of such drivers",
         matches: |asked, answers| {
             let Difference { place, ours, theirs } = answers.difference;
-            let is_refused = ours.contains("not found in pod spec volume") && theirs.contains("csidriver.storage.k8s.io");
+            let is_refused =
+                ours.contains("not found in pod spec volume") && theirs.contains("csidriver.storage.k8s.io");
             asked.is_by_node() && place == "message" && is_refused
         },
     },
@@ -219,6 +220,23 @@ const TABLE: &[Justified] = &[
         matches: |asked, answers| {
             let Difference { place, ours, theirs } = answers.difference;
             asked.part == "tokens" && place == "header warning" && ours.is_empty() && theirs.contains("extra space")
+        },
+    },
+    Justified {
+        because: "a slash at the end of a path that is no resource means nothing, neither for what is served nor for \
+                  who may have it",
+        matches: |asked, _| {
+            let path = asked.what.split(' ').nth(1).unwrap_or_default();
+            asked.part == "requests" && path.ends_with('/') && path.len() > 1
+        },
+    },
+    Justified {
+        because: "who may not have a stream is refused, also by a method that streams do not have; kube-apiserver says \
+                  first that they do not have it",
+        matches: |asked, answers| {
+            let is_method = ["PUT ", "PATCH ", "DELETE "].iter().any(|method| asked.what.starts_with(method));
+            let streams = ["exec", "attach", "portforward"];
+            is_method && streams.iter().any(|stream| asked.is_about(stream)) && answers.they_alone_allow()
         },
     },
     Justified {

@@ -57,10 +57,10 @@ pub struct Arguments {
     #[arg(long, env = "FAIRLEAD_PEERS")]
     pub peers: PathBuf,
     /// How many questions are asked at most; evenly taken out of all
-    #[arg(long, default_value_t = 40_000)]
+    #[arg(long, default_value_t = 25_000)]
     pub questions: usize,
     /// How many of them are sent as requests, too
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 2_500)]
     pub requests: usize,
     /// Only these parts
     #[arg(long, value_delimiter = ',')]

@@ -16,10 +16,10 @@ pub struct AccessMatrix {
     /// Directory where kube-apiserver, kube-controller-manager, etcd and kubectl were built
     #[arg(long, value_name = "DIR", env = "FAIRLEAD_PEERS")]
     peers: PathBuf,
-    /// How many questions are asked at most; evenly taken out of all [default: 40000]
+    /// How many questions are asked at most; evenly taken out of all [default: 25000]
     #[arg(long, value_name = "N")]
     questions: Option<usize>,
-    /// How many of them are sent as requests, too [default: 4000]
+    /// How many of them are sent as requests, too [default: 2500]
     #[arg(long, value_name = "N")]
     requests: Option<usize>,
     /// More for the test: --parts, --out

@@ -64,7 +64,10 @@ fn is_nodes_to_choose(label: &str) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::{super::tests::{node, write}, *};
+    use super::{
+        super::tests::{node, write},
+        *,
+    };
 
     #[test]
     fn a_node_may_not_lift_its_own_taints_nor_move_its_subnet() {
