@@ -83,7 +83,8 @@ fn request(question: &Question, served: &[Served]) -> Option<Request> {
                 path.push_str(&format!("/{}", r.subresource));
             }
             let mut query: Vec<String> = Vec::new();
-            if !is_read && !(r.verb == "create" && is_below) {
+            let is_asked_below = r.verb == "create" && is_below;
+            if !is_read && !is_asked_below {
                 query.push("dryRun=All".into());
             }
             if r.verb == "watch" {

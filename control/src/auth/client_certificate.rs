@@ -80,7 +80,6 @@ impl ClientCertificates {
     }
 }
 
-
 /// Whom a certificate names; nobody where it has no common name.
 pub fn identity_of(certificate: &X509Certificate<'_>) -> Option<Identity> {
     let subject = certificate.subject();

@@ -236,7 +236,7 @@ async fn a_certificate_without_names_of_its_own_is_noted() {
         let client = Client::new(ClientConfig::read(&server.client_config("/a")).unwrap(), Arc::new(Network)).unwrap();
         let url = format!("https://localhost:{}/a", server.port);
         let error = client.http.request(Request::post(&url).body(Full::default()).unwrap()).await.unwrap_err();
-        current::gather(|| note_certificate(&error, "[::1]:8443")).1
+        current::gather(async { note_certificate(&error, "[::1]:8443") }).await.1
     };
     let reason = "relies on a legacy Common Name field instead of the SAN extension for subject validation";
     assert_eq!(notes(Vec::new()).await, [("missing-san.invalid-cert.kubernetes.io/::1".to_owned(), reason.to_owned())]);

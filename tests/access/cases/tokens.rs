@@ -68,8 +68,11 @@ fn literal(name: &'static str, text: &'static str) -> Acts {
     acts
 }
 
+/// A name, how the token is flawed, and what is changed in its claims.
+type Forgery = (&'static str, TokenFlaw, fn(&mut Value));
+
 fn forgeries() -> Acts {
-    let table: [(&'static str, TokenFlaw, fn(&mut Value)); 31] = [
+    let table: [Forgery; 31] = [
         ("same", TokenFlaw::None, |_| ()),
         ("other-key", TokenFlaw::OtherKey, |_| ()),
         ("broken-signature", TokenFlaw::BrokenSignature, |_| ()),

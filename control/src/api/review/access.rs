@@ -229,6 +229,6 @@ mod tests {
     fn the_verb_on_a_path_is_asked_as_it_is_written() {
         let spec = json!({"nonResourceAttributes": {"verb": "GET", "path": "/version"}});
         let expected = Attributes::Path { verb: "GET".to_owned(), path: "/version" };
-        assert_eq!(attributes(&spec, &FieldSelector::default()), expected);
+        assert_eq!(attributes(&spec, &FieldSelector::default(), &LabelSelector::default()), expected);
     }
 }

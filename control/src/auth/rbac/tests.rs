@@ -462,7 +462,7 @@ async fn a_user_of_many_bindings_gains_and_loses_rights_as_others_do() {
     }
     let services = "/api/v1/namespaces/a/services";
     let reason = |verdict| match verdict {
-        Verdict::Allowed { reason } | Verdict::Refused { reason } => reason,
+        Verdict::Allowed { reason } | Verdict::Refused { reason, .. } => reason,
     };
     assert_eq!(reason(cluster.decide(&jane, "GET", services)), "");
     assert_eq!(
