@@ -94,13 +94,16 @@ mod tests {
 
     use super::{super::tests::write, *};
 
+    /// What the refusal says, and what is changed in a mirror pod that is allowed.
+    type Refused = (&'static str, fn(&mut Value));
+
     #[test]
     fn a_node_creates_only_mirror_pods_of_its_own() {
         let good = json!({"metadata": {"name": "p-n1", "annotations": {MIRROR: "hash"},
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u", "controller": true}]},
             "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "x"}]}});
         assert_eq!(check(&write("pods", "", None, &good)), Ok(()));
-        let refused: [(&str, fn(&mut Value)); 14] = [
+        let refused: [Refused; 14] = [
             ("can only create mirror pods", |pod| pod["metadata"]["annotations"] = json!({})),
             ("with spec.nodeName set to itself", |pod| pod["spec"]["nodeName"] = "n2".into()),
             ("with an owner reference set to itself", |pod| pod["metadata"]["ownerReferences"] = json!([])),
