@@ -36,7 +36,7 @@ pub struct Invocation {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Up(Box<role::up::Up>),
-    Server(role::server::Server),
+    Server(Box<role::server::Server>),
     #[command(subcommand)]
     Node(role::node::Node),
     #[command(subcommand)]
