@@ -176,9 +176,10 @@ async fn execs(client: &Client, pod: &str) -> Result<Vec<f64>> {
         let start = Instant::now();
         let mut process = pods.exec(pod, ["echo", "x"], &AttachParams::default().stderr(false)).await?;
         let mut output = process.stdout().ok_or("no output")?;
+        let outcome = process.take_status().ok_or("no outcome to wait for")?;
         output.read_exact(&mut [0]).await?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
-        process.join().await?;
+        outcome.await.ok_or("the command ended without an outcome")?;
     }
     Ok(times)
 }

@@ -90,11 +90,23 @@ impl ControlAlone {
     }
 
     pub fn with_certificate(&self, issued: &Issued) -> Result<Client> {
-        self.with(AuthInfo {
+        Ok(Client::try_from(self.config_of(Some(issued)))?)
+    }
+
+    /// How whoever has this certificate, or none, reaches the service.
+    pub fn config_of(&self, issued: Option<&Issued>) -> Config {
+        let mut config = self.config.clone();
+        config.auth_info = issued.map_or_else(AuthInfo::default, |issued| AuthInfo {
             client_certificate_data: Some(STANDARD.encode(&issued.certificate_pem)),
             client_key_data: Some(STANDARD.encode(&issued.key_pem).into()),
             ..AuthInfo::default()
-        })
+        });
+        config
+    }
+
+    /// The port that it listens on, of loopback.
+    pub fn port(&self) -> Result<u16> {
+        Ok(self.config.cluster_url.port_u16().ok_or("a server without a port")?)
     }
 
     fn with(&self, auth_info: AuthInfo) -> Result<Client> {

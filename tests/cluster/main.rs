@@ -13,6 +13,7 @@ mod datagrams;
 mod faults;
 mod full_disk;
 mod kit;
+mod network_abuse;
 mod node_alone;
 mod running_pods;
 mod security;
@@ -47,7 +48,7 @@ fn main() -> std::process::ExitCode {
         Suite::new("streams", streams::TESTS, streams::start),
     ];
     let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();
-    for (name, test) in ALONE.iter().chain(cli::TESTS).chain(security::TESTS) {
+    for (name, test) in ALONE.iter().chain(cli::TESTS).chain(network_abuse::TESTS).chain(security::TESTS) {
         trials.push(Trial::test(*name, move || test().map_err(Failed::from)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
