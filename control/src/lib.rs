@@ -1,11 +1,11 @@
 //! fairlead's control service: the Kubernetes API over an embedded store, its controllers and its scheduler.
 //!
 //! [`start`] composes the parts; each part knows nothing of the others' insides. Five are crates of their own:
-//! `fairlead-store` keeps bytes by key and revision, `fairlead-encryption` encrypts them at rest, `fairlead-kinds` says what each served kind is and what its
-//! objects look like, `fairlead-pki` makes keys and certificates, `fairlead-controllers` has the controllers and the
-//! scheduler, which are ordinary API clients that happen to run in process. Here `api` is the machinery written once
-//! for all kinds, `admission` fills in and checks what a kind cannot know alone, `auth` says who asks and whether they
-//! may.
+//! `fairlead-store` keeps bytes by key and revision, `fairlead-encryption` encrypts them at rest, `fairlead-kinds` says
+//! what each served kind is and what its objects look like, `fairlead-pki` makes keys and certificates,
+//! `fairlead-controllers` has the controllers and the scheduler, which are ordinary API clients that happen to run in
+//! process. Here `api` is the machinery written once for all kinds, `admission` fills in and checks what a kind cannot
+//! know alone, `auth` says who asks and whether they may.
 //!
 //! Public is what other packages and the tests of the whole use: a service to start, its certificates and join tokens,
 //! what the API makes of a request, and the store.

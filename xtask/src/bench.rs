@@ -18,15 +18,15 @@ pub struct Bench {
     /// Directory where the peers (kube-proxy, etcd, kube-apiserver…) were built
     #[arg(long, value_name = "DIR", env = "FAIRLEAD_PEERS")]
     peers: Option<PathBuf>,
-    /// Sizes of the benches `api` and `access` in percent of the full ones, for a quick look; above 100 only the pods of
-    /// `api` become more
+    /// Sizes of the benches `api` and `access` in percent of the full ones, for a quick look; above 100 only the pods
+    /// of `api` become more
     #[arg(long, value_name = "PERCENT", env = "FAIRLEAD_BENCH_SCALE")]
     scale: Option<u32>,
     /// Pods of the bench `api` when memory and restarts are measured, such as 100000 [default: 10000]
     #[arg(long, value_name = "COUNT", env = "FAIRLEAD_BENCH_PODS")]
     pods: Option<u32>,
-    /// Parts of the bench `api`: creates, lists, updates, admission, watches, memory; or of `access`: connections, rbac,
-    /// tokens, heartbeats, streams [default: all]
+    /// Parts of the bench `api`: creates, lists, updates, admission, watches, memory; or of `access`: connections,
+    /// rbac, tokens, heartbeats, streams [default: all]
     #[arg(long, value_name = "PART", value_delimiter = ',', env = "FAIRLEAD_BENCH_PARTS")]
     parts: Vec<String>,
 }

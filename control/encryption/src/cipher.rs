@@ -3,7 +3,7 @@
 //!
 //! | provider | algorithm | on the disk |
 //! |---|---|---|
-//! | `aesgcm`, seeds of `kms` | AES-256-GCM, under a key of each value's own | 32 random bytes, nonce (12), text, tag (16) |
+//! | `aesgcm`, seeds of `kms` | AES-256-GCM, a key for each value | 32 random bytes, nonce (12), text, tag (16) |
 //! | `aescbc` | AES-CBC with PKCS#7, then HMAC-SHA-256 | IV (16), text, tag (32) |
 //! | `secretbox` | XSalsa20-Poly1305 | nonce (24), text, tag (16) |
 //!

@@ -1,7 +1,7 @@
 //! How many connections there may be, by who holds them: strangers, nodes, components of the cluster, and other users.
 //!
-//! A connection waits for its handshake in whatever place is free ([`Arrivals`]), begins as a stranger's, and moves to the class of its user once it has shown who that is: by the
-//! certificate of its handshake, or with the first request that has a good token. So whoever shows nothing takes no
+//! A connection waits for its handshake in whatever place is free ([`Arrivals`]), begins as a stranger's, and moves to
+//! the class of its user once it has shown who that is: by the certificate of its handshake, or with the first request that has a good token. So whoever shows nothing takes no
 //! place from those who do; strangers make room for strangers. Each class is divided: a node holds some connections and
 //! always finds a place for its first, users share theirs as they share seats ([`Shares`]). A connection beyond its
 //! user's share borrows a place that nodes leave free ([`BorrowedPlaces`]), such as those of a DaemonSet that runs on

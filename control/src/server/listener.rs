@@ -14,7 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::connection::Connections;
 use crate::supervise::Supervisor;
 
-/// Connections that the kernel keeps until they are accepted: what it allows by default. More come again a second later.
+/// Connections that the kernel keeps until they are accepted: what it allows by default. More come again a second
+/// later.
 const BACKLOG: u32 = 4096;
 
 /// Listens on an address.

@@ -3,7 +3,7 @@
 //! answers nobody more than they may see, keeps its memory bounded, and serves others meanwhile.
 //!
 //! Files: `victim` (the control service with its users, and what it holds), `http1` (requests byte by byte), `slow`
-//! (clients that take their time), `tls` (handshakes byte by byte), `http2` (frames), `floods` (what is done with them).
+//! (clients that take their time), `tls` (handshakes byte by byte), `http2` (frames), `floods` (what they do).
 
 mod floods;
 mod http1;

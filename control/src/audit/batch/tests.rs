@@ -1,3 +1,5 @@
+//! How lines are gathered into batches, and what becomes of them when nobody takes them.
+
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 

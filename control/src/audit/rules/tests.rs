@@ -1,3 +1,5 @@
+//! Which rule of a policy takes a request, and with which level.
+
 use super::*;
 use crate::audit::policy::AuditPolicy;
 

@@ -70,8 +70,8 @@ impl ControlNames {
     }
 }
 
-/// Those of `dns_names` and `addresses` that another Node or its pods have too, with its name. The node's own name is nobody
-/// else's, whatever others claim: its client certificate says it.
+/// Those of `dns_names` and `addresses` that another Node or its pods have too, with its name. The node's own name is
+/// nobody else's, whatever others claim: its client certificate says it.
 pub fn of_other_nodes(own: &str, dns_names: &[String], addresses: &[IpAddr], nodes: &[Arc<Node>]) -> Vec<String> {
     let name = |node: &Node| node.metadata.name.clone().unwrap_or_default();
     let others: Vec<_> = nodes.iter().filter(|node| name(node) != own).collect();
