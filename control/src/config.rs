@@ -38,9 +38,10 @@ pub struct Config {
     /// Requests wait for their turn in priority levels, which divide both limits together. Otherwise what comes beyond
     /// either is refused.
     pub enable_priority_and_fairness: bool,
-    /// How many requests that read are handled at a time; 0 for no limit.
+    /// How many requests that read are handled at a time. Where there are priority levels, both limits are their seats
+    /// together, and 0 adds none; without them 0 is no limit. The same holds of the other.
     pub max_requests_inflight: usize,
-    /// How many requests that write are handled at a time; 0 for no limit.
+    /// How many requests that write are handled at a time.
     pub max_mutating_requests_inflight: usize,
     /// What is served and evaluated only where it is asked for.
     pub features: Features,

@@ -77,7 +77,8 @@ impl Servers {
             return Err(missing.into());
         }
         let flags = ["--api-only", "--service-cidr", SERVICE_RANGE];
-        let limits = ["--max-requests-inflight=0", "--max-mutating-requests-inflight=0"];
+        let limits =
+            ["--enable-priority-and-fairness=false", "--max-requests-inflight=0", "--max-mutating-requests-inflight=0"];
         let fairlead = FairleadServer::start(dir, &[&flags[..], &limits].concat()).await?;
         let pki = dir.join("fairlead/pki");
         let file = |name: &str| pki.join(name).display().to_string();

@@ -7,6 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,6 +24,7 @@ use tokio::time::{Instant, Sleep};
 use super::{Aggregator, backend::Backend};
 use crate::{
     auth::stream_limit::CountedStream,
+    flow_control::seat::Seat,
     later::later,
     proxy_headers,
     request::{PeerAddress, RequestInfo, path::RequestPath},
@@ -92,6 +94,11 @@ impl Aggregator {
             return Ok(ForwardError::Unavailable.response());
         }
         let is_discovery = matches!(&info.path, RequestPath::Other(path) if path.as_str().starts_with("/apis/"));
+        // The server may take as long as it likes to begin, and a watch has no time: it would keep its seats from others
+        // (kubernetes/kubernetes#105511).
+        if long_running && let Some(seat) = request.extensions().get::<Arc<Seat>>() {
+            seat.give_back();
+        }
         // One that asks for another protocol has as long as others until that is agreed on: it has no body then.
         let until =
             (!long_running).then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));

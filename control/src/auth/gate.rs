@@ -174,10 +174,13 @@ impl Gate {
             }
         };
         let is_long_running = self.handler.is_long_running(&info);
-        let Some(user) = &info.user else { return self.seated(parts, body, certificate, info, acting, None).await };
+        let admitted = |info, seat| AdmittedRequest { info, acting, is_long_running, seat };
+        let Some(user) = &info.user else {
+            return self.seated(parts, body, certificate, admitted(info, None)).await;
+        };
         let (seat, flow) = self.limits.enter(user, &info, &parts, is_long_running).await.into_parts();
         let mut response = match seat {
-            Ok(seat) => self.seated(parts, body, certificate, info, acting, seat).await,
+            Ok(seat) => self.seated(parts, body, certificate, admitted(info, seat)).await,
             Err(too_many) => {
                 self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
                 too_many.to_response()
@@ -193,19 +196,17 @@ impl Gate {
         mut parts: http::request::Parts,
         body: Body,
         certificate: Arc<ConnectionCertificate>,
-        info: RequestInfo,
-        acting: Option<Acting>,
-        seat: Option<Seat>,
+        AdmittedRequest { info, acting, is_long_running, seat }: AdmittedRequest,
     ) -> Response<Body> {
-        let is_long_running = self.handler.is_long_running(&info);
         if let Some(user) = &info.user
             && let Err(status) = self.authorize(user, &info).await
         {
             self.metrics.refused(status.code);
             return refusal(&status);
         }
-        // One that asks for another protocol has its seat until that is agreed on, any other until its answer is sent;
-        // a write that has begun keeps it until it has ended, though its client may go away.
+        // One that asks for another protocol has its seat until that is agreed on, any other until its answer is made, or
+        // sent where there are no levels; a write that has begun keeps it until it has ended, though its client may go
+        // away.
         let seat = seat.map(Arc::new);
         if let Some(seat) = &seat {
             parts.extensions.insert(seat.clone());
@@ -252,8 +253,11 @@ impl Gate {
         response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
     }
 
-    /// An answer that has an end, with the seat of its request until it is sent. A short one over HTTP/1 needs none:
-    /// the connection takes it at once.
+    /// An answer that has an end, with its memory until it is sent. A short one over HTTP/1 needs none: the connection
+    /// takes it at once.
+    ///
+    /// A seat of a level is given back where the memory is known: the answer is there, or what is left to do is to write
+    /// down objects that are. Kubernetes' requests keep theirs until clients have taken all.
     fn held(
         &self,
         response: Response<Body>,
@@ -269,7 +273,10 @@ impl Gate {
         let held = bytes.or_else(|| response.extensions().get::<HeldBytes>().map(|held| held.0));
         let memory = match (&seat, held) {
             (Some(seat), Some(bytes)) => match sending.keep(seat, bytes, is_short) {
-                Ok(memory) => Some(memory),
+                Ok(memory) => {
+                    seat.answer_is_made();
+                    Some(memory)
+                }
                 Err(too_many) => {
                     self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
                     return too_many.to_response();
@@ -338,6 +345,15 @@ impl Gate {
             }
         }
     }
+}
+
+/// A request that was let in. Whether its user may ask this is not decided yet.
+struct AdmittedRequest {
+    info: RequestInfo,
+    acting: Option<Acting>,
+    is_long_running: bool,
+    /// `None` where it needs none.
+    seat: Option<Seat>,
 }
 
 /// What events note of a decision.

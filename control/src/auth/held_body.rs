@@ -1,4 +1,5 @@
-//! The body of an answer that has an end: it keeps the request's seat until it is sent, and is cut off in time.
+//! The body of an answer that has an end: it keeps the memory of the answer, and a seat that its request still has,
+//! until it is sent, and is cut off in time.
 //!
 //! A client that opens no window never has the server poll the body, so the time is not kept by polling: the timer of
 //! its connection ([`OpenAnswers`]) takes the content away. What is handed over goes in pieces that hold little else

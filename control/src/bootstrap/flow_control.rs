@@ -33,17 +33,18 @@ pub fn defaults() -> impl Iterator<Item = KeptObject> {
 pub async fn keep(client: Client, stop: CancellationToken) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     while stop.run_until_cancelled(looks.tick()).await.is_some() {
-        if let Some(Err(error)) = stop.run_until_cancelled(look(&client)).await {
+        if let Some(Err(error)) = stop.run_until_cancelled(look(&client, defaults())).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "the default objects of priority and fairness are not as they should be yet");
         }
     }
 }
 
-/// Makes, repairs and deletes what has to be.
-async fn look(client: &Client) -> Result<(), BootstrapError> {
-    ensure_all(client, defaults().collect()).await?;
-    remove_superseded(client).await
+/// Makes, repairs and deletes what has to be: each as far as it can be.
+async fn look(client: &Client, wanted: impl Iterator<Item = KeptObject>) -> Result<(), BootstrapError> {
+    let ensured = ensure_all(client, wanted.collect()).await;
+    let removed = remove_superseded(client).await;
+    ensured.and(removed)
 }
 
 /// Mandatory objects have their spec, others as long as nobody says that they are not to be updated.
@@ -149,7 +150,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = crate::Config::new(dir.path());
         let client = super::super::tests::client(dir.path(), &config);
-        look(&client).await.unwrap();
+        look(&client, defaults()).await.unwrap();
         let send = async |method: http::Method, path: &str, body: Option<Value>| -> Value {
             let request = http::Request::builder().method(method).uri(format!("/apis/{GROUP}/v1/{path}"));
             let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
@@ -163,13 +164,20 @@ mod tests {
         }
         send(http::Method::DELETE, "flowschemas/catch-all", None).await;
         send(http::Method::DELETE, "prioritylevelconfigurations/system", None).await;
-        look(&client).await.unwrap();
+        let mut broken = objects().find(|object| object["metadata"]["name"] == "service-accounts").unwrap();
+        broken["metadata"]["name"] = json!("Not_a_name");
+        let broken = KeptObject { object: broken, repair };
+        let error = look(&client, [broken].into_iter().chain(defaults())).await.unwrap_err();
+        assert!(
+            error.to_string().contains("Not_a_name"),
+            "it is told, and keeps nothing else from being done: {error}"
+        );
         let (schemas, _) = names(&client, "flowschemas").await;
         assert!(schemas.contains(&"catch-all".to_owned()) && schemas.contains(&"own".to_owned()), "{schemas:?}");
         assert_eq!(schemas.len(), 12, "{schemas:?}");
         let (levels, revision) = names(&client, "prioritylevelconfigurations").await;
         assert!(levels.contains(&"system".to_owned()), "{levels:?}");
-        look(&client).await.unwrap();
+        look(&client, defaults()).await.unwrap();
         assert_eq!(names(&client, "prioritylevelconfigurations").await.1, revision, "nothing is written again");
     }
 

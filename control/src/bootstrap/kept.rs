@@ -1,6 +1,6 @@
 //! Default objects that are known as data: each is created where it is missing, and repaired by a rule of its own.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use kube::{
     Api, Client,
     api::{ApiResource, DeleteParams, DynamicObject, PostParams},
@@ -54,9 +54,10 @@ pub async fn ensure(client: &Client, config: &Config) -> Result<(), BootstrapErr
     ensure_all(client, all).await
 }
 
-/// Creates and repairs these.
+/// Creates and repairs these. One that cannot be written keeps no other from it; the first error of all is told.
 pub async fn ensure_all(client: &Client, all: Vec<KeptObject>) -> Result<(), BootstrapError> {
-    stream::iter(all).map(Ok).try_for_each_concurrent(AT_A_TIME, |kept| ensure_one(client, kept)).await
+    let written = stream::iter(all).map(|kept| ensure_one(client, kept)).buffer_unordered(AT_A_TIME);
+    written.fold(Ok(()), async |so_far, written| so_far.and(written)).await
 }
 
 async fn ensure_one(client: &Client, KeptObject { object, repair }: KeptObject) -> Result<(), BootstrapError> {
@@ -137,6 +138,9 @@ fn repair_token_tracking(stored: &Value, wanted: &Value) -> BootstrapRepair {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::{ResourceExt, api::ListParams};
+
     use super::*;
 
     #[test]
@@ -149,6 +153,29 @@ mod tests {
         let mut repaired = stored.clone();
         repaired["data"]["since"] = wanted["data"]["since"].clone();
         assert_eq!(repair_token_tracking(&stored, &wanted), BootstrapRepair::Replace(repaired));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_written_keeps_no_other_from_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path());
+        let client = super::super::tests::client(dir.path(), &config);
+        super::super::ensure(&client, &config, None).await.unwrap();
+        let map = |name: &str| {
+            let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"namespace": "default", "name": name}});
+            KeptObject { object, repair: |_, _| BootstrapRepair::Nothing }
+        };
+        // More than are written at a time.
+        let good: Vec<String> = (0..2 * AT_A_TIME).map(|number| format!("good-{number}")).collect();
+        let all = ["Not_a_name"].into_iter().chain(good.iter().map(String::as_str)).map(map).collect();
+        let error = ensure_all(&client, all).await.unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains("Not_a_name"), "{error}");
+        let maps: Api<DynamicObject> = Api::namespaced_with(client, "default", &ApiResource::erase::<ConfigMap>(&()));
+        let mut stored: Vec<String> =
+            maps.list(&ListParams::default()).await.unwrap().items.iter().map(|map| map.name_any()).collect();
+        stored.retain(|name| good.contains(name));
+        assert_eq!(stored.len(), good.len());
     }
 
     #[test]

@@ -1,18 +1,27 @@
 //! The pages under `/debug/api_priority_and_fairness/`, as Kubernetes has them: what each level, each queue and each
 //! request does at this moment.
+//!
+//! While a lock is held, numbers and handles are copied, nothing is written.
 
-use std::sync::atomic::Ordering::Relaxed;
+mod table;
 
-use jiff::Timestamp;
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use super::{
     FlowControl,
-    fair_queuing::{FlowRefusal, Ticket},
-    levels::RunningLevel,
-    policy::FlowPolicy,
-    priority_level::FlowEntry,
+    classification::Distinguisher,
+    fair_queuing::{
+        Executing, FlowRefusal, Ticket,
+        queue::{Queue, Waiting},
+    },
+    policy::{FlowPolicy, FlowSchema},
+    priority_level::{FlowEntry, PriorityLevel, RequestBrief},
 };
 use crate::request::path::{RequestPath, ResourcePath};
+use table::DumpTable;
 
 /// The names of the pages under `/debug/api_priority_and_fairness/`.
 pub const PAGES: [&str; 3] = ["dump_priority_levels", "dump_queues", "dump_requests"];
@@ -26,6 +35,12 @@ impl FlowControl {
             "dump_requests" => Some(self.requests_page(with_details)),
             _ => None,
         }
+    }
+
+    /// The levels, and whether each is about to go.
+    fn running_levels(&self) -> Vec<(Arc<PriorityLevel>, bool)> {
+        let levels = self.inner.levels.lock();
+        levels.by_name.values().map(|running| (running.level.clone(), running.is_quiescing)).collect()
     }
 
     fn levels_page(&self) -> String {
@@ -42,16 +57,16 @@ impl FlowControl {
             "CancelledRequests",
         ]);
         let policy = self.inner.policy.load();
-        for (name, running) in &self.inner.levels.lock().by_name {
-            let (active, waiting, executing) = running.level.look(|set| {
+        for (level, is_quiescing) in self.running_levels() {
+            let (active, waiting, executing) = level.look(|set| {
                 (set.queues().filter(|(_, queue)| queue.len() > 0).count(), set.waiting(), set.executing().0)
             });
-            let LevelCounts { dispatched, refused, timed_out, cancelled } = LevelCounts::of(&policy, running);
+            let LevelCounts { dispatched, refused, timed_out, cancelled } = LevelCounts::of(&policy, &level);
             table.row(vec![
-                name.to_string(),
+                level.name.to_string(),
                 active.to_string(),
                 (waiting == 0 && executing == 0).to_string(),
-                running.is_quiescing.to_string(),
+                is_quiescing.to_string(),
                 waiting.to_string(),
                 executing.to_string(),
                 dispatched.to_string(),
@@ -76,23 +91,27 @@ impl FlowControl {
             "MaxSeatsSum",
             "TotalWorkSum",
         ]);
-        for (name, running) in &self.inner.levels.lock().by_name {
-            running.level.look(|set| {
-                for (index, queue) in set.queues() {
-                    let seats = queue.seats_waiting().to_string();
-                    table.row(vec![
-                        name.to_string(),
-                        index.to_string(),
-                        queue.len().to_string(),
-                        queue.executing.to_string(),
-                        queue.seats_in_use.to_string(),
-                        format!("{:.8}ss", queue.next_dispatch),
-                        seats.clone(),
-                        seats,
-                        format!("{:.8}ss", queue.expected_work()),
-                    ]);
-                }
+        for (level, _) in self.running_levels() {
+            let queues = level.look(|set| {
+                let of = |(index, queue): (usize, &Queue<FlowEntry>)| {
+                    let requests = [queue.len(), queue.executing, queue.seats_in_use, queue.seats_waiting()];
+                    (index, requests, queue.next_dispatch, queue.expected_work())
+                };
+                set.queues().map(of).collect::<Vec<_>>()
             });
+            for (index, [waiting, executing, in_use, seats], next_dispatch, work) in queues {
+                table.row(vec![
+                    level.name.to_string(),
+                    index.to_string(),
+                    waiting.to_string(),
+                    executing.to_string(),
+                    in_use.to_string(),
+                    format!("{next_dispatch:.8}ss"),
+                    seats.to_string(),
+                    seats.to_string(),
+                    format!("{work:.8}ss"),
+                ]);
+            }
         }
         table.text()
     }
@@ -114,22 +133,18 @@ impl FlowControl {
         ];
         columns.extend(DETAILS.iter().filter(|_| with_details));
         let mut table = DumpTable::new(&columns);
-        for running in self.inner.levels.lock().by_name.values() {
-            let level = &running.level;
-            level.look(|set| {
-                for (index, queue) in set.queues() {
-                    for (place, waiting) in queue.requests().into_iter().enumerate() {
-                        let at = (Some(index), Some(place));
-                        let times = (level.time(waiting.arrived), None);
-                        table.row(request_row(&waiting.request, &waiting.ticket, at, times, with_details));
-                    }
-                }
-                for executing in set.executing_requests() {
-                    let times = (level.time(executing.arrived), Some(level.time(executing.started)));
-                    let at = (executing.ticket.queue, None);
-                    table.row(request_row(&executing.request, &executing.ticket, at, times, with_details));
-                }
+        for (level, _) in self.running_levels() {
+            let shown: Vec<ShownRequest> = level.look(|set| {
+                let queues = set.queues().map(|(index, queue)| (Some(index), queue));
+                let waiting = queues.chain([(None, set.heartbeat_queue())]).flat_map(|(index, queue)| {
+                    let requests = queue.requests().into_iter().enumerate();
+                    requests.map(move |(place, waiting)| ShownRequest::waiting(waiting, index, place))
+                });
+                waiting.chain(set.executing_requests().into_iter().map(ShownRequest::executing)).collect()
             });
+            for request in shown {
+                table.row(request.row(&level, with_details));
+            }
         }
         table.text()
     }
@@ -144,9 +159,9 @@ struct LevelCounts {
 }
 
 impl LevelCounts {
-    fn of(policy: &FlowPolicy, running: &RunningLevel) -> Self {
+    fn of(policy: &FlowPolicy, level: &PriorityLevel) -> Self {
         let sum = |count: &dyn Fn(&super::flow_stats::FlowStats) -> u64| -> u64 {
-            let of_level = policy.schemas.iter().filter(|schema| schema.level.name == running.level.name);
+            let of_level = policy.schemas.iter().filter(|schema| schema.level.name == level.name);
             of_level.map(|schema| count(&schema.stats)).sum()
         };
         Self {
@@ -158,90 +173,75 @@ impl LevelCounts {
     }
 }
 
-/// What is shown of a request: `-1` where it has no queue, or no place in it since it executes.
-fn request_row(
-    entry: &FlowEntry,
-    ticket: &Ticket,
-    (queue, place): (Option<usize>, Option<usize>),
-    (arrived, started): (Timestamp, Option<Timestamp>),
-    with_details: bool,
-) -> Vec<String> {
-    let number = |index: Option<usize>| index.map_or_else(|| "-1".to_owned(), |index| index.to_string());
-    let (request, seats) = (&entry.request, ticket.width.to_string());
-    let path = match RequestPath::of(request.uri.path()) {
-        Ok(RequestPath::Resource(path)) => path,
-        Ok(RequestPath::Other(_)) | Err(_) => ResourcePath::default(),
-    };
-    let namespace = path.namespace.clone().unwrap_or_default();
-    let distinguisher = match entry.schema.distinguisher {
-        Some(super::classification::Distinguisher::User) => request.user.to_string(),
-        Some(super::classification::Distinguisher::Namespace) => namespace.clone(),
-        None => String::new(),
-    };
-    let mut row = vec![
-        entry.schema.level.name.to_string(),
-        entry.schema.name.to_string(),
-        number(queue),
-        number(place),
-        distinguisher,
-        arrived.to_string(),
-        seats,
-        "0".to_owned(),
-        "0s".to_owned(),
-        // A time of nothing, as Go writes it.
-        started.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |started| started.to_string()),
-    ];
-    if with_details {
-        let version = if path.group.is_empty() { path.version } else { format!("{}/{}", path.group, path.version) };
-        row.extend([
-            request.user.to_string(),
-            request.verb.as_str().to_owned(),
-            request.uri.path().to_owned(),
-            namespace,
-            path.name.unwrap_or_default(),
-            version,
-            path.resource,
-            path.subresource.unwrap_or_default(),
-        ]);
-    }
-    row
+/// What is shown of a request, before it is written down.
+struct ShownRequest {
+    request: Arc<RequestBrief>,
+    schema: Arc<FlowSchema>,
+    ticket: Ticket,
+    queue: Option<usize>,
+    /// Its place in it, while it waits.
+    place: Option<usize>,
+    arrived: Duration,
+    started: Option<Duration>,
 }
 
-/// A table as Go's `tabwriter` aligns it: a comma behind each cell but the last, columns at least eight wide.
-struct DumpTable {
-    rows: Vec<Vec<String>>,
-}
-
-impl DumpTable {
-    fn new(columns: &[&str]) -> Self {
-        Self { rows: vec![columns.iter().map(|column| (*column).to_owned()).collect()] }
+impl ShownRequest {
+    fn waiting(waiting: &Waiting<FlowEntry>, queue: Option<usize>, place: usize) -> Self {
+        let place = Some(place);
+        Self { queue, place, ..Self::of(&waiting.request, waiting.ticket, waiting.arrived) }
     }
 
-    fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+    fn executing(executing: &Executing<FlowEntry>) -> Self {
+        let started = Some(executing.started);
+        Self { started, ..Self::of(&executing.request, executing.ticket, executing.arrived) }
     }
 
-    fn text(&self) -> String {
-        let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| {
-            let widest = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-            widest.unwrap_or_default().saturating_add(2).max(8)
+    fn of(entry: &FlowEntry, ticket: Ticket, arrived: Duration) -> Self {
+        let (request, schema) = (entry.request.clone(), entry.schema.clone());
+        Self { request, schema, ticket, queue: ticket.queue, place: None, arrived, started: None }
+    }
+
+    /// `-1` where it has no queue, or no place in it since it executes.
+    fn row(&self, level: &PriorityLevel, with_details: bool) -> Vec<String> {
+        let number = |index: Option<usize>| index.map_or_else(|| "-1".to_owned(), |index| index.to_string());
+        let (request, schema) = (&self.request, &self.schema);
+        let path = match RequestPath::of(request.uri.path()) {
+            Ok(RequestPath::Resource(path)) => path,
+            Ok(RequestPath::Other(_)) | Err(_) => ResourcePath::default(),
         };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let mut text = String::new();
-        for row in &self.rows {
-            for (column, cell) in row.iter().enumerate() {
-                // A name may hold anything: it stays on its line.
-                let cell: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                match widths.get(column) {
-                    Some(width) if column.saturating_add(1) < columns => {
-                        text.push_str(&format!("{:<width$}", format!("{cell},")));
-                    }
-                    _ => text.push_str(&cell),
-                }
-            }
-            text.push('\n');
+        let namespace = path.namespace.clone().unwrap_or_default();
+        let distinguisher = match schema.distinguisher {
+            Some(Distinguisher::User) => request.user.to_string(),
+            Some(Distinguisher::Namespace) => namespace.clone(),
+            None => String::new(),
+        };
+        let started = self.started.map(|started| level.time(started).to_string());
+        let mut row = vec![
+            schema.level.name.to_string(),
+            schema.name.to_string(),
+            number(self.queue),
+            number(self.place),
+            distinguisher,
+            level.time(self.arrived).to_string(),
+            self.ticket.width.to_string(),
+            "0".to_owned(),
+            "0s".to_owned(),
+            // A time of nothing, as Go writes it.
+            started.unwrap_or_else(|| "0001-01-01T00:00:00Z".to_owned()),
+        ];
+        if with_details {
+            let version = if path.group.is_empty() { path.version } else { format!("{}/{}", path.group, path.version) };
+            row.extend([
+                request.user.to_string(),
+                request.verb.as_str().to_owned(),
+                request.uri.path().to_owned(),
+                namespace,
+                path.name.unwrap_or_default(),
+                version,
+                path.resource,
+                path.subresource.unwrap_or_default(),
+            ]);
         }
-        text
+        row
     }
 }

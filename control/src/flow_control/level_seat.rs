@@ -8,7 +8,6 @@ use std::{
 
 use super::{
     fair_queuing::{FlowRefusal, Left, Ticket},
-    memory::RequestMemory,
     policy::FlowSchema,
     priority_level::{Admitted, Coming, FlowEntry, RequestBrief},
 };
@@ -57,7 +56,7 @@ impl LevelSeat {
         schema: &Arc<FlowSchema>,
         coming: Coming,
         request: &Arc<RequestBrief>,
-        (terms, memory): (WaitTerms, &RequestMemory),
+        terms: WaitTerms,
     ) -> Result<Self, FlowRefusal> {
         let arrived = Instant::now();
         let admitted = schema.level.admit(coming, FlowEntry::new(schema, request));
@@ -72,7 +71,8 @@ impl LevelSeat {
         schema.stats.waiting.add(ticket.width);
         schema.stats.queue_lengths.observe(&super::flow_stats::LENGTHS, length as f64);
         let mut place = PlaceInQueue { schema, ticket, arrived, has_left: false };
-        let Some(_memory) = memory.keep_waiting(&request.user, terms.head) else {
+        let memory = schema.level.waiting_memory.keep(ticket.is_heartbeat, &request.user, terms.head);
+        let Some(_memory) = memory else {
             return place.give_up(FlowRefusal::QueueFull).map(|()| Self::new(schema, coming, ticket, request));
         };
         match tokio::time::timeout(terms.longest, woken).await {
@@ -87,7 +87,7 @@ impl LevelSeat {
         schema: &Arc<FlowSchema>,
         vacated: Vacated,
         request: &Arc<RequestBrief>,
-        terms: (WaitTerms, &RequestMemory),
+        terms: WaitTerms,
     ) -> Result<Self, FlowRefusal> {
         let mut seat = Self::take(schema, Coming::Back(vacated.ticket), request, terms).await?;
         seat.before = vacated.before;

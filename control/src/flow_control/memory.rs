@@ -16,9 +16,13 @@ pub const ANSWERS: usize = 256 << 20;
 /// The same of short ones, which are apart: there is always some, and a long answer may have to wait until no other is
 /// being sent.
 const SHORT_ANSWERS: usize = 64 << 20;
-/// Bytes of all requests that wait for a seat, their bodies aside.
-const WAITING: usize = 128 << 20;
-/// What a request that waits takes beside its head: its task, and what was read of it. 8,192 wait at the most.
+/// Bytes of all requests that wait for a seat in one level, their bodies and heartbeats aside.
+const WAITING: usize = 64 << 20;
+/// The same of heartbeats, which what else waits in their level leaves its memory.
+const WAITING_HEARTBEATS: usize = 32 << 20;
+/// The same of one node.
+const WAITING_HEARTBEATS_OF_A_NODE: usize = 1 << 20;
+/// What a request that waits takes beside its head: its task, and what was read of it. MEASURED
 pub const WAITING_REQUEST: usize = 16 << 10;
 
 /// The memory of all requests.
@@ -28,7 +32,14 @@ pub struct RequestMemory {
     heartbeat_bodies: Arc<Shares>,
     answers: Arc<Shares>,
     short_answers: Arc<Shares>,
-    waiting: Arc<Shares>,
+}
+
+/// The memory of what waits in one level: of each level apart, so that no level's overload has others refuse what could
+/// wait.
+#[derive(Debug)]
+pub struct WaitingMemory {
+    heartbeats: Arc<Shares>,
+    others: Arc<Shares>,
 }
 
 impl Default for RequestMemory {
@@ -38,7 +49,6 @@ impl Default for RequestMemory {
             heartbeat_bodies: Shares::new(HEARTBEAT_BODIES, HEARTBEAT_BODIES_OF_A_NODE),
             answers: Shares::new(ANSWERS, usize::MAX),
             short_answers: Shares::new(SHORT_ANSWERS, usize::MAX),
-            waiting: Shares::new(WAITING, usize::MAX),
         }
     }
 }
@@ -58,9 +68,21 @@ impl RequestMemory {
     pub fn short_answers(&self) -> &Arc<Shares> {
         &self.short_answers
     }
+}
 
+impl Default for WaitingMemory {
+    fn default() -> Self {
+        Self {
+            heartbeats: Shares::new(WAITING_HEARTBEATS, WAITING_HEARTBEATS_OF_A_NODE),
+            others: Shares::new(WAITING, usize::MAX),
+        }
+    }
+}
+
+impl WaitingMemory {
     /// For a request of `user` that waits, whose head has so many bytes; `None` where there is none.
-    pub fn keep_waiting(&self, user: &str, head: usize) -> Option<Share> {
-        self.waiting.take(user, WAITING_REQUEST.saturating_add(head))
+    pub fn keep(&self, is_heartbeat: bool, user: &str, head: usize) -> Option<Share> {
+        let shares = if is_heartbeat { &self.heartbeats } else { &self.others };
+        shares.take(user, WAITING_REQUEST.saturating_add(head))
     }
 }

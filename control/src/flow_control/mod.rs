@@ -18,6 +18,7 @@
 //! | hand | the few queues of a level that a flow may use |
 //! | share | the most seats of a level that one user may hold while so many are free |
 //! | exempt | a level whose seats are not limited: the administrator's |
+//! | heartbeat | the request by which a node shows that it lives: of its Lease or its status |
 //!
 //! | file | what it knows |
 //! |---|---|
@@ -34,8 +35,9 @@
 //! | `flow_stats`, `flow_metrics`, `dump` | what `/metrics` and `/debug/api_priority_and_fairness/` tell |
 //!
 //! What is better than in Kubernetes stays so: no user takes the seats of others, in no level ([`seat_holders`]), so
-//! that one stolen credential of a node does not keep others' heartbeats from being served; and what waits, what
-//! comes and what goes is bounded in bytes.
+//! that one stolen credential of a node does not keep others' heartbeats from being served; heartbeats go before all
+//! else in their level, and have a part of its seats to themselves; whoever takes an answer slowly has no seat for as
+//! long; and what waits, what comes and what goes is bounded in bytes.
 
 mod borrowing;
 mod classification;
@@ -134,7 +136,7 @@ impl FlowControl {
         let schema = inner.policy.load().classify(identity, info).clone();
         let width = inner.estimator.width(info, schema.max_width);
         schema.stats.widths.observe(&flow_stats::WIDTHS, width as f64);
-        let work = schema.work(&inner.hasher, &identity.name, info, width);
+        let work = schema.work(&inner.hasher, identity, info, width);
         let request = RequestBrief { user: identity.name.as_str().into(), verb: info.verb, uri: parts.uri.clone() };
         let terms = WaitTerms { longest: longest_wait(info), head: head_bytes(parts) };
         let source = SeatSource::Level(LevelSource { schema: schema.clone(), request: Arc::new(request), terms });

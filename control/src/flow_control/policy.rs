@@ -10,6 +10,7 @@ use super::{
     fair_queuing::ArrivingWork,
     flow_stats::FlowStats,
     priority_level::PriorityLevel,
+    seat::Seat,
     seat_holders::SeatHolder,
     shares,
 };
@@ -61,11 +62,13 @@ impl FlowPolicy {
 impl FlowSchema {
     /// What decides over a request's place in the level. `hasher` has a secret key: nobody finds names that share the
     /// queues of another flow.
-    pub fn work(&self, hasher: &impl BuildHasher, user: &str, info: &RequestInfo, width: usize) -> ArrivingWork {
+    pub fn work(&self, hasher: &impl BuildHasher, user: &Identity, info: &RequestInfo, width: usize) -> ArrivingWork {
+        let is_heartbeat = Seat::is_for_heartbeat(user, info);
+        let user = user.name.as_str();
         let distinguisher = self.distinguisher.map_or("", |by| by.value(user, info));
         let namespace = shares::namespace_of(user).map(|namespace| hasher.hash_one(("namespace", namespace)));
         let holder = SeatHolder { user: hasher.hash_one(user), namespace };
-        ArrivingWork { flow: hasher.hash_one((&*self.name, distinguisher)), holder, width }
+        ArrivingWork { flow: hasher.hash_one((&*self.name, distinguisher)), holder, width, is_heartbeat }
     }
 
     /// Tells the client which schema and level its request had. By UID, as in Kubernetes: a name might tell too much.

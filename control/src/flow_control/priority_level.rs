@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     fair_queuing::{Arrival, ArrivingWork, FlowRefusal, Left, QueueSet, Queuing, SeatLimit, Ticket, Wake},
+    memory::WaitingMemory,
     policy::FlowSchema,
     seat_demand::ObservedDemand,
 };
@@ -60,6 +61,8 @@ impl Wake for FlowEntry {
 pub struct PriorityLevel {
     /// Its name.
     pub name: Arc<str>,
+    /// The memory of what waits in it.
+    pub waiting_memory: WaitingMemory,
     /// What its times count from.
     epoch: (Instant, Timestamp),
     set: Mutex<QueueSet<FlowEntry>>,
@@ -87,7 +90,12 @@ impl PriorityLevel {
     /// A level without requests.
     pub fn new(name: Arc<str>, limit: SeatLimit, queuing: Option<Queuing>) -> Arc<Self> {
         let set = Mutex::new(QueueSet::new(limit, queuing, Duration::ZERO));
-        Arc::new(Self { name, epoch: (Instant::now(), Timestamp::now()), set })
+        Arc::new(Self {
+            name,
+            waiting_memory: WaitingMemory::default(),
+            epoch: (Instant::now(), Timestamp::now()),
+            set,
+        })
     }
 
     /// A request comes.

@@ -33,7 +33,8 @@ impl RequestLimits {
     ///
     /// What may have no end needs no seat, but for watches where there are levels: a watch has one until it has begun.
     /// Kubernetes has it keep that until its initial events are sent. Here these are made while the client takes them,
-    /// so that a slow one would hold a seat for them, and what they take at a time is little.
+    /// so that a slow one would hold a seat for them, and what they take at a time is little. One that another server
+    /// answers gives it back before it is sent on.
     pub async fn enter(
         &self,
         identity: &Identity,

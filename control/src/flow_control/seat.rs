@@ -1,8 +1,9 @@
 //! The right of a request to be handled: its seat, and the memory of its body and its answer.
 //!
-//! A request has its seat from when it is let in until what it started has ended and its answer is sent, even if its
-//! client has gone; but not while its client withholds its body ([`Seat::read`]). Bodies that come and answers that go
-//! have memory of their own ([`RequestMemory`]). Whatever decides who waits and who is refused stays behind these
+//! A request has its seat from when it is let in until what it started has ended and its answer is made, even if its
+//! client has gone; but not while its client withholds its body ([`Seat::read`]). Where there are no levels it has it
+//! until its answer is sent: nobody waits there, and whoever finds none comes again. Bodies that come and answers that
+//! go have memory of their own ([`RequestMemory`]). Whatever decides who waits and who is refused stays behind these
 //! functions.
 
 use std::{pin::pin, sync::Arc, task::Poll};
@@ -106,8 +107,7 @@ impl Seat {
     /// Takes the seat of a request that comes to a level, once it is its turn.
     pub async fn take_in_turn(&self, coming: Coming) -> Result<(), TooMany> {
         let SeatSource::Level(level) = &self.source else { return self.take_at_once() };
-        let terms = (level.terms, &*self.memory);
-        let taken = LevelSeat::take(&level.schema, coming, &level.request, terms).await.map_err(|_| TooMany)?;
+        let taken = LevelSeat::take(&level.schema, coming, &level.request, level.terms).await.map_err(|_| TooMany)?;
         self.held.lock().seat = Some(HeldSeat::Level(taken));
         Ok(())
     }
@@ -158,6 +158,21 @@ impl Seat {
         }
     }
 
+    /// Gives it back for good: what is still to be done waits for others, for as long as they like.
+    pub fn give_back(&self) {
+        let seat = self.held.lock().seat.take();
+        // Not under the lock: others come to their turn.
+        drop(seat);
+    }
+
+    /// The answer is made, and its memory is counted: from now on a level's seats are for others, whose turn must not
+    /// depend on how fast a client reads.
+    pub fn answer_is_made(&self) {
+        if let SeatSource::Level(_) = &self.source {
+            self.give_back();
+        }
+    }
+
     fn has_seat(&self) -> bool {
         self.held.lock().seat.is_some()
     }
@@ -173,8 +188,8 @@ impl Seat {
     async fn take_again(&self) -> Result<(), TooMany> {
         let vacated = self.held.lock().vacated;
         let (SeatSource::Level(level), Some(vacated)) = (&self.source, vacated) else { return self.take_at_once() };
-        let terms = (level.terms, &*self.memory);
-        let taken = LevelSeat::take_again(&level.schema, vacated, &level.request, terms).await.map_err(|_| TooMany)?;
+        let taken = LevelSeat::take_again(&level.schema, vacated, &level.request, level.terms).await;
+        let taken = taken.map_err(|_| TooMany)?;
         self.held.lock().seat = Some(HeldSeat::Level(taken));
         Ok(())
     }

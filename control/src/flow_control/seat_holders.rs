@@ -44,6 +44,12 @@ impl SeatHolders {
         together.saturating_add(width) <= share && held.saturating_add(width) <= left
     }
 
+    /// Whether any ServiceAccount of a namespace may have a seat, were it one that holds none.
+    pub fn allows_namespace(&self, (total, in_use): (usize, usize), namespace: u64) -> bool {
+        let together = self.namespaces.get(&namespace).copied().unwrap_or_default();
+        together == 0 || together < share_of(total, total.saturating_sub(in_use))
+    }
+
     /// `holder` has so many more.
     pub fn add(&mut self, holder: SeatHolder, width: usize) {
         let add = |held: &mut HashMap<u64, usize>, key| {
@@ -67,6 +73,36 @@ impl SeatHolders {
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.namespaces.is_empty()
+    }
+}
+
+/// Asks which of many users may have seats, at one moment. The ServiceAccounts of a namespace that holds its share may be
+/// thousands: they are asked about once.
+pub struct ShareScan<'a> {
+    holders: &'a SeatHolders,
+    in_use: usize,
+    /// No ServiceAccount of this namespace may have a seat.
+    full: Option<u64>,
+}
+
+impl<'a> ShareScan<'a> {
+    /// With so many seats in use.
+    pub fn of(holders: &'a SeatHolders, in_use: usize) -> Self {
+        Self { holders, in_use, full: None }
+    }
+
+    /// Whether `holder` may have `width` more of `seats`.
+    pub fn allows(&mut self, seats: usize, holder: SeatHolder, width: usize) -> bool {
+        let namespace = holder.namespace;
+        if namespace.is_some() && namespace == self.full {
+            return false;
+        }
+        let of = (seats, self.in_use);
+        let is_allowed = self.holders.allows(of, holder, width);
+        if !is_allowed && namespace.is_some_and(|namespace| !self.holders.allows_namespace(of, namespace)) {
+            self.full = namespace;
+        }
+        is_allowed
     }
 }
 
@@ -119,5 +155,20 @@ mod tests {
         assert!(holders.allows((10, 9), user, 5));
         holders.add(user, 5);
         assert!(!holders.allows((10, 5), user, 5));
+    }
+
+    #[test]
+    fn a_namespace_that_holds_its_share_is_asked_about_once() {
+        let (mut holders, account) = (SeatHolders::default(), |user| SeatHolder { user, namespace: Some(7) });
+        for user in 0..40 {
+            holders.add(account(user), 1);
+        }
+        let mut scan = ShareScan::of(&holders, 60);
+        assert!(!scan.allows(98, account(1000), 1) && scan.full == Some(7));
+        assert!(
+            (0..1000).all(|user| !scan.allows(98, account(user), 1) && !holders.allows((98, 60), account(user), 1))
+        );
+        assert!(scan.allows(98, SeatHolder { user: 1000, namespace: Some(8) }, 1));
+        assert!(scan.allows(98, SeatHolder { user: 1, namespace: None }, 1), "another user with that hash of a name");
     }
 }

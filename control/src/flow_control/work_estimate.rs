@@ -1,8 +1,9 @@
 //! How many seats a request takes: one, but for lists, which take the more the more objects they go through.
 //!
 //! Source: `list_work_estimator.go` of `k8s.io/apiserver`, by numbers of objects. Kubernetes takes a resource's number
-//! as it was counted last; here it is counted when it is asked for, and only where more than one seat may come of it:
-//! of a namespace, of an indexed value and of a page only the objects that are gone through.
+//! as it was counted last; here the store knows it, of all and of a namespace. Of an indexed value no more are counted
+//! than the widest list goes through, and those of one name not at all: what is asked here is not authorised yet, so it
+//! must cost little whoever asks.
 //!
 //! Writes take one seat and nothing afterwards. Kubernetes adds time for telling watchers of a change, which there each
 //! watcher's cache does after the write has ended. Here a change is encoded once for all watchers of a kind, and what a
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use crate::{
     kinds::{Kind, Registry},
     request::{RequestInfo, Verb, path::ResourcePath, query::Version},
-    store::{NAME_INDEX, Snapshot, Store},
+    store::{Snapshot, Store},
 };
 
 /// Seats of the widest list.
@@ -57,20 +58,20 @@ fn goes_through_objects(info: &RequestInfo) -> bool {
     }
 }
 
-/// How many objects are gone through, counted up to `most`.
+/// How many objects are gone through; where they have to be counted, up to `most`.
 fn objects(snapshot: &Snapshot, kind: &Kind, path: &ResourcePath, info: &RequestInfo, most: usize) -> usize {
     let (resource, fields) = (kind.resource(), &info.query.field_selector);
     let all = snapshot.count(&resource);
     if all <= OBJECTS_PER_SEAT {
         return all;
     }
-    let namespace = path.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
-    let name = path.name.as_deref().or(fields.name()).map(|name| (NAME_INDEX, name));
-    let term = name.or_else(|| kind.indexed.iter().find_map(|index| Some((&**index, fields.exact(index)?))));
-    let counted = match term {
-        Some(term) => snapshot.list_by(&resource, term, &namespace, None).take(most).count(),
-        None if namespace.is_empty() => all,
-        None => snapshot.list(&resource, &namespace, None).take(most).count(),
+    if path.name.as_deref().or(fields.name()).is_some() {
+        // One of each namespace at the most, which is looked up.
+        return 1;
+    }
+    let counted = match kind.indexed.iter().find_map(|index| Some((&**index, fields.exact(index)?))) {
+        Some(term) => snapshot.count_by(&resource, term, path.namespace.as_deref(), most),
+        None => path.namespace.as_deref().map_or(all, |namespace| snapshot.count_in(&resource, namespace)),
     };
     let selects = !fields.is_empty() || !info.query.label_selector.is_empty();
     match info.query.limit {
@@ -113,6 +114,7 @@ mod tests {
             (3, "/api/v1/namespaces/a/configmaps"),
             (2, "/api/v1/namespaces/b/configmaps"),
             (1, "/api/v1/namespaces/c/configmaps"),
+            (1, "/api/v1/namespaces/a/configmaps?fieldSelector=metadata.name%3Dc7"),
             (1, "/api/v1/configmaps?limit=50"),
             (5, "/api/v1/configmaps?limit=50&labelSelector=a%3Db"),
             (1, "/api/v1/configmaps?fieldSelector=metadata.name%3Dc7"),

@@ -57,6 +57,16 @@ impl Snapshot {
         self.tables.get(resource).map_or(0, Table::len)
     }
 
+    /// How many of them are in a namespace. Costs the same however many they are.
+    pub fn count_in(&self, resource: &str, namespace: &str) -> usize {
+        self.tables.get(resource).map_or(0, |table| table.count_in(namespace))
+    }
+
+    /// How many of them have `value` under `index`, in a namespace or in all, counted up to `most`.
+    pub fn count_by(&self, resource: &str, term: (&str, &str), namespace: Option<&str>, most: usize) -> usize {
+        self.tables.get(resource).map_or(0, |table| table.count_by(term, namespace, most))
+    }
+
     /// The resources that have, or had, objects.
     pub fn resources(&self) -> impl Iterator<Item = (&Arc<str>, &Table)> {
         self.tables.iter()

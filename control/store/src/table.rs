@@ -12,6 +12,8 @@ pub struct Table {
     objects: OrdMap<Arc<str>, Arc<Object>>,
     /// By index name.
     indexes: OrdMap<Arc<str>, Keys>,
+    /// How many objects each namespace has that has any.
+    namespaces: OrdMap<Arc<str>, usize>,
 }
 
 /// The value and the key of each object that has an index.
@@ -29,6 +31,20 @@ impl Table {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
+    }
+
+    /// How many objects a namespace has.
+    pub fn count_in(&self, namespace: &str) -> usize {
+        self.namespaces.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// How many have `value` under `index`, in a namespace or in all, counted up to `most`. The objects are not touched.
+    pub fn count_by(&self, (index, value): (&str, &str), namespace: Option<&str>, most: usize) -> usize {
+        let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        let Some(keys) = self.indexes.get(index) else { return 0 };
+        let from = Bound::Included((Arc::from(value), Arc::from(&*prefix)));
+        let range = keys.range::<_, (Arc<str>, Arc<str>)>((from, Bound::Unbounded));
+        range.take_while(|(own, key)| **own == *value && key.starts_with(&prefix)).take(most).count()
     }
 
     /// The object with this key.
@@ -109,6 +125,9 @@ impl Table {
     /// Puts an object in its place.
     pub fn put(&mut self, key: Arc<str>, object: Arc<Object>) {
         let previous = self.objects.insert(key.clone(), object.clone());
+        if previous.is_none() {
+            self.count_one_more(&key);
+        }
         let previous = previous.as_ref().map(|previous| previous.header());
         if previous.is_some_and(|previous| previous.terms().eq(object.header().terms())) {
             return;
@@ -133,6 +152,24 @@ impl Table {
     pub fn remove(&mut self, key: &str) {
         if let Some((key, object)) = self.objects.remove_with_key(key) {
             self.remove_terms(&key, object.header());
+            self.count_one_less(&key);
+        }
+    }
+
+    fn count_one_more(&mut self, key: &str) {
+        let Some((namespace, _)) = key.split_once('/') else { return };
+        match self.namespaces.get_mut(namespace) {
+            Some(count) => *count = count.saturating_add(1),
+            None => drop(self.namespaces.insert(Arc::from(namespace), 1)),
+        }
+    }
+
+    fn count_one_less(&mut self, key: &str) {
+        let Some((namespace, _)) = key.split_once('/') else { return };
+        let Some(count) = self.namespaces.get_mut(namespace) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.namespaces.remove(namespace);
         }
     }
 
@@ -170,5 +207,25 @@ mod tests {
                 assert_eq!(listed, keys.into_iter().filter(is_meant).collect::<Vec<_>>(), "{prefix} after {after:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_table_knows_how_many_objects_each_namespace_has() {
+        let mut table = Table::default();
+        let put = |table: &mut Table, key: &str| {
+            table.put(key.into(), Arc::new(Object::new(draft(key), 1, EventType::Added)));
+        };
+        for key in ["a/x", "a/y", "a-b/x", "b/x", "cluster", "a/x"] {
+            put(&mut table, key);
+        }
+        let counts = |table: &Table| ["a", "a-b", "b", "c", "cluster"].map(|namespace| table.count_in(namespace));
+        assert_eq!(counts(&table), [2, 1, 1, 0, 0], "what is put again counts once");
+        let before = table.clone();
+        for key in ["a/x", "b/x", "b/y", "cluster", "none"] {
+            table.remove(key);
+        }
+        assert_eq!(counts(&table), [1, 1, 0, 0, 0]);
+        assert_eq!(table.namespaces.len(), 2, "one without objects is forgotten");
+        assert_eq!(counts(&before), [2, 1, 1, 0, 0], "a snapshot stays as it was");
     }
 }

@@ -17,6 +17,8 @@ pub struct ArrivingWork {
     pub holder: SeatHolder,
     /// How many seats it takes.
     pub width: usize,
+    /// A node shows by it that it lives.
+    pub is_heartbeat: bool,
 }
 
 /// What a request is known by.
@@ -24,12 +26,14 @@ pub struct ArrivingWork {
 pub struct Ticket {
     /// Grows with each request of a level.
     pub id: u64,
-    /// Its queue, where the level had queues when it came.
+    /// Its queue, where the level had queues when it came. Heartbeats have one of their own, without a number.
     pub queue: Option<usize>,
     /// Who sends it.
     pub holder: SeatHolder,
     /// How many seats it takes.
     pub width: usize,
+    /// A node shows by it that it lives.
+    pub is_heartbeat: bool,
 }
 
 /// What becomes of a request that arrives.

@@ -13,46 +13,35 @@
 //!
 //! What differs: a user who holds its share of the level ([`SeatHolders`]) has its requests wait although seats are
 //! free, and they do not hold up what other users have in the same queue. Only queues with something to do are kept,
-//! so that a level may have millions. And a request may leave its seat and come back to its place.
+//! so that a level may have millions. A request may leave its seat and come back to its place. And heartbeats of nodes go
+//! before all else ([`heartbeat_lane`]).
 
 mod arrival;
+mod heartbeat_lane;
 pub mod queue;
+mod queuing;
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-pub use self::arrival::{Arrival, ArrivingWork, FlowRefusal, Left, Ticket, Wake};
-use self::queue::{Queue, Waiting};
+pub use self::{
+    arrival::{Arrival, ArrivingWork, FlowRefusal, Left, Ticket, Wake},
+    queuing::{Queuing, SeatLimit},
+};
+use self::{
+    heartbeat_lane::HeartbeatLane,
+    queue::{Queue, Waiting},
+};
 use super::{
     seat_demand::{ObservedDemand, SeatDemand},
-    seat_holders::SeatHolders,
+    seat_holders::{SeatHolders, ShareScan},
     shuffle_sharding,
 };
 
 /// How long a request is taken to need before it has ended, in seconds. Kubernetes' `estimatedServiceDuration`.
 const SERVICE_SECONDS: f64 = 0.003;
-
-/// Queues of a level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Queuing {
-    /// How many there are.
-    pub queues: usize,
-    /// How many a flow may use.
-    pub hand_size: usize,
-    /// How many requests wait in one.
-    pub queue_length_limit: usize,
-}
-
-/// How many seats a level has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeatLimit {
-    /// As many as are asked for.
-    Exempt,
-    /// So many.
-    Seats(usize),
-}
 
 /// A request that executes.
 #[derive(Debug)]
@@ -75,7 +64,9 @@ pub struct QueueSet<R> {
     queuing: Option<Queuing>,
     /// Those that have something to do, by their numbers.
     queues: BTreeMap<usize, Queue<R>>,
+    heartbeats: HeartbeatLane<R>,
     executing: HashMap<u64, Executing<R>>,
+    /// Heartbeats aside, as the three numbers after it.
     holders: SeatHolders,
     seats_in_use: usize,
     seats_waiting: usize,
@@ -89,14 +80,6 @@ pub struct QueueSet<R> {
     demand: SeatDemand,
 }
 
-/// The request whose turn it is.
-struct NextRequest {
-    queue: usize,
-    /// See [`Queue::pop`].
-    row: usize,
-    width: usize,
-}
-
 impl<R: Wake> QueueSet<R> {
     /// A level with nothing to do.
     pub fn new(limit: SeatLimit, queuing: Option<Queuing>, now: Duration) -> Self {
@@ -104,6 +87,7 @@ impl<R: Wake> QueueSet<R> {
             limit,
             queuing,
             queues: BTreeMap::new(),
+            heartbeats: HeartbeatLane::new(),
             executing: HashMap::new(),
             holders: SeatHolders::default(),
             seats_in_use: 0,
@@ -129,8 +113,12 @@ impl<R: Wake> QueueSet<R> {
         self.advance(now);
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
-        let queue = self.queuing.map(|queuing| self.choose_queue(queuing, work.flow, id));
-        let ticket = Ticket { id, queue, holder: work.holder, width: work.width };
+        let ArrivingWork { flow, holder, width, is_heartbeat } = work;
+        if is_heartbeat {
+            self.heartbeats.has_come();
+        }
+        let queue = self.queuing.filter(|_| !is_heartbeat).map(|queuing| self.choose_queue(queuing, flow, id));
+        let ticket = Ticket { id, queue, holder, width, is_heartbeat };
         let longest = self.queuing.map_or(0, |queuing| queuing.queue_length_limit);
         self.admit(now, ticket, request, longest)
     }
@@ -160,22 +148,22 @@ impl<R: Wake> QueueSet<R> {
 
     /// A request that waits.
     pub fn find_waiting(&mut self, ticket: &Ticket) -> Option<&mut R> {
-        self.queues.get_mut(&ticket.queue?)?.find(ticket)
+        self.queue_of(ticket)?.find(ticket)
     }
 
     /// Whether nothing waits and nothing executes.
     pub fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.executing.is_empty()
+        self.waiting() == 0 && self.executing.is_empty()
     }
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting.saturating_add(self.heartbeats.queue.len())
     }
 
     /// How many execute, and on how many seats.
     pub fn executing(&self) -> (usize, usize) {
-        (self.executing.len(), self.seats_in_use)
+        (self.executing.len(), self.seats_taken())
     }
 
     /// Those that execute, the oldest first.
@@ -188,6 +176,11 @@ impl<R: Wake> QueueSet<R> {
     /// The queues that have something to do, by their numbers.
     pub fn queues(&self) -> impl Iterator<Item = (usize, &Queue<R>)> {
         self.queues.iter().map(|(index, queue)| (*index, queue))
+    }
+
+    /// The queue of heartbeats.
+    pub fn heartbeat_queue(&self) -> &Queue<R> {
+        &self.heartbeats.queue
     }
 
     /// How many seats were asked for since this was asked before.
@@ -205,7 +198,7 @@ impl<R: Wake> QueueSet<R> {
         let asked = self.seats_in_use.saturating_add(self.seats_waiting);
         let served = match self.limit {
             SeatLimit::Exempt => asked,
-            SeatLimit::Seats(seats) => asked.min(seats),
+            SeatLimit::Seats(seats) => asked.min(seats.saturating_sub(self.heartbeats.seats_in_use())),
         };
         self.progress += passed.as_secs_f64() * served as f64 / self.queues.len() as f64;
     }
@@ -223,9 +216,13 @@ impl<R: Wake> QueueSet<R> {
     }
 
     fn admit(&mut self, now: Duration, ticket: Ticket, request: R, longest: usize) -> Arrival {
-        if self.waiting == 0 && self.may_have(&ticket) && self.has_room(ticket.width) {
+        let is_first = if ticket.is_heartbeat { self.heartbeats.queue.len() == 0 } else { self.waiting == 0 };
+        if is_first && self.may_have(&ticket) && self.has_room(&ticket) {
             self.start(now, ticket, now, request);
             return Arrival::Started(ticket);
+        }
+        if ticket.is_heartbeat {
+            return self.enqueue_heartbeat(now, ticket, request, longest);
         }
         let (Some(index), Some(_)) = (ticket.queue, self.queuing) else {
             return Arrival::Refused(FlowRefusal::ConcurrencyLimit);
@@ -235,7 +232,11 @@ impl<R: Wake> QueueSet<R> {
         queue.push(Waiting { ticket, arrival_progress: progress, arrived: now, request });
         self.waiting = self.waiting.saturating_add(1);
         self.seats_waiting = self.seats_waiting.saturating_add(ticket.width);
-        self.dispatch(now);
+        // Of what waited before nothing could start, and nothing has ended since.
+        if self.may_have(&ticket) {
+            self.dispatch(now);
+        }
+        self.note_demand(now);
         let Some(queue) = self.queues.get(&index).filter(|_| !self.executing.contains_key(&ticket.id)) else {
             return Arrival::Started(ticket);
         };
@@ -248,24 +249,76 @@ impl<R: Wake> QueueSet<R> {
         Arrival::Queued(ticket, length)
     }
 
+    fn enqueue_heartbeat(&mut self, now: Duration, ticket: Ticket, request: R, longest: usize) -> Arrival {
+        if self.queuing.is_none() {
+            return Arrival::Refused(FlowRefusal::ConcurrencyLimit);
+        }
+        let queue = &mut self.heartbeats.queue;
+        // Nobody else's fill it: what waits of one node is bounded.
+        let length = queue.waiting_of(ticket.holder).saturating_add(1);
+        if length > longest {
+            return Arrival::Refused(FlowRefusal::QueueFull);
+        }
+        queue.push(Waiting { ticket, arrival_progress: 0.0, arrived: now, request });
+        // Those before it may be of nodes that have enough.
+        if self.may_have(&ticket) {
+            self.dispatch(now);
+        }
+        self.note_demand(now);
+        match self.executing.contains_key(&ticket.id) {
+            true => Arrival::Started(ticket),
+            false => Arrival::Queued(ticket, length),
+        }
+    }
+
+    /// Where a request waits, if it does.
+    fn queue_of(&mut self, ticket: &Ticket) -> Option<&mut Queue<R>> {
+        match ticket.is_heartbeat {
+            true => Some(&mut self.heartbeats.queue),
+            false => self.queues.get_mut(&ticket.queue?),
+        }
+    }
+
+    /// Seats of all that executes.
+    fn seats_taken(&self) -> usize {
+        self.seats_in_use.saturating_add(self.heartbeats.seats_in_use())
+    }
+
     /// Whether the request's user may have its seats.
     fn may_have(&self, ticket: &Ticket) -> bool {
         match self.limit {
             SeatLimit::Exempt => true,
+            SeatLimit::Seats(_) if ticket.is_heartbeat => self.heartbeats.allows(ticket),
             SeatLimit::Seats(seats) => self.holders.allows((seats, self.seats_in_use), ticket.holder, ticket.width),
         }
     }
 
-    /// Whether so many seats are free. What is wider than all of them goes alone.
-    fn has_room(&self, width: usize) -> bool {
-        match self.limit {
-            SeatLimit::Exempt => true,
-            SeatLimit::Seats(seats) if width > seats => self.executing.is_empty(),
-            SeatLimit::Seats(seats) => self.seats_in_use.saturating_add(width) <= seats,
-        }
+    /// Whether its seats are free. What is wider than all that it could have goes alone; a level without a seat serves
+    /// one at a time nevertheless.
+    fn has_room(&self, ticket: &Ticket) -> bool {
+        let SeatLimit::Seats(seats) = self.limit else { return true };
+        let (limit, taken) = match ticket.is_heartbeat {
+            true => (seats, self.seats_taken()),
+            false => self.seats_for_others(seats),
+        };
+        if ticket.width > limit { taken == 0 } else { taken.saturating_add(ticket.width) <= limit }
+    }
+
+    /// How many of so many seats others than heartbeats may have, and how many they have.
+    ///
+    /// While heartbeats take more than what is kept for them, these are less.
+    fn seats_for_others(&self, seats: usize) -> (usize, usize) {
+        let kept = self.heartbeats.reserved_of(seats).max(self.heartbeats.seats_in_use());
+        (seats.saturating_sub(kept), self.seats_in_use)
     }
 
     fn start(&mut self, now: Duration, ticket: Ticket, arrived: Duration, request: R) {
+        let executing = Executing { ticket, arrived, started: now, request };
+        self.executing.insert(ticket.id, executing);
+        if ticket.is_heartbeat {
+            self.heartbeats.start(&ticket);
+            return self.note_demand(now);
+        }
         if let Some(index) = ticket.queue {
             let progress = self.progress;
             let queue = self.queues.entry(index).or_insert_with(|| Queue::at(progress));
@@ -276,12 +329,15 @@ impl<R: Wake> QueueSet<R> {
         }
         self.seats_in_use = self.seats_in_use.saturating_add(ticket.width);
         self.holders.add(ticket.holder, ticket.width);
-        self.executing.insert(ticket.id, Executing { ticket, arrived, started: now, request });
         self.note_demand(now);
     }
 
     fn finish(&mut self, now: Duration, ticket: &Ticket) -> Option<Left> {
         let Executing { ticket, started, .. } = self.executing.remove(&ticket.id)?;
+        if ticket.is_heartbeat {
+            self.heartbeats.finish(&ticket);
+            return Some(Left::Executing);
+        }
         self.seats_in_use = self.seats_in_use.saturating_sub(ticket.width);
         self.holders.remove(ticket.holder, ticket.width);
         if let Some(queue) = ticket.queue.and_then(|index| self.queues.get_mut(&index)) {
@@ -291,64 +347,77 @@ impl<R: Wake> QueueSet<R> {
     }
 
     fn cancel(&mut self, ticket: &Ticket) -> Option<Left> {
-        let cancelled = self.queues.get_mut(&ticket.queue?)?.remove(ticket)?;
-        self.note_dequeued(cancelled.ticket.width);
+        self.dequeue(ticket)?;
         Some(Left::Waiting)
     }
 
-    fn note_dequeued(&mut self, width: usize) {
-        self.waiting = self.waiting.saturating_sub(1);
-        self.seats_waiting = self.seats_waiting.saturating_sub(width);
+    fn dequeue(&mut self, ticket: &Ticket) -> Option<Waiting<R>> {
+        let taken = self.queue_of(ticket)?.remove(ticket)?;
+        if !ticket.is_heartbeat {
+            self.waiting = self.waiting.saturating_sub(1);
+            self.seats_waiting = self.seats_waiting.saturating_sub(ticket.width);
+        }
+        Some(taken)
     }
 
     /// Has as many requests execute as there are seats for, in their turn.
     fn dispatch(&mut self, now: Duration) {
-        while self.waiting > 0
-            && let Some(NextRequest { queue: index, row, width }) = self.next()
-            && self.has_room(width)
-            && let Some(mut next) = self.queues.get_mut(&index).and_then(|queue| queue.pop(row))
+        while let Some(ticket) = self.next()
+            && let Some(mut next) = self.dequeue(&ticket)
         {
-            self.note_dequeued(width);
-            self.last_served = index;
+            self.last_served = ticket.queue.unwrap_or(self.last_served);
             next.request.wake();
             self.start(now, next.ticket, next.arrived, next.request);
         }
         self.note_demand(now);
     }
 
-    /// What would end first of all that wait.
+    /// What is to execute now: heartbeats first, then what would end first of all that wait.
+    fn next(&mut self) -> Option<Ticket> {
+        let (heartbeats, is_limited) = (&self.heartbeats, self.limit != SeatLimit::Exempt);
+        let heartbeat = heartbeats.queue.next(|ticket| !is_limited || heartbeats.allows(ticket));
+        let heartbeat = heartbeat.filter(|ticket| self.has_room(ticket));
+        heartbeat.or_else(|| self.next_of_queues().filter(|ticket| self.has_room(ticket)))
+    }
+
+    /// What would end first of all that wait in queues.
     ///
     /// A queue of which all users hold their shares is left out, and has no claim later on what it could not use.
-    fn next(&mut self) -> Option<NextRequest> {
-        let (limit, in_use, holders, progress) = (self.limit, self.seats_in_use, &self.holders, self.progress);
-        // A level without a seat serves one at a time nevertheless.
-        if let SeatLimit::Seats(seats) = limit
-            && in_use >= seats.max(1)
-        {
+    fn next_of_queues(&mut self) -> Option<Ticket> {
+        if self.waiting == 0 {
             return None;
         }
-        let may_have = |ticket: &Ticket| match limit {
+        let (limit, in_use, progress) = (self.limit, self.seats_in_use, self.progress);
+        if let SeatLimit::Seats(seats) = limit {
+            let (limit, taken) = self.seats_for_others(seats);
+            if taken >= limit.max(1) {
+                return None;
+            }
+        }
+        let mut shares = ShareScan::of(&self.holders, in_use);
+        let mut may_have = |ticket: &Ticket| match limit {
             SeatLimit::Exempt => true,
-            SeatLimit::Seats(seats) => holders.allows((seats, in_use), ticket.holder, ticket.width),
+            SeatLimit::Seats(seats) => shares.allows(seats, ticket.holder, ticket.width),
         };
         let last_served = self.last_served;
-        let mut best: Option<((f64, bool, usize), NextRequest)> = None;
+        let mut best: Option<((f64, bool, usize), Ticket)> = None;
         for (index, queue) in self.queues.iter_mut().filter(|(_, queue)| queue.len() > 0) {
-            let Some((row, width)) = queue.next(may_have) else {
+            let Some(ticket) = queue.next(&mut may_have) else {
                 queue.next_dispatch = queue.next_dispatch.max(progress);
                 continue;
             };
-            let end = queue.next_dispatch + width as f64 * SERVICE_SECONDS;
+            let end = queue.next_dispatch + ticket.width as f64 * SERVICE_SECONDS;
             let order = (end, *index <= last_served, *index);
             if best.as_ref().is_none_or(|(first, _)| order < *first) {
-                best = Some((order, NextRequest { queue: *index, row, width }));
+                best = Some((order, ticket));
             }
         }
         best.map(|(_, next)| next)
     }
 
     fn note_demand(&mut self, now: Duration) {
-        self.demand.set(now, self.seats_in_use.saturating_add(self.seats_waiting));
+        let waiting = self.seats_waiting.saturating_add(self.heartbeats.queue.seats_waiting());
+        self.demand.set(now, self.seats_taken().saturating_add(waiting));
     }
 }
 

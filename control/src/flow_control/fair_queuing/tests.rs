@@ -51,7 +51,16 @@ impl Level {
     fn arrive(&mut self, now: u64, of: u64, width: usize) -> (usize, Arrival) {
         let number = self.next;
         self.next += 1;
-        let work = ArrivingWork { flow: flow(of), holder: user(of), width };
+        let work = ArrivingWork { flow: flow(of), holder: user(of), width, is_heartbeat: false };
+        let request = Numbered { number, woken: self.woken.clone() };
+        (number, self.set.arrive(ms(now), work, request))
+    }
+
+    /// A heartbeat of a node.
+    fn beat(&mut self, now: u64, of: u64) -> (usize, Arrival) {
+        let number = self.next;
+        self.next += 1;
+        let work = ArrivingWork { flow: flow(of), holder: user(of), width: 1, is_heartbeat: true };
         let request = Numbered { number, woken: self.woken.clone() };
         (number, self.set.arrive(ms(now), work, request))
     }
@@ -191,6 +200,70 @@ fn a_request_that_comes_back_is_before_those_that_came_after_it() {
 }
 
 #[test]
+fn heartbeats_have_seats_that_lists_of_all_nodes_do_not_take() {
+    // As `node-high`: 500 agents list all nodes, each list as wide as it gets.
+    let mut level = Level::queued(98, 64, 6, 50);
+    let first = ticket(level.beat(0, 0));
+    level.set.leave(ms(1), &first);
+    let lists: Vec<(usize, Arrival)> = (0..500).map(|node| level.arrive(2, node, 5)).collect();
+    let started = lists.iter().filter(|(_, arrival)| matches!(arrival, Arrival::Started(_))).count();
+    assert_eq!((started, level.set.executing()), (14, (14, 70)), "a quarter is kept");
+    let beats: Vec<Ticket> = (0..28)
+        .map(|node| {
+            let (_, arrival) = level.beat(3, node);
+            assert!(matches!(arrival, Arrival::Started(_)), "{node}, whose own list may wait");
+            ticket((0, arrival))
+        })
+        .collect();
+    let late = level.beat(3, 100);
+    assert!(matches!(late.1, Arrival::Queued(_, 1)));
+    assert_eq!(level.set.waiting(), 500 - 14 + 1);
+    let (_, Arrival::Started(list)) = lists[0] else { panic!("it has its seats") };
+    level.set.leave(ms(4), &list);
+    assert_eq!(level.woken(), [late.0], "it goes before the lists that came before it");
+    for beat in beats.iter().chain([&ticket(late)]) {
+        level.set.leave(ms(5), beat);
+    }
+    assert_eq!(level.set.executing(), (14, 70), "and what heartbeats do not need is kept for the next ones");
+    assert_eq!(level.set.heartbeat_queue().len(), 0);
+}
+
+#[test]
+fn one_node_has_few_seats_for_its_heartbeats_and_holds_up_no_others() {
+    for queuing in [Some(Queuing { queues: 64, hand_size: 6, queue_length_limit: 50 }), None] {
+        let mut level = Level::new(98, queuing);
+        let stolen: Vec<(usize, Arrival)> = (0..1000).map(|_| level.beat(0, 1)).collect();
+        assert_eq!(level.set.executing(), (4, 4));
+        assert_eq!(level.set.waiting(), queuing.map_or(0, |queuing| queuing.queue_length_limit));
+        assert!((2..90).all(|node| matches!(level.beat(0, node).1, Arrival::Started(_))));
+        // Some had to be put in the queue first.
+        level.woken();
+        level.set.leave(ms(1), &ticket(stolen[0]));
+        let next = queuing.map(|_| stolen[4].0);
+        assert_eq!(level.woken(), next.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_heartbeat_that_waits_can_go_and_one_that_comes_back_is_the_first() {
+    let mut level = Level::queued(1, 4, 1, 10);
+    let first = ticket(level.beat(0, 1));
+    let [gone, second] = [2, 3].map(|node| level.beat(0, node));
+    assert!(level.set.find_waiting(&ticket(gone)).is_some());
+    assert_eq!(level.set.leave(ms(1), &ticket(gone)), Some(Left::Waiting));
+    level.set.leave(ms(2), &first);
+    assert_eq!(level.woken(), [second.0]);
+    let third = level.beat(3, 4);
+    let back = Numbered { number: 100, woken: level.woken.clone() };
+    assert!(matches!(level.set.come_back(ms(3), first, back), Arrival::Queued(..)));
+    level.set.leave(ms(4), &ticket(second));
+    assert_eq!(level.woken(), [100]);
+    level.set.leave(ms(5), &first);
+    level.set.leave(ms(6), &ticket(third));
+    assert!(level.set.is_idle());
+}
+
+#[test]
 fn with_more_seats_or_without_queues_what_waits_is_served_nevertheless() {
     let mut level = Level::queued(1, 4, 1, 10);
     let first = ticket(level.arrive(0, 1, 1));
@@ -251,17 +324,29 @@ fn simulate(level: &mut Level, rates: &[(u64, u64)], service: u64, time: u64) ->
     outcome
 }
 
+/// 10 seats of 10 ms: 1,000 requests a second. Twenty users send eight times as many together, and user 2 less than its
+/// fair share. What became of it, and how long user 2 waited at the most.
+fn flood_by_many(queues: usize, queue_length_limit: usize) -> (Outcome, u64) {
+    let mut level = Level::queued(10, queues, 6.min(queues), queue_length_limit);
+    let floods = (11..=30).map(|user| (user, 400));
+    let outcome = simulate(&mut level, &floods.chain([(2, 30)]).collect::<Vec<_>>(), 10, 3000);
+    let longest = *outcome.waits[&2].iter().max().expect("it is served");
+    (outcome, longest)
+}
+
 #[test]
-fn a_flood_of_one_flow_delays_no_other_flow_beyond_its_fair_share() {
-    // 10 seats of 10 ms: 1,000 requests a second. One flow sends 5,000, another 200: well below its half.
-    let mut level = Level::queued(10, 64, 6, 50);
-    let outcome = simulate(&mut level, &[(1, 5000), (2, 200)], 10, 3000);
-    let longest = outcome.waits[&2].iter().max().unwrap();
-    assert!(*longest <= 20, "two times of service: {longest}");
+fn floods_that_fill_a_level_delay_no_flow_that_stays_below_its_fair_share() {
+    let (outcome, longest) = flood_by_many(64, 50);
+    assert!(longest <= 30, "three times of service: {longest}");
     assert_eq!(outcome.refused.get(&2), None);
-    assert!(outcome.waits[&2].len() >= 590);
-    assert!(outcome.refused[&1] > 5000, "the flood is refused");
-    assert!(outcome.waits[&1].len() > 1000, "but served with what is left: {}", outcome.waits[&1].len());
+    assert!(outcome.waits[&2].len() >= 85, "{}", outcome.waits[&2].len());
+    let served: usize = (11..=30).map(|user| outcome.waits[&user].len()).sum();
+    assert!(served > 2800, "together they have all that is left: {served}");
+    assert!((11..=30).all(|user| outcome.refused[&user] > 500), "the floods are refused: {:?}", outcome.refused);
+
+    // That no user takes the seats of others does not bring it about: in one queue user 2 waits behind all others.
+    let (_, longest) = flood_by_many(1, 500);
+    assert!(longest > 200, "{longest}");
 }
 
 #[test]

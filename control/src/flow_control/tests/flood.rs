@@ -123,3 +123,55 @@ async fn one_stolen_credential_of_a_node_keeps_no_other_node_from_showing_that_i
     guarded.handler.released.add_permits(1000);
     answers.join_all().await;
 }
+
+#[tokio::test]
+async fn agents_that_take_their_lists_slowly_hold_up_no_heartbeat() {
+    let guarded = Guarded::start(600).await;
+    let list = || {
+        let list = Request::get("/api/v1/nodes?limit=500").header(LONG, "").body(Body::empty());
+        list.expect("a request")
+    };
+    // All have the answer's head and take nothing of its body. Without a seat given back a few would fill the level.
+    let mut slow = Vec::new();
+    for number in 0..150 {
+        let answer = guarded.ask(&node(&format!("n{number}")), list()).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{number}");
+        slow.push(answer);
+    }
+    assert_eq!(guarded.counts("system-node-high"), Counts { executing: 0, waiting: 0, refused: 0 });
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+    let beat = Request::put(lease).body(Body::empty()).expect("a request");
+    let mut beat = std::pin::pin!(guarded.ask(&node("n"), beat));
+    let std::task::Poll::Ready(answer) = futures::poll!(beat.as_mut()) else { panic!("it does not wait") };
+    assert_eq!(answer.status(), StatusCode::OK);
+    drop(slow);
+}
+
+#[tokio::test]
+async fn lists_that_are_being_made_leave_heartbeats_their_seats() {
+    let guarded = Guarded::start(600).await;
+    let lease = |name: &str| {
+        let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}");
+        Request::put(path).body(Body::empty()).expect("a request")
+    };
+    assert_eq!(guarded.ask(&node("first"), lease("first")).await.status(), StatusCode::OK);
+    let mut lists = JoinSet::new();
+    for number in 0..200 {
+        let list = Request::get("/api/v1/nodes?limit=500").header(HOLD, "").body(Body::empty()).expect("a request");
+        lists.spawn(guarded.ask(&node(&format!("n{number}")), list));
+    }
+    let all = || {
+        let Counts { executing, waiting, .. } = guarded.counts("system-node-high");
+        executing + waiting
+    };
+    until("all lists have come", || all() == 200).await;
+    assert!(guarded.counts("system-node-high").waiting > 0);
+    for number in 0..200 {
+        let name = format!("n{number}");
+        let mut beat = std::pin::pin!(guarded.ask(&node(&name), lease(&name)));
+        let std::task::Poll::Ready(answer) = futures::poll!(beat.as_mut()) else { panic!("{name} waits") };
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    guarded.handler.released.add_permits(200);
+    lists.join_all().await;
+}

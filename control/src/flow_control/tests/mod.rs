@@ -23,11 +23,14 @@ use crate::{
     encode,
     kinds::flowcontrol::bootstrap,
     metrics::Metrics,
+    request::held_bytes::HeldBytes,
     store::{Change, Expect, Key, Write},
 };
 
 /// Asks the handler to hold the request until it is told to let all go.
 const HOLD: &str = "x-hold";
+/// Asks the handler for an answer that takes some time to be sent.
+const LONG: &str = "x-long";
 
 /// Answers everything; what asks for it is held.
 struct Holding {
@@ -46,6 +49,12 @@ impl Handler for Holding {
         if request.headers().contains_key(HOLD) {
             self.held.fetch_add(1, Relaxed);
             self.released.acquire().await.expect("never closed").forget();
+        }
+        if request.headers().contains_key(LONG) {
+            let pieces = std::iter::repeat_with(|| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![b'x'; 64 << 10])));
+            let mut response = Response::new(Body::from_stream(futures::stream::iter(pieces.take(10))));
+            response.extensions_mut().insert(HeldBytes(1 << 20));
+            return response;
         }
         Response::new(Body::from("done"))
     }

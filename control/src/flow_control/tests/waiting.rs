@@ -5,7 +5,10 @@ use std::{pin::pin, task::Poll};
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::request::tests::info;
+use crate::{
+    flow_control::{memory::WaitingMemory, shares::Share},
+    request::tests::info,
+};
 
 fn get(uri: &str) -> Request<Body> {
     Request::get(uri).body(Body::empty()).expect("a request")
@@ -137,13 +140,36 @@ async fn a_watch_has_a_seat_until_it_has_begun_and_other_streams_need_none() {
     assert!(!streaming.await.headers().contains_key("x-kubernetes-pf-flowschema-uid"));
 }
 
+#[test]
+fn the_memory_of_what_waits_is_bounded_for_each_user_and_apart_for_heartbeats() {
+    let memory = WaitingMemory::default();
+    let keep_all = |is_heartbeat: bool, user: &str| -> Vec<Share> {
+        std::iter::from_fn(|| memory.keep(is_heartbeat, user, 1 << 10)).collect()
+    };
+    let joe = keep_all(false, "joe");
+    assert!((1000..8192).contains(&joe.len()), "{}", joe.len());
+    assert!(memory.keep(false, "ann", 1 << 20).is_some());
+    let others: Vec<Vec<Share>> = (0..500).map(|user| keep_all(false, &format!("user-{user}"))).collect();
+    let stolen = keep_all(true, "system:node:stolen");
+    assert!((10..200).contains(&stolen.len()), "{}", stolen.len());
+    assert!(memory.keep(true, "system:node:n", 1 << 10).is_some(), "heartbeats have memory of their own");
+    drop((joe, others, stolen));
+}
+
 #[tokio::test]
-async fn the_memory_of_what_waits_is_bounded_for_each_user() {
-    let memory = RequestMemory::default();
-    let mut kept = Vec::new();
-    while let Some(share) = memory.keep_waiting("joe", 1 << 10) {
-        kept.push(share);
+async fn the_overload_of_one_level_takes_no_memory_of_what_waits_in_another() {
+    let guarded = Guarded::start(600).await;
+    let policy = guarded.control.inner.policy.load();
+    let memory = |schema: &str| {
+        let schema = policy.schemas.iter().find(|of| &*of.name == schema).expect("a schema");
+        &schema.level.waiting_memory
+    };
+    let users = (0..1000).map(|user| format!("user-{user}"));
+    let full: Vec<Share> =
+        users.flat_map(|user| std::iter::from_fn(move || memory("global-default").keep(false, &user, 0))).collect();
+    assert!(memory("global-default").keep(false, "joe", 1 << 20).is_none());
+    for (is_heartbeat, schema) in [(false, "service-accounts"), (false, "system-nodes"), (true, "system-node-high")] {
+        assert!(memory(schema).keep(is_heartbeat, "system:node:n", 1 << 18).is_some(), "{schema}");
     }
-    assert!((2000..4096).contains(&kept.len()), "{}", kept.len());
-    assert!(memory.keep_waiting("ann", 1 << 20).is_some());
+    drop(full);
 }
