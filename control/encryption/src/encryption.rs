@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 use fairlead_store::{
     Snapshot, StoredStates,
-    seal::{OpenedValue, QuarantinedKeys, Seal, SealError, SealKey, Sealed, UnsealError},
+    seal::{OpenedValue, PLAIN_LABEL, QuarantinedKeys, Seal, SealError, SealKey, Sealed, UnsealError},
 };
 
 use crate::{
@@ -126,7 +126,7 @@ impl Encryption {
                 *count = count.saturating_add(1);
             }
             for (key, count) in by_key {
-                let label = self.interned.label(key).unwrap_or_else(|| "identity".to_owned());
+                let label = self.interned.label(key).unwrap_or_else(|| PLAIN_LABEL.to_owned());
                 if !new.keyring.reads(resource, key, &label) {
                     needed.add(resource, &label, count);
                 }
@@ -135,15 +135,17 @@ impl Encryption {
         needed
     }
 
-    /// What is kept aside comes back with its key: one that is configured is not taken away by mistake. A start does
-    /// without.
+    /// What is kept aside comes back with its key, or with `identity`: what is configured is not taken away by mistake.
+    /// A start does without.
     fn needed_aside(&self, new: &Configured, quarantined: &QuarantinedKeys, needed: &mut NeededKeys) {
         let now = self.now.load();
         for (resource, label, count) in quarantined.iter() {
             let mut keys = now.keyring.with_label(resource, label).map(|known| known.key);
             let lacks_key = keys.any(|key| !new.keyring.reads(resource, key, label));
             let had_service = now.keyring.service(resource, label).is_some();
-            if lacks_key || had_service && new.keyring.service(resource, label).is_none() {
+            let was_read = label == PLAIN_LABEL && now.keyring.reads_plain(resource);
+            let lacks_identity = was_read && !new.keyring.reads_plain(resource);
+            if lacks_key || lacks_identity || had_service && new.keyring.service(resource, label).is_none() {
                 needed.add(resource, label, count);
             }
         }

@@ -158,10 +158,8 @@ impl OpenRequest {
     /// Makes an event; `false` where a request must not go on without it. Whoever gives up waiting leaves it to be
     /// written.
     async fn emit(&self, stage: AuditStage) -> bool {
-        let event = self.record.event_at(stage, Timestamp::now());
-        let handed = event.map(|event| self.sink.hand_over(&event, self.record.held()));
-        match handed {
-            Some(handed) => handed.written().await,
+        match self.record.event_at(stage, Timestamp::now()) {
+            Some(event) => self.sink.hand_over(event, self.record.held()).await.written().await,
             None => true,
         }
     }
@@ -184,11 +182,9 @@ impl Drop for OpenRequest {
         let stage = self.record.last_stage(std::thread::panicking());
         let began = stage == AuditStage::ResponseComplete && self.record.close_early() && self.lasts();
         self.note_latency();
-        for stage in [began.then_some(AuditStage::ResponseStarted), Some(stage)].into_iter().flatten() {
-            if let Some(event) = self.record.event_at(stage, Timestamp::now()) {
-                self.sink.hand_over(&event, self.record.held()).unawaited();
-            }
-        }
+        let stages = [began.then_some(AuditStage::ResponseStarted), Some(stage)].into_iter().flatten();
+        let events = stages.filter_map(|stage| self.record.event_at(stage, Timestamp::now())).collect();
+        self.sink.hand_over_unawaited(events, self.record.held());
     }
 }
 

@@ -4,12 +4,12 @@
 //! then; where they do not, it waits until there are enough or one has waited long enough. Source:
 //! `k8s.io/apiserver/plugin/pkg/audit/buffered`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    task::{JoinHandle, JoinSet},
+    task::{self, JoinError, JoinHandle, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ impl BatchWriter {
     async fn run(mut self) {
         let places = self.options.at_a_time.map(|count| Arc::new(Semaphore::new(count.max(1))));
         let mut throttle = self.options.throttle.map(|throttle| TokenBucket::new(throttle, Instant::now()));
-        let mut sending = JoinSet::new();
+        let (mut sending, mut sizes) = (JoinSet::new(), HashMap::new());
         loop {
             // Before the batch is taken: whatever comes while others are written is written together.
             let place = match &places {
@@ -88,13 +88,30 @@ impl BatchWriter {
                 else => {}
             }
             let (backend, metrics) = (self.backend.clone(), self.metrics.clone());
-            sending.spawn(async move {
+            let size = batch.len();
+            let task = sending.spawn(async move {
                 write(&*backend, batch, &metrics).await;
                 drop(place);
             });
-            while sending.try_join_next().is_some() {}
+            sizes.insert(task.id(), size);
+            while let Some(done) = sending.try_join_next_with_id() {
+                self.sent(done, &mut sizes);
+            }
         }
-        while sending.join_next().await.is_some() {}
+        while let Some(done) = sending.join_next_with_id().await {
+            self.sent(done, &mut sizes);
+        }
+    }
+
+    /// A batch was written, or its writing panicked.
+    fn sent(&self, done: Result<(task::Id, ()), JoinError>, sizes: &mut HashMap<task::Id, usize>) {
+        match done {
+            Ok((id, ())) => drop(sizes.remove(&id)),
+            Err(error) => {
+                let events = sizes.remove(&error.id()).unwrap_or_default();
+                self.metrics.failed(self.backend.plugin(), events, &error);
+            }
+        }
     }
 
     /// The next batch; empty once there is none any more.

@@ -65,6 +65,16 @@ impl Budget {
         self.free.clone().try_acquire_many_owned(capped(bytes, self.total)).ok()
     }
 
+    /// The most that one user has.
+    pub fn most_each(&self) -> usize {
+        self.most_each as usize
+    }
+
+    /// So many bytes of what a user may have, or all of it, if they are free now.
+    pub fn try_take_share(&self, user: &str, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.share_of(user).try_acquire_many_owned(capped(bytes, self.most_each)).ok()
+    }
+
     /// So many bytes, or those that are free now.
     pub fn take_what_is_free(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.try_take(bytes.min(self.free.available_permits()))

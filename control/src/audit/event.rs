@@ -3,6 +3,8 @@
 //!
 //! Source: `k8s.io/apiserver/pkg/apis/audit/v1/types.go`, `pkg/audit/format.go`.
 
+mod cut;
+
 use std::{collections::BTreeMap, fmt::Write, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
@@ -246,7 +248,20 @@ impl ResponseStatus {
 impl AuditEvent {
     /// JSON without `kind` and `apiVersion`: as an item of an `EventList`.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("its keys are text, and nothing in it fails to be written")
+        let mut text = Vec::with_capacity(self.text_bytes());
+        self.write_json(&mut text);
+        text.shrink_to_fit();
+        text
+    }
+
+    /// Appends the same.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("its keys are text, and nothing in it fails to be written");
+    }
+
+    /// How many bytes its text has, about; it rarely has more.
+    pub fn text_bytes(&self) -> usize {
+        self.fact_bytes().saturating_add(self.added_bytes())
     }
 
     /// Bytes of the objects in it.

@@ -14,8 +14,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     backend::{AuditBackend, AuditWriteError},
     event::AuditEvent,
+    metrics::AuditMetrics,
     options::{AuditLogFormat, AuditLogOptions, AuditLogTarget},
-    rotation::{BackupRetention, RotatingFile},
+    retention::BackupRetention,
+    rotation::RotatingFile,
 };
 
 /// The log.
@@ -27,7 +29,7 @@ pub struct AuditLog {
 
 enum LogOutput {
     Stream(Box<dyn Write + Send>),
-    File { file: RotatingFile, backups: BackupTidying },
+    File { file: RotatingFile, backups: BackupTidying, metrics: Arc<AuditMetrics> },
 }
 
 /// Has older files removed and compressed, beside the writing of events.
@@ -45,15 +47,18 @@ impl AuditLog {
     ///
     /// # Errors
     /// What the kernel says of the file.
-    pub fn open(options: &AuditLogOptions) -> io::Result<Self> {
+    pub fn open(options: &AuditLogOptions, metrics: Arc<AuditMetrics>) -> io::Result<Self> {
         let out = match &options.target {
             AuditLogTarget::Stdout => LogOutput::Stream(Box::new(io::stdout())),
             AuditLogTarget::File(path) => {
                 let mebibytes = if options.max_size_mib == 0 { DEFAULT_SIZE_MIB } else { options.max_size_mib };
                 let file = RotatingFile::open(path, u64::from(mebibytes) << 20)?;
+                if file.is_open_to_others()? {
+                    tracing::warn!(path = %path.display(), "others may read or write the audit log: give it mode 0600");
+                }
                 let AuditLogOptions { max_age_days, max_backups, compress, .. } = *options;
                 let retention = BackupRetention { max_age_days, max_backups, compress };
-                LogOutput::File { file, backups: BackupTidying::start(path.clone(), retention) }
+                LogOutput::File { file, backups: BackupTidying::start(path.clone(), retention), metrics }
             }
         };
         Ok(Self { format: options.format, out: Arc::new(Mutex::new(out)) })
@@ -85,11 +90,17 @@ impl LogOutput {
                 out.write_all(lines)?;
                 out.flush()
             }
-            Self::File { file, backups } => {
-                if file.append(lines, Timestamp::now())? {
-                    backups.due.notify_one();
+            Self::File { file, backups, metrics } => {
+                match file.make_room(lines.len(), Timestamp::now()) {
+                    Ok(true) => backups.due.notify_one(),
+                    Ok(false) => {}
+                    Err(error) => {
+                        metrics.not_rotated();
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "the audit log cannot be replaced by a new file; it grows");
+                    }
                 }
-                Ok(())
+                file.append(lines)
             }
         }
     }
@@ -105,8 +116,15 @@ impl AuditBackend for AuditLog {
         match self.format {
             AuditLogFormat::Legacy => format!("{}\n", event.to_line()).into(),
             AuditLogFormat::Json => {
-                let json = event.to_json();
-                [br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#, &json[1..], b"\n"].concat().into()
+                let mut text = Vec::with_capacity(event.text_bytes());
+                text.extend_from_slice(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#);
+                // The event goes on with the object that was begun: a comma takes the place of its brace.
+                let begin = text.len();
+                event.write_json(&mut text);
+                text[begin] = b',';
+                text.push(b'\n');
+                text.shrink_to_fit();
+                text.into()
             }
         }
     }
@@ -192,7 +210,7 @@ mod tests {
             std::fs::write(dir.path().join(name), "text").unwrap();
         }
         let options = AuditLogOptions { max_backups: 1, ..AuditLogOptions::new(AuditLogTarget::File(path)) };
-        let _log = AuditLog::open(&options).unwrap();
+        let _log = AuditLog::open(&options, Arc::default()).unwrap();
         let tidied = async {
             while [old, &part].iter().any(|name| dir.path().join(name).exists()) {
                 tokio::task::yield_now().await;

@@ -34,8 +34,10 @@ pub struct HeldMemory(Mutex<HeldPermits>);
 struct HeldPermits {
     facts: Option<OwnedSemaphorePermit>,
     objects: Option<OwnedSemaphorePermit>,
-    /// Of what its user may have.
-    shares: Vec<OwnedSemaphorePermit>,
+    /// Of what its user may have of facts.
+    facts_share: Option<OwnedSemaphorePermit>,
+    /// The same of objects.
+    objects_share: Option<OwnedSemaphorePermit>,
 }
 
 /// There is no memory for a request's events.
@@ -93,7 +95,7 @@ impl AuditMemory {
         let budget = if lasts { &self.lasting_facts } else { &self.facts };
         let Taken { share, bytes } = self.take(budget, user, bytes).await?;
         let mut held = held.0.lock();
-        held.shares.extend(share);
+        add(&mut held.facts_share, share);
         add(&mut held.facts, bytes);
         Ok(())
     }
@@ -106,7 +108,7 @@ impl AuditMemory {
     pub async fn take_objects(&self, held: &HeldMemory, user: &str, bytes: usize) -> Result<(), NoMemory> {
         let Taken { share, bytes } = self.take(&self.objects, user, bytes.saturating_mul(COPIES)).await?;
         let mut held = held.0.lock();
-        held.shares.extend(share);
+        add(&mut held.objects_share, share);
         add(&mut held.objects, bytes);
         Ok(())
     }
@@ -121,15 +123,19 @@ impl AuditMemory {
         }
     }
 
-    /// So many more bytes of objects, if they are free. Whoever holds all that there are gets more: it is alone.
-    pub fn grow_objects(&self, held: &HeldMemory, bytes: usize) -> bool {
+    /// So many more bytes of objects, if they are free, and its user may have them. Whoever holds all that their user
+    /// may have, or all that there are, gets more: it is alone.
+    pub fn grow_objects(&self, held: &HeldMemory, user: &str, bytes: usize) -> bool {
         let mut permits = held.0.lock();
-        let has = permits.objects.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let left = self.objects.total().saturating_sub(has);
-        let permit = self.objects.try_take(bytes.saturating_mul(COPIES).min(left));
-        let has_grown = permit.is_some();
-        add(&mut permits.objects, permit);
-        has_grown
+        let has = |permit: &Option<OwnedSemaphorePermit>| permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let bytes = bytes.saturating_mul(COPIES);
+        let of_user = bytes.min(self.objects.most_each().saturating_sub(has(&permits.objects_share)));
+        let of_all = bytes.min(self.objects.total().saturating_sub(has(&permits.objects)));
+        let Some(share) = self.objects.try_take_share(user, of_user) else { return false };
+        let Some(permit) = self.objects.try_take(of_all) else { return false };
+        add(&mut permits.objects_share, Some(share));
+        add(&mut permits.objects, Some(permit));
+        true
     }
 
     /// Counts what objects take that are there already, so many bytes in all, as far as there is memory.
@@ -197,14 +203,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn reads_of_one_user_leave_memory_for_those_of_others() {
+        let memory = AuditMemory::new(LIMITS, true);
+        let [first, second, other, write] = [(); 4].map(|()| HeldMemory::default());
+        assert!(memory.grow_objects(&first, "joe", 1) && memory.grow_objects(&first, "joe", 1));
+        assert!(!memory.grow_objects(&second, "joe", 1), "half of all is for others");
+        assert!(memory.grow_objects(&other, "ann", 2));
+        let mut waiting = std::pin::pin!(memory.take_objects(&write, "joe", 1));
+        assert!(futures::poll!(waiting.as_mut()).is_pending(), "writes have of the same");
+        drop(first);
+        waiting.await.unwrap();
+        assert!(memory.grow_objects(&second, "joe", 1));
+    }
+
+    #[tokio::test]
     async fn what_is_larger_than_all_there_is_passes_alone() {
         let memory = AuditMemory::new(LIMITS, true);
         let [small, large] = [(); 2].map(|()| HeldMemory::default());
         memory.take_objects(&small, "joe", 1).await.unwrap();
-        assert!(memory.grow_objects(&large, 4) && !memory.grow_objects(&large, 4), "another one has some");
+        let grow = |bytes| memory.grow_objects(&large, "ann", bytes);
+        assert!(grow(4) && !grow(4), "another one has some");
         drop(small);
         let small = HeldMemory::default();
-        assert!(memory.grow_objects(&large, 4) && memory.grow_objects(&large, 4000), "it is alone");
+        assert!(grow(4) && grow(4000), "it is alone");
         assert_eq!(memory.objects.free(), 0);
         memory.cover_objects(&small, 1);
         drop(large);

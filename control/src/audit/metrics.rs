@@ -18,6 +18,7 @@ use crate::metrics::Scrape;
 pub struct AuditMetrics {
     events: AtomicU64,
     rejected: AtomicU64,
+    not_rotated: AtomicU64,
     levels: [AtomicU64; 4],
     errors: Mutex<BTreeMap<&'static str, PluginErrors>>,
 }
@@ -49,6 +50,11 @@ impl AuditMetrics {
         self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The log's file could not be replaced by a new one.
+    pub fn not_rotated(&self) {
+        self.not_rotated.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A plugin could not handle so many events.
     pub fn failed(&self, plugin: &'static str, events: usize, error: &(dyn Error + 'static)) {
         let mut all = self.errors.lock();
@@ -61,6 +67,12 @@ impl AuditMetrics {
         }
     }
 
+    /// How many events a plugin could not handle.
+    #[cfg(test)]
+    pub fn failures(&self, plugin: &str) -> u64 {
+        self.errors.lock().get(plugin).map_or(0, |errors| errors.count)
+    }
+
     /// Tells what was counted.
     pub fn tell(&self, scrape: &mut Scrape<'_>) -> fmt::Result {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -68,6 +80,8 @@ impl AuditMetrics {
         scrape.counters("apiserver_audit_event", help, [(&[][..], value(&self.events))])?;
         let help = "Counter of apiserver requests rejected due to an error in audit logging backend";
         scrape.counters("apiserver_audit_requests_rejected", help, [(&[][..], value(&self.rejected))])?;
+        let help = "How often the audit log could not be replaced by a new file";
+        scrape.counters("fairlead_audit_log_rotation_failures", help, [(&[][..], value(&self.not_rotated))])?;
         let levels = [AuditLevel::None, AuditLevel::Metadata, AuditLevel::Request, AuditLevel::RequestResponse];
         let levels = levels.map(|level| ([("level", level.as_str())], value(&self.levels[level as usize])));
         let help = "Counter of policy levels for audit events (1 per request)";

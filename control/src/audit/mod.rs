@@ -22,7 +22,7 @@
 //! | `managed_fields` | the text of an answer without them |
 //! | `memory`, `budget` | how much memory events take, and who waits for it |
 //! | `sink`, `batch`, `truncate` | which backends get an event, who waits for that, and what is too large |
-//! | `backend`, `log`, `rotation`, `webhook` | the backends |
+//! | `backend`, `log`, `rotation`, `retention`, `webhook` | the backends |
 //! | `metrics` | `apiserver_audit_*` |
 //!
 //! Without a policy there is no [`Audit`], and a request costs one look at that.
@@ -40,6 +40,7 @@ mod metrics;
 pub mod options;
 pub mod policy;
 mod record;
+mod retention;
 mod rotation;
 mod rules;
 mod sink;
@@ -64,7 +65,7 @@ use self::{
     log::AuditLog,
     memory::{AuditMemory, MemoryLimits},
     metrics::AuditMetrics,
-    options::AuditOptions,
+    options::{AuditMode, AuditOptions},
     policy::{AuditPolicy, AuditPolicyError},
     record::AuditRecord,
     rules::{AuditLevel, AuditRules, AuditStage},
@@ -130,11 +131,16 @@ impl Audit {
             tracing::warn!("nothing is audited: neither --audit-log-path nor --audit-webhook-config-file says where");
             return Ok(None);
         }
+        let modes = [log.as_ref().map(|log| log.mode), webhook.as_ref().map(|webhook| webhook.mode)];
+        if modes.contains(&Some(AuditMode::BlockingStrict)) && rules.omit(AuditStage::RequestReceived) {
+            // As in Kubernetes: the first event alone decides whether a request is handled.
+            tracing::warn!("blocking-strict refuses no request whose event RequestReceived the audit policy omits");
+        }
         let (metrics, hurry) = (Arc::new(AuditMetrics::default()), CancellationToken::new());
         let limits = MemoryLimits::default();
         let mut sink = AuditSink::new(metrics.clone(), hurry.clone(), limits.queue);
         if let Some(log) = log {
-            let backend = AuditLog::open(log).map_err(AuditError::Log)?;
+            let backend = AuditLog::open(log, metrics.clone()).map_err(AuditError::Log)?;
             sink.add(Arc::new(backend), log.mode, log.batch(), log.truncate);
         }
         if let Some(webhook) = webhook {

@@ -97,7 +97,8 @@ impl AuditRecord {
 
     /// Takes memory for so many more bytes of an answer, if there is any.
     pub fn grow_by(&self, bytes: usize) -> bool {
-        self.memory.grow_objects(&self.held, bytes)
+        let user = self.event.lock().user.name().to_owned();
+        self.memory.grow_objects(&self.held, &user, bytes)
     }
 
     /// Whether what is answered is recorded.

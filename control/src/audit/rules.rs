@@ -177,6 +177,12 @@ impl AuditRules {
         Self(rules)
     }
 
+    /// Whether a rule that records requests omits their events of a stage.
+    pub fn omit(&self, stage: AuditStage) -> bool {
+        let records = |rule: &AuditRule| rule.level.is_some_and(|level| level != AuditLevel::None);
+        self.0.iter().any(|rule| records(rule) && rule.omit_stages.contain(stage))
+    }
+
     /// What the first rule says that is about the request; nothing is recorded of what none is about.
     pub fn decide(&self, request: &AuditAttributes<'_>) -> Option<AuditDecision> {
         let rule = self.0.iter().find(|rule| rule.takes(request))?;

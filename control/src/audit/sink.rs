@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
@@ -62,6 +63,8 @@ pub struct Handed {
 const BUFFER: &str = "buffered";
 /// … and where an event is too large.
 const TRUNCATE: &str = "truncate";
+/// From how many bytes on an event is encoded beside the tasks that others wait for.
+const LARGE: usize = 64 << 10;
 /// What an event takes in a queue beside its text.
 const OVERHEAD: usize = 256;
 
@@ -96,7 +99,34 @@ impl AuditSink {
     }
 
     /// Hands an event to every backend. From here on it is written, whether anybody waits for that or not.
-    pub fn hand_over(&self, event: &AuditEvent, held: &Arc<HeldMemory>) -> Handed {
+    pub async fn hand_over(self: &Arc<Self>, event: AuditEvent, held: &Arc<HeldMemory>) -> Handed {
+        if event.text_bytes() < LARGE {
+            return self.enqueue(&event, held);
+        }
+        let (sink, held) = (self.clone(), held.clone());
+        let encoding = self.open.spawn_blocking(move || sink.enqueue(&event, &held));
+        encoding.await.unwrap_or_else(|error| {
+            self.metrics.failed(BUFFER, 1, &error);
+            let is_strict = |backend: &QueuedBackend| matches!(backend.delivery, Delivery::Awaited { strict: true });
+            Handed { awaited: Vec::new(), processed: !self.backends.iter().any(is_strict) }
+        })
+    }
+
+    /// The same of events for which nobody waits, in their order.
+    pub fn hand_over_unawaited(self: &Arc<Self>, events: Vec<AuditEvent>, held: &Arc<HeldMemory>) {
+        let is_large = events.iter().any(|event| event.text_bytes() >= LARGE);
+        if !is_large || Handle::try_current().is_err() {
+            return events.iter().for_each(|event| self.enqueue(event, held).unawaited());
+        }
+        let (sink, held) = (self.clone(), held.clone());
+        self.track(async move {
+            for event in events {
+                sink.hand_over(event, &held).await.unawaited();
+            }
+        });
+    }
+
+    fn enqueue(&self, event: &AuditEvent, held: &Arc<HeldMemory>) -> Handed {
         self.metrics.event();
         let mut handed = Handed { awaited: Vec::new(), processed: true };
         for backend in &self.backends {

@@ -309,3 +309,31 @@ async fn a_key_of_what_is_kept_aside_is_not_taken_away_while_it_runs() {
     disk.configure(&["aesgcm:three", "aesgcm:one"]);
     assert_eq!(disk.open().get("s").await["data"]["k"], STANDARD.encode(MARKER));
 }
+
+#[tokio::test]
+async fn identity_is_not_taken_away_while_what_is_kept_aside_needs_it() {
+    let disk = Disk::new();
+    let lab = disk.open();
+    lab.fill().await;
+    drop(lab);
+    disk.configure(&["aesgcm:one"]);
+    let mut lab = disk.try_open_damaged(DamagedBases::Quarantine).unwrap_or_else(|error| panic!("{error}"));
+    disk.configure(&["aesgcm:two", "identity"]);
+    lab.look().await;
+    assert_eq!(lab.counts(), (1, 0));
+    for again in 0..2 {
+        disk.configure(&["aesgcm:two"]);
+        lab.look().await;
+        assert_eq!(lab.counts().1, 1, "the Secret stands there as it is");
+        if again == 0 {
+            // Its name is taken, and it stays aside.
+            lab.post(SECRETS, json!({"metadata": {"name": "s"}})).await;
+            drop(lab);
+            disk.configure(&["aesgcm:two", "identity"]);
+            lab = disk.open();
+        }
+    }
+    drop(lab);
+    disk.configure(&["aesgcm:two", "identity"]);
+    assert_eq!(disk.open().get("s").await.get("data"), None);
+}

@@ -33,6 +33,9 @@ impl SealKey {
     }
 }
 
+/// What stands for the label of values that are not sealed: the provider that reads them.
+pub const PLAIN_LABEL: &str = "identity";
+
 /// Seals and opens values. Calls must not wait for others but in [`Seal::open`].
 pub trait Seal: Send + Sync {
     /// The key that seals the next value of a resource; [`SealKey::PLAIN`] where its values are stored as they are.
@@ -111,16 +114,18 @@ pub enum UnsealError {
 }
 
 impl UnsealError {
-    /// The label of the key that the value names.
+    /// The label of the key that the value names, or [`PLAIN_LABEL`].
     pub fn label(&self) -> Option<&str> {
         match self {
             Self::NoKey { label } | Self::DoesNotOpen { label } | Self::Service { label, .. } => Some(label),
-            Self::Malformed | Self::Plain => None,
+            Self::Plain => Some(PLAIN_LABEL),
+            Self::Malformed => None,
         }
     }
 }
 
-/// The keys that sealed values need which the start has kept aside: how many values of which resource name which label.
+/// The keys that values need which the start has kept aside: how many values of which resource name which label. Those
+/// that are not sealed are under [`PLAIN_LABEL`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuarantinedKeys(BTreeMap<(Box<str>, Box<str>), u64>);
 

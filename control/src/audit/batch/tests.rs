@@ -13,6 +13,8 @@ struct Sizes {
     written: Notify,
     /// How many batches wait in vain to be written.
     stuck: usize,
+    /// How many events a batch has with which the backend panics; 0 for none.
+    panics_with: usize,
 }
 
 #[async_trait::async_trait]
@@ -32,6 +34,7 @@ impl AuditBackend for Sizes {
             batches.len()
         };
         self.written.notify_one();
+        assert!(self.panics_with == 0 || events.len() != self.panics_with, "as this test wants");
         if count <= self.stuck {
             std::future::pending::<()>().await;
         }
@@ -122,6 +125,19 @@ async fn batches_that_wait_to_be_sent_again_hold_up_no_others() {
         sizes.written.notified().await;
     }
     task.abort();
+}
+
+#[tokio::test]
+async fn events_of_a_batch_whose_writing_panics_are_counted() {
+    let (sizes, metrics) = (Arc::new(Sizes { panics_with: 2, ..Sizes::default() }), Arc::new(AuditMetrics::default()));
+    let options = BatchOptions { max_size: 2, at_a_time: Some(1), ..BatchOptions::default() };
+    let (queue, task) = start(sizes.clone(), options, metrics.clone(), CancellationToken::new());
+    for _ in 0..5 {
+        queue.send(event(b"")).await.unwrap();
+    }
+    drop(queue);
+    task.await.unwrap();
+    assert_eq!((&*sizes.batches.lock(), metrics.failures("test")), (&vec![2, 2, 1], 4));
 }
 
 #[test]

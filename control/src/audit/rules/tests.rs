@@ -132,3 +132,16 @@ fn a_rule_adds_stages_and_overrides_managed_fields() {
     assert_eq!((omitted(decide("get")), decide("get").omit_managed_fields), ([true, false, false, true], false));
     assert_eq!((omitted(decide("list")), decide("list").omit_managed_fields), ([true, false, false, false], true));
 }
+
+#[test]
+fn rules_that_record_nothing_omit_nothing() {
+    let omits = |text: &str| rules(text).omit(AuditStage::RequestReceived);
+    assert!(!omits("- {level: None, omitStages: [RequestReceived]}\n- {level: Metadata, omitStages: [Panic]}\n"));
+    assert!(omits("- level: Metadata\n- {level: Request, omitStages: [RequestReceived]}\n"));
+    let policy =
+        "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n";
+    assert!(
+        AuditPolicy::parse(policy).unwrap().rules().omit(AuditStage::RequestReceived),
+        "the policy's are those of each rule"
+    );
+}

@@ -250,6 +250,51 @@ async fn events_that_are_too_large_are_cut_or_left_out() {
 }
 
 #[tokio::test]
+async fn a_log_that_cannot_be_replaced_loses_no_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), ALL);
+    let path = dir.path().join("logs").join("audit.log");
+    let log = options.log.as_mut().unwrap();
+    (log.target, log.mode, log.max_size_mib) = (AuditLogTarget::File(path.clone()), AuditMode::BlockingStrict, 1);
+    let audit = start(&options).await;
+    // The next event is too much, and the directory has another name.
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+    let moved = dir.path().join("moved");
+    std::fs::rename(path.parent().unwrap(), &moved).unwrap();
+    std::fs::write(path.parent().unwrap(), "").unwrap();
+    ask(&audit, 1).await.unwrap();
+    let text = metrics(&audit);
+    assert!(text.contains("fairlead_audit_log_rotation_failures_total 1"), "{text}");
+    assert!(!text.contains("apiserver_audit_error_total{"), "{text}");
+    let written = std::fs::read_to_string(moved.join("audit.log")).unwrap();
+    assert_eq!(written.matches("\"auditID\":\"1\"").count(), 2);
+}
+
+/// Its text is made on another thread, and its requests wait for it or not.
+#[tokio::test]
+async fn large_events_are_written_whole_and_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = start(&options(dir.path(), "- level: Request\n")).await;
+    let long = |id: usize| json!({"data": id.to_string().repeat(300_000)});
+    for id in 1..4 {
+        let request = begin(&audit, id);
+        request.received(true).await.unwrap();
+        request.scope(async { crate::audit::current::request_object(&long(id)) }).await;
+        if id < 3 {
+            request.answered(Response::new(Body::empty())).await;
+        }
+    }
+    audit.shut_down().await;
+    let written = events(dir.path());
+    let ids: Vec<&str> = written.iter().map(|event| event["auditID"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["1", "1", "2", "2", "3", "3"]);
+    for (id, event) in [(1, &written[1]), (2, &written[3]), (3, &written[5])] {
+        assert!(event["requestObject"] == long(id) && event["kind"] == "Event");
+    }
+    assert!(metrics(&audit).contains("apiserver_audit_event_total 6"));
+}
+
+#[tokio::test]
 async fn what_cannot_be_set_up_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let webhook = AuditWebhookOptions::new(dir.path().join("none"));

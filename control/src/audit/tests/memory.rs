@@ -156,7 +156,7 @@ async fn a_list_is_recorded_within_the_memory_that_there_is() {
     server.api.audit_through(audit.clone());
 
     let held = HeldMemory::default();
-    assert!(audit.memory.grow_objects(&held, 1));
+    assert!(audit.memory.grow_objects(&held, "another", 1));
     let refused = server.get(MAPS).await;
     assert_eq!((refused.reason(), &refused.headers["retry-after"]), ((429, "TooManyRequests"), &"1".parse().unwrap()));
     drop(held);

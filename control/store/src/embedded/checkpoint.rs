@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use redb::{Database, Durability, ReadableTable, StorageError, WriteTransaction};
 
 use super::{
+    freed_texts::FreedTexts,
     last_changes::LAST_CHANGES,
     packed_row,
     quarantine::Moves,
@@ -89,8 +90,8 @@ pub fn write(
     transaction.set_quick_repair(true);
     let written = match part {
         Part::Deletions => {
-            write_objects(&transaction, changes, (rows, bases), part)?;
-            Written::default()
+            let frees_texts = write_objects(&transaction, changes, (rows, bases), part)?;
+            Written { frees_texts, ..Written::default() }
         }
         Part::WithHistory | Part::WithoutHistory => {
             if let Some(moves) = moves {
@@ -109,12 +110,15 @@ pub fn write(
             Written { history_size, plain, frees_texts }
         }
     };
+    if written.frees_texts {
+        FreedTexts::InFileAndCopy.write(&transaction)?;
+    }
     transaction.commit()?;
     Ok(written)
 }
 
 /// Brings the table of objects to what it is after all changes, with the bases, and counts the checkpoint. Answers
-/// whether sealed rows took the place of others.
+/// whether rows that were not sealed went, of resources that are sealed now.
 fn write_objects(
     transaction: &WriteTransaction,
     changes: &[RowChange],
@@ -139,7 +143,8 @@ fn write_objects(
             None => objects.remove(key)?,
         };
         if let Some(previous) = previous {
-            frees_texts |= change.sealed.is_some() && !packed_row::is_sealed(previous.value());
+            let is_secret = change.sealed.is_some() || rows.sealer.seals(change.resource());
+            frees_texts |= is_secret && !packed_row::is_sealed(previous.value());
             writer.removed(previous.value());
         }
     }

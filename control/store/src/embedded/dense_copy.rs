@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     disk::sync_parent,
+    freed_texts::FreedTexts,
     last_changes::LAST_CHANGES,
     quarantine::QUARANTINE,
     stored_base::BASES,
@@ -80,6 +81,7 @@ pub fn replace(database: Database, path: &Path) -> Result<(), redb::Error> {
     }
     let copy = open_or_begin(&at, path)?;
     update(&database, &copy)?;
+    FreedTexts::None.commit(&copy)?;
     drop(copy);
     // The lock of the old file is held until the new one has its name: nobody writes to a file that is to go.
     fs::rename(&at, path)?;
@@ -94,6 +96,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Removes what there is of a copy of the file `path`, durably.
+pub fn discard(path: &Path) -> Result<(), redb::Error> {
+    remove(&path_of(path))?;
+    Ok(sync_parent(path)?)
 }
 
 /// What an earlier stop made of the copy, or an empty one that those may read who may read the file `original`.

@@ -9,6 +9,7 @@ pub(super) mod dense_copy;
 pub(super) mod disk;
 mod error;
 pub(super) mod file;
+mod freed_texts;
 mod kept;
 mod last_changes;
 mod loading;

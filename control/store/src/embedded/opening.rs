@@ -10,6 +10,7 @@ use redb::{Builder, Database, DatabaseError, ReadableTable, TableDefinition};
 
 use super::{
     disk::sync_parent,
+    freed_texts::FreedTexts,
     stored_base::BASES,
     tables::{CACHE_BYTES, LAYOUT, META, OBJECTS},
 };
@@ -47,6 +48,8 @@ pub struct Opened {
     pub last_base: u64,
     /// It had an older layout, and rows.
     pub was_older: bool,
+    /// What stands in free places.
+    pub freed_texts: FreedTexts,
 }
 
 /// Opens the database, and gives it the layout of this program if it has an older one.
@@ -55,7 +58,7 @@ pub fn open(open_database: &OpenDatabase) -> Result<Opened, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     let last_base = transaction.open_table(BASES)?.last()?.map_or(0, |(number, _)| number.value());
-    let (revision, layout, store, checkpoints, changed) = {
+    let (revision, layout, store, checkpoints, changed, freed_texts) = {
         transaction.open_table(OBJECTS)?;
         let mut meta = transaction.open_table(META)?;
         let layout = meta.get("layout")?.map(|value| value.value());
@@ -71,7 +74,14 @@ pub fn open(open_database: &OpenDatabase) -> Result<Opened, redb::Error> {
         }
         let revision = meta.get("revision")?.map_or(0, |value| value.value());
         let checkpoints = meta.get("checkpoints")?.map_or(0, |value| value.value());
-        (revision, layout.map_or(LAYOUT, |layout| layout.max(LAYOUT)), store, checkpoints, is_older)
+        (
+            revision,
+            layout.map_or(LAYOUT, |layout| layout.max(LAYOUT)),
+            store,
+            checkpoints,
+            is_older,
+            FreedTexts::read(&meta)?,
+        )
     };
     if changed {
         transaction.delete_table(HEADERS_OF_LAYOUT_2)?;
@@ -80,5 +90,5 @@ pub fn open(open_database: &OpenDatabase) -> Result<Opened, redb::Error> {
         transaction.abort()?;
     }
     let was_older = changed && revision > 0;
-    Ok(Opened { database, revision, layout, store, checkpoints, last_base, was_older })
+    Ok(Opened { database, revision, layout, store, checkpoints, last_base, was_older, freed_texts })
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Decode, Object,
-    seal::{QuarantinedKeys, Seal},
+    seal::{PLAIN_LABEL, QuarantinedKeys, Seal, SealKey, UnsealError},
 };
 
 /// As the objects: key → revision and JSON text, whatever is left of them. A further row of a key has [`FURTHER`] and a
@@ -162,18 +162,29 @@ pub fn load(
                 stored_base::count(&mut uses, row);
                 let is_taken = taken.contains(key) || objects.get(key)?.is_some() || newest.contains_key(key);
                 let made = if is_taken { None } else { Some(ObjectMaker::new(with).make(key, row)) };
-                match made {
+                let is_plain = match made {
                     Some(Ok(made)) => {
                         reader.take(made);
                         taken.insert(key.to_owned());
                         moves.readable.push((aside.clone(), key.to_owned()));
                         continue;
                     }
-                    Some(Err(error)) => warn!(key, %error, "an object that cannot be read is still kept aside"),
-                    None => warn!(key, "an object that cannot be served is kept aside: its key is taken"),
-                }
-                if let (Some((resource, _)), Some(label)) = (key.split_once('/'), packed_row::label_of(key, row)) {
+                    Some(Err(error)) => {
+                        warn!(key, %error, "an object that cannot be read is still kept aside");
+                        matches!(error, RowError::Sealed(UnsealError::Plain))
+                    }
+                    None => {
+                        warn!(key, "an object that cannot be served is kept aside: its key is taken");
+                        is_sound_plain(with, key, row)
+                    }
+                };
+                let Some((resource, _)) = key.split_once('/') else { continue };
+                if let Some(label) = packed_row::label_of(key, row).or(is_plain.then_some(PLAIN_LABEL)) {
                     loaded.quarantined_keys.add(resource, label);
+                }
+                let is_secret = reader.seal.is_some_and(|seal| seal.key(resource) != SealKey::PLAIN);
+                if is_secret && !packed_row::is_sealed(row) {
+                    warn!(key, "an object that is kept aside stands in the file without encryption");
                 }
             }
         }
@@ -196,6 +207,12 @@ fn note_seal((damage, keys): (&mut SealDamage, &mut QuarantinedKeys), made: &Mad
     if let (Some((resource, _)), Some(label)) = (key.split_once('/'), error.label()) {
         keys.add(resource, label);
     }
+}
+
+/// Whether a row is not sealed, and needs nothing but that such rows may be read.
+fn is_sound_plain(with: RowDecoder<'_>, key: &str, row: &[u8]) -> bool {
+    !packed_row::is_sealed(row)
+        && matches!(ObjectMaker::new(with).make(key, row), Ok(_) | Err(RowError::Sealed(UnsealError::Plain)))
 }
 
 /// The keys of the quarantine: of the rows of one object, that of the latest first.

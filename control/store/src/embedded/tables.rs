@@ -19,6 +19,7 @@ use super::{
     dense_copy::{self, UnfinishedCopy},
     disk::{self, forget_cached_pages},
     error::FileError,
+    freed_texts::FreedTexts,
     last_changes::LastChanges,
     opening::{self, OpenDatabase},
     quarantine::{self, Loaded, Moves, RowReader},
@@ -33,7 +34,7 @@ use crate::{Decode, EventType, references::References, seal::Sealer};
 /// `resource/name` → revision (8 bytes, big endian), then the object: see `packed_row.rs`.
 pub const OBJECTS: TableDefinition<&str, &[u8]> = TableDefinition::new("objects");
 /// `revision` → the revision of the last write; `layout` → [`LAYOUT`]; `store` → a random number of the store;
-/// `checkpoints` → how many there were.
+/// `checkpoints` → how many there were; `freed_texts`: see `freed_texts.rs`.
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Version of what stands in the file. A store of a newer layout is not opened. Since 2 the latest writes may be in the
 /// write-ahead log alone, of which an older program knows nothing; since 3 objects are packed.
@@ -85,8 +86,8 @@ pub struct Tables {
     bases: StoredBases,
     /// The file is much larger than what it holds.
     is_sparse: bool,
-    /// Free places of the file, and of what there is of a copy, may have texts that are sealed now.
-    has_freed_texts: bool,
+    /// As the file says.
+    freed_texts: FreedTexts,
     unfinished_copy: UnfinishedCopy,
 }
 
@@ -133,7 +134,7 @@ impl Tables {
             unpacked: UnpackedRows::default(),
             bases: StoredBases::default(),
             is_sparse: unfinished_copy.exists(),
-            has_freed_texts: false,
+            freed_texts: FreedTexts::None,
             unfinished_copy,
         };
         tables.reopen()?;
@@ -181,6 +182,7 @@ impl Tables {
         self.moves.take_if(|moves| moves.revision <= opened.revision);
         self.bases.opened(opened.checkpoints, opened.last_base);
         self.is_sparse |= opened.was_older;
+        self.freed_texts = opened.freed_texts;
         Ok(())
     }
 
@@ -289,15 +291,19 @@ impl Tables {
     /// Makes the file as small as what it holds, if it is much larger. For a stop: it is closed then.
     pub fn close_smaller(&mut self) -> Result<(), FileError> {
         let Some(database) = self.database.take() else { return Ok(()) };
-        if !(self.is_sparse || self.has_freed_texts) || !self.path.is_file() {
+        if !(self.is_sparse || self.freed_texts != FreedTexts::None) || !self.path.is_file() {
             return Ok(());
         }
-        if self.has_freed_texts {
-            // A new copy has nothing of what stood in places that are free.
-            dense_copy::remove(&dense_copy::path_of(&self.path)).map_err(|source| self.error("copy", source.into()))?;
-        }
         // A panic is as for a checkpoint.
-        let replaced = catch_unwind(AssertUnwindSafe(|| dense_copy::replace(database, &self.path)));
+        let replaced = catch_unwind(AssertUnwindSafe(|| {
+            if self.freed_texts == FreedTexts::InFileAndCopy {
+                // A new copy has nothing of what stood in free places. If this stop is cut short, the next one may go
+                // on with it.
+                dense_copy::discard(&self.path)?;
+                FreedTexts::InFile.commit(&database)?;
+            }
+            dense_copy::replace(database, &self.path)
+        }));
         let panicked = |_| Err(redb::Error::Corrupted("the database panicked".into()));
         replaced.unwrap_or_else(panicked).map_err(|source| {
             let copy = dense_copy::path_of(&self.path);
@@ -392,7 +398,9 @@ impl Tables {
                     self.history_is_void = false;
                     self.plain_history.retain(|resource| !removed.contains(resource));
                     self.plain_history.extend(written.plain);
-                    self.has_freed_texts |= written.frees_texts;
+                }
+                if written.frees_texts {
+                    self.freed_texts = FreedTexts::InFileAndCopy;
                 }
                 Ok(())
             }

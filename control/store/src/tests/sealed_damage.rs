@@ -195,6 +195,39 @@ async fn what_is_kept_aside_still_names_its_keys() {
 }
 
 #[tokio::test]
+async fn what_is_kept_aside_without_encryption_needs_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    for name in ["a", "b"] {
+        store.write_one(put(name, Expect::Absent, "1")).await.unwrap();
+    }
+    drop(store);
+    let seal = Toy::new(1, &[1]);
+    seal.0.reads_plain.store(false, Ordering::Relaxed);
+    let store = seal.open_damaged(&path, DamagedBases::Quarantine).unwrap();
+    let told = async |store: &Embedded| {
+        let keys = quarantined_keys(store).await;
+        keys.iter().map(|(resource, label, count)| format!("{resource} {label} {count}")).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&store).await, ["things identity 2"], "at the start that moves them");
+    store.write_one(put("a", Expect::Absent, "another")).await.unwrap();
+    drop(store);
+    let store = seal.open(&path).unwrap();
+    assert_eq!(told(&store).await, ["things identity 2"], "and at later ones");
+    drop(store);
+    seal.0.reads_plain.store(true, Ordering::Relaxed);
+    let store = seal.open(&path).unwrap();
+    assert_eq!(told(&store).await, ["things identity 1"], "its name is taken");
+    drop(store);
+    // What is damaged comes back with nothing.
+    let damaged = [b"\0\0\0\0\0\0\0\x01{".to_vec(), b"damaged".to_vec()].concat();
+    set(&path, &[("things/c", &damaged)]);
+    drop(seal.open(&path).unwrap());
+    assert_eq!(told(&seal.open(&path).unwrap()).await, ["things identity 1"]);
+}
+
+#[tokio::test]
 async fn an_outage_of_a_key_service_is_no_damage() {
     let dir = tempfile::tempdir().unwrap();
     let (path, seal) = (dir.path().join("store"), Toy::new(1, &[1]));

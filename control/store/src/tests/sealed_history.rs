@@ -1,7 +1,7 @@
 //! The stored history of resources that are sealed: what must not be read is not, what cannot be sealed concerns its
 //! resource alone, and texts of before leave the file.
 
-use std::sync::atomic::Ordering;
+use std::{os::unix::fs::MetadataExt, sync::atomic::Ordering};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -78,6 +78,42 @@ async fn free_places_of_what_a_stop_left_of_a_copy_do_not_become_those_of_the_fi
     drop(store);
     assert!(!contains(&std::fs::read(&path).unwrap()));
     assert!(!dir.path().join("store.copy").exists());
+}
+
+/// A kill leaves the same: the debt is known from the file alone.
+#[tokio::test]
+async fn texts_in_free_places_are_removed_by_a_later_stop_where_one_could_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, seal) = (dir.path().join("store"), Toy::new(1, &[1]));
+    let store = open(&path);
+    store.write_one(put("a", Expect::Absent, MARKER)).await.unwrap();
+    drop(store);
+    // No copy can be made.
+    let copy = dir.path().join("store.copy");
+    std::fs::create_dir(&copy).unwrap();
+    let store = seal.open(&path).unwrap();
+    store.write_one(put("a", Expect::Present, "sealed")).await.unwrap();
+    drop(store);
+    assert!(contains(&std::fs::read(&path).unwrap()), "a free place has it");
+    std::fs::remove_dir(&copy).unwrap();
+    drop(seal.open(&path).unwrap());
+    assert!(!contains(&std::fs::read(&path).unwrap()));
+    let copied = std::fs::metadata(&path).unwrap().ino();
+    drop(seal.open(&path).unwrap());
+    assert_eq!(std::fs::metadata(&path).unwrap().ino(), copied, "nothing is left to be done");
+}
+
+#[tokio::test]
+async fn a_text_of_before_the_encryption_leaves_the_file_when_its_object_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path);
+    let written = store.write_one(put("a", Expect::Absent, MARKER)).await.unwrap().revision;
+    drop(store);
+    let store = Toy::new(1, &[1]).open(&path).unwrap();
+    store.write_one(delete("a", written)).await.unwrap();
+    drop(store);
+    assert!(!contains(&std::fs::read(&path).unwrap()));
 }
 
 #[tokio::test]
