@@ -102,7 +102,7 @@ pub struct Claims {
 #[derive(Debug, PartialEq, Eq)]
 pub enum OwnClaims {
     /// It was issued for a time.
-    Issued(Claims),
+    Issued(Box<Claims>),
     /// It is kept in a Secret.
     Kept(SecretClaims),
 }
@@ -180,7 +180,7 @@ impl TokenIssuer {
         let said = self.verified.get(token, || self.key.verified(token))?;
         let issued = serde_json::from_slice(&said).ok().filter(|claims: &Claims| claims.iss == self.url);
         if let Some(claims) = issued {
-            return Some(OwnClaims::Issued(claims));
+            return Some(OwnClaims::Issued(Box::new(claims)));
         }
         let kept: SecretClaims = serde_json::from_slice(&said).ok()?;
         (kept.iss == secret_token::ISSUER).then_some(OwnClaims::Kept(kept))
@@ -337,7 +337,7 @@ mod tests {
 
     fn read(issuer: &TokenIssuer, token: &str) -> Option<Claims> {
         match issuer.read(token)? {
-            OwnClaims::Issued(claims) => Some(claims),
+            OwnClaims::Issued(claims) => Some(*claims),
             OwnClaims::Kept(_) => None,
         }
     }
