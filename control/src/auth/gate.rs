@@ -298,7 +298,8 @@ impl Gate {
         Asked { info, sender }
     }
 
-    /// What is asked, with its user, and who acts as that user, if anybody does. Whether they may ask is not decided yet.
+    /// What is asked, with its user, and who acts as that user, if anybody does. Whether they may ask is not decided
+    /// yet.
     async fn admit(&self, parts: &http::request::Parts, asked: Asked) -> Result<(RequestInfo, Option<Acting>), Status> {
         // A stranger learns nothing of the request, not even that it is malformed.
         let sender = asked.sender?;

@@ -1,5 +1,5 @@
-//! Which questions were answered well before, by their keys: whoever repeats one is no stranger, though its answer is not
-//! kept any more. Bounded: the oldest are forgotten.
+//! Which questions were answered well before, by their keys: whoever repeats one is no stranger, though its answer is
+//! not kept any more. Bounded: the oldest are forgotten.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! How many questions about tokens are under way at a time: in all, and for strangers of one address. A stranger's token
-//! makes the server ask, so that one stranger must not have it ask without end, nor take the turns of all others.
+//! How many questions about tokens are under way at a time: in all, and for strangers of one address. A stranger's
+//! token makes the server ask, so that one stranger must not have it ask without end, nor take the turns of all others.
 //! Strangers may come from many addresses, and users from behind one: some places are for those alone who are known, by
 //! a token that was good before or by another credential.
 

@@ -15,8 +15,8 @@
 //! counts from the moment its write was answered.
 //!
 //! Files: `rule` (what one rule allows), `policy` (the index), `subject_index` (the same for a subject with many
-//! grants), `subject_indexes` (of all such subjects), `coverage` (whether rules give no more than others), `escalation` (whether a write of a role or binding may
-//! be made).
+//! grants), `subject_indexes` (of all such subjects), `coverage` (whether rules give no more than others), `escalation`
+//! (whether a write of a role or binding may be made).
 
 mod coverage;
 pub mod escalation;

@@ -1,9 +1,9 @@
 //! All that one subject may do by its grants in one scope, found by what is asked: for subjects with so many grants that
 //! looking through them would cost more than the rest of a request.
 //!
-//! It decides what looking through them in order decides, by the same grant. It holds for one [`Policy`](super::Policy),
-//! and is kept by [`SubjectIndexes`](super::subject_indexes::SubjectIndexes). Whoever may write roles says how large it
-//! would be, so that its room is limited: rules that find none are looked through.
+//! It decides what looking through them in order decides, by the same grant. It holds for one
+//! [`Policy`](super::Policy), and is kept by [`SubjectIndexes`](super::subject_indexes::SubjectIndexes). Whoever may
+//! write roles says how large it would be, so that its room is limited: rules that find none are looked through.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

@@ -1,8 +1,8 @@
 //! The indexes of the subjects of one policy that have many grants: made when they are first asked for, each once, and
 //! kept while the policy's changes do not concern them.
 //!
-//! Their memory is limited. Where it is used up, the grants of further subjects are looked through, which costs time and
-//! no memory, until the next change of the policy has all indexes made anew.
+//! Their memory is limited. Where it is used up, the grants of further subjects are looked through, which costs time
+//! and no memory, until the next change of the policy has all indexes made anew.
 
 use std::{
     collections::HashMap,
