@@ -22,7 +22,8 @@ const WAITING: usize = 64 << 20;
 const WAITING_HEARTBEATS: usize = 32 << 20;
 /// The same of one node.
 const WAITING_HEARTBEATS_OF_A_NODE: usize = 1 << 20;
-/// What a request that waits takes beside its head: its task, and what was read of it. MEASURED
+/// What a request that waits takes beside its head: its task, and what was read of it. An estimate that is to be too
+/// large rather than too small.
 pub const WAITING_REQUEST: usize = 16 << 10;
 
 /// The memory of all requests.
