@@ -43,7 +43,7 @@ impl BackupRetention {
         let plan = self.plan(path, names.collect::<io::Result<Vec<_>>>()?, now);
         let removed = plan.remove.iter().map(|name| remove(&directory.join(name)));
         let compressed = plan.compress.iter().map(|name| compress(&directory.join(name)));
-        removed.chain(compressed).fold(Ok(()), |first, done| first.and(done))
+        removed.chain(compressed).fold(Ok(()), Result::and)
     }
 
     fn plan(&self, path: &Path, names: Vec<String>, now: Timestamp) -> RetentionPlan {

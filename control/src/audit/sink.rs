@@ -115,8 +115,10 @@ impl AuditSink {
     /// The same of events for which nobody waits, in their order.
     pub fn hand_over_unawaited(self: &Arc<Self>, events: Vec<AuditEvent>, held: &Arc<HeldMemory>) {
         let is_large = events.iter().any(|event| event.text_bytes() >= LARGE);
+        // Outside of a runtime nothing is kept waiting.
         if !is_large || Handle::try_current().is_err() {
-            return events.iter().for_each(|event| self.enqueue(event, held).unawaited());
+            events.iter().for_each(|event| self.enqueue(event, held).unawaited());
+            return;
         }
         let (sink, held) = (self.clone(), held.clone());
         self.track(async move {

@@ -81,6 +81,7 @@ pub fn replace(database: Database, path: &Path) -> Result<(), redb::Error> {
     }
     let copy = open_or_begin(&at, path)?;
     update(&database, &copy)?;
+    // Its free places never had what those of the file have. Last: until it has the name, the file says so.
     FreedTexts::None.commit(&copy)?;
     drop(copy);
     // The lock of the old file is held until the new one has its name: nobody writes to a file that is to go.
