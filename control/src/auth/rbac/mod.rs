@@ -15,14 +15,15 @@
 //! counts from the moment its write was answered.
 //!
 //! Files: `rule` (what one rule allows), `policy` (the index), `subject_index` (the same for a subject with many
-//! grants), `coverage` (whether rules give no more than others), `escalation` (whether a write of a role or binding may
-//! be made).
+//! grants), `subject_indexes` (of all such subjects), `coverage` (whether rules give no more than others), `escalation`
+//! (whether a write of a role or binding may be made).
 
 mod coverage;
 pub mod escalation;
 mod policy;
 mod rule;
 mod subject_index;
+mod subject_indexes;
 
 use std::sync::{
     Arc,

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{
     RESOURCES, Rule,
-    subject_index::{self, Subject as IndexedSubject, SubjectIndex, SubjectIndexes},
+    subject_index::{self, SubjectIndex},
+    subject_indexes::{Subject as IndexedSubject, SubjectIndexes},
 };
 use crate::{auth::attributes::Attributes, identity::Identity, kinds::rbac::GROUP, store::Object};
 
@@ -25,7 +26,7 @@ pub struct Policy {
 }
 
 /// Namespace and name; the namespace of a ClusterRole is empty.
-type RoleKey = (Arc<str>, Arc<str>);
+pub(super) type RoleKey = (Arc<str>, Arc<str>);
 
 /// Grants by subject, and those of a subject by the name of the binding.
 #[derive(Clone, Debug, Default)]
@@ -105,8 +106,20 @@ impl RoleReference {
     }
 }
 
+impl Grant {
+    /// Which role it gives; `None` for a reference that can name none.
+    pub(super) fn role_key(&self) -> Option<&RoleKey> {
+        self.key.as_ref()
+    }
+}
+
 #[cfg(test)]
 impl Grant {
+    /// Of this role.
+    pub(super) fn of_role(source: String, key: RoleKey) -> Self {
+        Self { key: Some(key), ..Self::named(source) }
+    }
+
     /// Of a role that nobody looks for.
     pub(super) fn named(source: String) -> Self {
         Self { role: RoleReference { kind: "Role".to_owned(), name: "role".into() }, key: None, source }
@@ -129,16 +142,15 @@ impl Policy {
         let mut errors = BTreeSet::new();
         for (grants, namespace) in self.scopes(namespace) {
             for (is_group, name, grants) in grants.subjects(identity) {
-                let found = match grants.len() {
-                    subject_index::FROM.. => {
-                        let index = self.index(is_group, name, namespace, grants);
+                let found = match self.index(is_group, name, namespace, grants) {
+                    Some(index) => {
                         let found = index.first_that_allows(attributes).cloned();
                         if found.is_none() {
                             errors.extend(index.errors().iter().cloned());
                         }
                         found
                     }
-                    _ => self.first_that_allows(grants, attributes, &mut errors).cloned(),
+                    None => self.first_that_allows(grants, attributes, &mut errors).cloned(),
                 };
                 if let Some(grant) = found {
                     return RbacDecision::Allowed(format!("RBAC: allowed by {}", grant.source));
@@ -167,7 +179,11 @@ impl Policy {
         })
     }
 
-    fn index(&self, is_group: bool, name: &Arc<str>, namespace: &str, grants: &OfSubject) -> Arc<SubjectIndex> {
+    /// The index of a subject with many grants, unless there is no room for it.
+    fn index(&self, is_group: bool, name: &Arc<str>, namespace: &str, grants: &OfSubject) -> Option<Arc<SubjectIndex>> {
+        if grants.len() < subject_index::FROM {
+            return None;
+        }
         let subject = IndexedSubject { is_group, name: name.clone(), namespace: namespace.into() };
         self.indexes.get(subject, || {
             let mut index = SubjectIndex::default();
@@ -178,9 +194,8 @@ impl Policy {
         })
     }
 
-    fn rules_of_grant<'a>(&'a self, grant: &'a Grant) -> Result<&'a [Rule], RoleError<'a>> {
-        let rules = grant.key.as_ref().and_then(|key| self.roles.get(key));
-        rules.map(|rules| &**rules).ok_or_else(|| grant.role.missing())
+    fn rules_of_grant<'a>(&'a self, grant: &'a Grant) -> Result<&'a Arc<[Rule]>, RoleError<'a>> {
+        grant.key.as_ref().and_then(|key| self.roles.get(key)).ok_or_else(|| grant.role.missing())
     }
 
     /// All rules of `identity` in a namespace, those that hold everywhere included, and what kept others away.
@@ -202,6 +217,12 @@ impl Policy {
         self.roles.get(&role.key(namespace)?)
     }
 
+    /// Of how many subjects there are indexes.
+    #[cfg(test)]
+    pub fn indexes(&self) -> usize {
+        self.indexes.subjects().len()
+    }
+
     /// The grants that count in a namespace: those everywhere, and its own.
     fn scopes<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Grants, &'a str)> {
         let local = self.by_namespace.get(namespace).filter(|_| !namespace.is_empty());
@@ -210,12 +231,13 @@ impl Policy {
 
     /// Takes in a role or binding of one of [`RESOURCES`].
     pub fn put(&mut self, resource: &str, object: &Object) {
-        self.indexes.clear();
         let Some(value) = parse(resource, object) else { return };
         let [cluster_roles, roles, cluster_bindings, _] = RESOURCES;
         let (namespace, name): RoleKey = (object.header().namespace().into(), object.header().name().into());
         if resource == cluster_roles || resource == roles {
-            self.roles.insert((namespace, name), Rule::all_of(&value).into());
+            let key = (namespace, name);
+            self.indexes.forget_role(&key);
+            self.roles.insert(key, Rule::all_of(&value).into());
             return;
         }
         let kind = if resource == cluster_bindings { "ClusterRoleBinding" } else { "RoleBinding" };
@@ -235,6 +257,7 @@ impl Policy {
                 continue;
             }
             let source = format!("{kind} {shown:?} of {role_kind} {role_name:?} to {}", subject.description);
+            self.indexes.forget(&subject.indexed(&namespace));
             let by_binding = grants.map(subject.is_group).entry(subject.name).or_default();
             let grant = Grant { role: role.clone(), key: key.clone(), source };
             by_binding.insert(name.clone(), Arc::new(grant));
@@ -243,11 +266,12 @@ impl Policy {
 
     /// Forgets a role or binding as it was.
     pub fn remove(&mut self, resource: &str, object: &Object) {
-        self.indexes.clear();
         let [cluster_roles, roles, ..] = RESOURCES;
         let (namespace, name): RoleKey = (object.header().namespace().into(), object.header().name().into());
         if resource == cluster_roles || resource == roles {
-            self.roles.remove(&(namespace, name));
+            let key = (namespace, name);
+            self.indexes.forget_role(&key);
+            self.roles.remove(&key);
             return;
         }
         let Some(value) = parse(resource, object) else { return };
@@ -257,6 +281,7 @@ impl Policy {
         };
         let Some(grants) = grants else { return };
         for subject in subjects(&value, &namespace) {
+            self.indexes.forget(&subject.indexed(&namespace));
             let map = grants.map(subject.is_group);
             let Some(by_binding) = map.get_mut(&subject.name) else { continue };
             by_binding.remove(&name);
@@ -308,6 +333,13 @@ struct Subject {
     name: Arc<str>,
     /// `User "jane"`
     description: String,
+}
+
+impl Subject {
+    /// By its grants in a namespace, or everywhere.
+    fn indexed(&self, namespace: &Arc<str>) -> IndexedSubject {
+        IndexedSubject { is_group: self.is_group, name: self.name.clone(), namespace: namespace.clone() }
+    }
 }
 
 /// The subjects of a binding; those that can be nobody are left out.

@@ -469,6 +469,13 @@ async fn a_user_of_many_bindings_gains_and_loses_rights_as_others_do() {
         reason(cluster.decide(&jane, "GET", "/api/v1/namespaces/a/things39")),
         "RBAC: allowed by RoleBinding \"r039/a\" of Role \"r039\" to User \"jane\""
     );
+    let indexes = || cluster.api.authorizer().rbac().policy().indexes();
+    assert_eq!(indexes(), 1);
+    // Of others.
+    assert_eq!(cluster.post(&roles, role("Role", "unbound", reads("things"))).await.0, 201);
+    let others = json!([{"kind": "User", "name": "joe"}]);
+    assert_eq!(cluster.post(&bindings, binding("RoleBinding", "joe", "Role/r001", others)).await.0, 201);
+    assert_eq!(indexes(), 1, "what does not concern jane leaves her index");
     let path = format!("{roles}/r007");
     let test = || Identity::control("test");
     assert_eq!(cluster.call(test(), Method::PUT, &path, role("Role", "r007", reads("services"))).await.0, 200);
@@ -480,4 +487,8 @@ async fn a_user_of_many_bindings_gains_and_loses_rights_as_others_do() {
     );
     assert!(!cluster.allows(&jane, "GET", "/api/v1/namespaces/b/things8"), "another namespace");
     assert!(!cluster.allows(&user("joe", &[]), "GET", "/api/v1/namespaces/a/things8"));
+    let last = format!("{bindings}/r039");
+    assert_eq!(cluster.call(test(), Method::DELETE, &last, json!({})).await.0, 200);
+    assert_eq!(indexes(), 0, "her grants changed");
+    assert!(!cluster.allows(&jane, "GET", "/api/v1/namespaces/a/things39"));
 }
