@@ -5,7 +5,7 @@
 //!
 //! Source: `pkg/serviceaccount` of Kubernetes, whose words these are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,15 @@ pub struct Claims {
     sub: String,
 }
 
+/// What a token of this server says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum OwnClaims {
+    /// It was issued for a time.
+    Issued(Claims),
+    /// It is kept in a Secret.
+    Kept(SecretClaims),
+}
+
 /// The objects that a token holds for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
@@ -165,25 +174,21 @@ impl TokenIssuer {
         Ok(token)
     }
 
-    /// What a token says that this issuer gave out; `None` for anything else.
-    pub fn read(&self, token: &str) -> Option<Claims> {
-        let claims: Claims = serde_json::from_slice(&self.verified(token)?).ok()?;
-        (claims.iss == self.url).then_some(claims)
+    /// What a token says that this issuer gave out; `None` for anything else. The signature is verified once, whichever
+    /// of the two a token turns out to be: anybody can make one up.
+    pub fn read(&self, token: &str) -> Option<OwnClaims> {
+        let said = self.verified.get(token, || self.key.verified(token))?;
+        let issued = serde_json::from_slice(&said).ok().filter(|claims: &Claims| claims.iss == self.url);
+        if let Some(claims) = issued {
+            return Some(OwnClaims::Issued(claims));
+        }
+        let kept: SecretClaims = serde_json::from_slice(&said).ok()?;
+        (kept.iss == secret_token::ISSUER).then_some(OwnClaims::Kept(kept))
     }
 
     /// A token that is kept in a Secret.
     pub fn issue_for_secret(&self, of: &TokenOf) -> Result<String, TokenKeyError> {
         self.key.sign(&json!(SecretClaims::new(of)).to_string())
-    }
-
-    /// What a token from a Secret says that this issuer gave out.
-    pub fn read_of_secret(&self, token: &str) -> Option<SecretClaims> {
-        let claims: SecretClaims = serde_json::from_slice(&self.verified(token)?).ok()?;
-        (claims.iss == secret_token::ISSUER).then_some(claims)
-    }
-
-    fn verified(&self, token: &str) -> Option<Arc<[u8]>> {
-        self.verified.get(token, || self.key.verified(token))
     }
 
     /// `/.well-known/openid-configuration`
@@ -293,6 +298,8 @@ fn was_deleted(object: &Object, before: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures::FutureExt;
 
     use super::*;
@@ -328,6 +335,13 @@ mod tests {
         TokenIssuer::new(TokenKey::create().unwrap().0, "https://issuer".into(), "10.0.0.1:6443")
     }
 
+    fn read(issuer: &TokenIssuer, token: &str) -> Option<Claims> {
+        match issuer.read(token)? {
+            OwnClaims::Issued(claims) => Some(claims),
+            OwnClaims::Kept(_) => None,
+        }
+    }
+
     fn bound() -> Bound {
         Bound {
             namespace: "a".into(),
@@ -342,7 +356,7 @@ mod tests {
     fn a_token_stands_for_its_account_with_pod_and_node() {
         let issuer = issuer();
         let token = issuer.issue(bound(), vec!["x".into()], at(1000), 600).unwrap();
-        let claims = issuer.read(&token).unwrap();
+        let claims = read(&issuer, &token).unwrap();
         assert_eq!(claims.aud, ["x"]);
         let objects = [("serviceaccounts", "a/robot", object("robot", "u1")), ("pods", "a/p", object("p", "u2"))];
         let identity = claims.identify(&snapshot(&objects), at(1000)).unwrap();
@@ -355,10 +369,24 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_read_as_what_it_is_and_a_strangers_as_nothing() {
+        let issuer = issuer();
+        let of = TokenOf { namespace: "a".into(), account: "r".into(), account_uid: "u".into(), secret: "s".into() };
+        let kept = issuer.issue_for_secret(&of).unwrap();
+        assert_eq!(issuer.read(&kept), Some(OwnClaims::Kept(SecretClaims::new(&of))));
+        let issued = issuer.issue(bound(), Vec::new(), at(1000), 600).unwrap();
+        assert!(matches!(issuer.read(&issued), Some(OwnClaims::Issued(_))));
+        let stranger = TokenIssuer { key: TokenKey::create().unwrap().0, ..super::tests::issuer() };
+        for token in [stranger.issue_for_secret(&of).unwrap(), "a.b.c".to_owned(), String::new()] {
+            assert_eq!(issuer.read(&token), None, "{token}");
+        }
+    }
+
+    #[test]
     fn the_use_of_a_token_that_should_have_been_renewed_is_noted() {
         let issuer = issuer();
         let token = issuer.issue(Bound { warnafter: Some(1100), ..bound() }, Vec::new(), at(1000), 600).unwrap();
-        let claims = issuer.read(&token).unwrap();
+        let claims = read(&issuer, &token).unwrap();
         let objects = [("serviceaccounts", "a/robot", object("robot", "u1")), ("pods", "a/p", object("p", "u2"))];
         let noted = |now| {
             let identify = async { claims.identify(&snapshot(&objects), at(now)) };
@@ -375,7 +403,7 @@ mod tests {
     fn a_token_ends_with_its_time_and_with_what_it_is_bound_to() {
         let issuer = issuer();
         let told = |bound: Bound, objects: &[(&str, &str, Value)], now: i64| {
-            let claims = issuer.read(&issuer.issue(bound, Vec::new(), at(1000), 600).unwrap()).unwrap();
+            let claims = read(&issuer, &issuer.issue(bound, Vec::new(), at(1000), 600).unwrap()).unwrap();
             claims
                 .identify(&snapshot(objects), at(now))
                 .map_or_else(|error| error.to_string(), |identity| identity.name)

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     Identity,
-    account_token::AccountTokenError,
+    account_token::{AccountTokenError, OwnClaims},
     authorizer::Authorizer,
     bootstrap_token::BootstrapToken,
     secret_token::SecretTokenError,
@@ -102,22 +102,21 @@ impl TokenAuthenticator {
             return Ok(identified.ok_or(None));
         }
         let Some(issuer) = self.facts.issuer() else { return Ok(Err(None)) };
-        if let Some(claims) = issuer.read(token) {
-            let identified = common(audiences, &claims.aud).and_then(|audiences| {
+        let identified = match issuer.read(token) {
+            None => return Ok(Err(None)),
+            Some(OwnClaims::Issued(claims)) => common(audiences, &claims.aud).and_then(|audiences| {
                 let identity = claims.identify(&self.facts.snapshot(), now)?;
                 Ok(Identified { identity, audiences })
-            });
-            return Ok(identified.map_err(Some));
-        }
-        let Some(claims) = issuer.read_of_secret(token) else { return Ok(Err(None)) };
-        // It names no audience either.
-        let identified = common(audiences, &[self.audience().to_owned()]).and_then(|audiences| {
-            let judgement = claims.judge(token, &self.facts.snapshot(), now);
-            if let Some(secret) = judgement.first_today {
-                self.facts.used_secrets().add(secret);
-            }
-            Ok(Identified { identity: judgement.holder?, audiences })
-        });
+            }),
+            // It names no audience either.
+            Some(OwnClaims::Kept(claims)) => common(audiences, &[self.audience().to_owned()]).and_then(|audiences| {
+                let judgement = claims.judge(token, &self.facts.snapshot(), now);
+                if let Some(secret) = judgement.first_today {
+                    self.facts.used_secrets().add(secret);
+                }
+                Ok(Identified { identity: judgement.holder?, audiences })
+            }),
+        };
         Ok(identified.map_err(Some))
     }
 }
