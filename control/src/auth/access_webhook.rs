@@ -20,18 +20,18 @@ use super::{
     configuration::authorization::{FailurePolicy, WebhookConfiguration},
     outside::{
         answers::{Answer, Answers},
-        places::OutsidePlaces,
+        places::NoPlace,
         review::{OutsideReviewError, ReviewKind},
     },
 };
-use crate::{request::selector::LabelRequirement, webhook::KubeconfigClient};
+use crate::{flow_control::shares::Shares, request::selector::LabelRequirement, webhook::KubeconfigClient};
 
 /// What a requester writes may be kept only up to so many bytes. Source: `maxControlledAttrCacheSize`.
 const MOST_CONTROLLED: usize = 10_000;
 /// Bytes of answers that allow something, and of others.
 const MOST_ALLOWED: usize = 16 << 20;
 const MOST_REFUSED: usize = 16 << 20;
-/// Questions at a time. Only users ask, each with a seat.
+/// Questions at a time, about all users. Chosen, not measured.
 const AT_ONCE: usize = 1024;
 
 /// Asks one webhook. Clones share the answers.
@@ -42,7 +42,9 @@ pub struct AccessWebhook {
     configuration: Arc<WebhookConfiguration>,
     conditions: Arc<AccessConditions>,
     answers: Answers<AccessAnswer>,
-    places: OutsidePlaces,
+    /// Divided among those who are asked about, of whom all strangers are one: whether somebody may impersonate
+    /// whomever they name is asked before their request has a seat, and a request that streams has none.
+    places: Arc<Shares>,
     counts: Arc<AccessCounts>,
 }
 
@@ -90,9 +92,15 @@ impl AccessWebhook {
             configuration: Arc::new(configuration),
             conditions: Arc::new(conditions),
             answers: Answers::new(MOST_ALLOWED, MOST_REFUSED),
-            places: OutsidePlaces::new(AT_ONCE, AT_ONCE),
+            places: Shares::new(AT_ONCE, usize::MAX),
             counts: Arc::default(),
         }
+    }
+
+    /// With other limits of questions at a time.
+    #[cfg(test)]
+    pub fn limited_to(self, places: Arc<Shares>) -> Self {
+        Self { places, ..self }
     }
 
     /// As the configuration names it.
@@ -117,7 +125,7 @@ impl AccessWebhook {
         let is_kept = controlled(attributes) < MOST_CONTROLLED;
         let asked = self.answers.ask(
             self.answers.key([text.as_bytes()]),
-            || self.places.take(None),
+            |_| self.places.take(&identity.name, 1).ok_or(NoPlace),
             || {
                 let webhook = self.clone();
                 async move { webhook.ask(spec, is_kept).await }

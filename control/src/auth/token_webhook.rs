@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     outside::{
         answers::{Answer, Answers},
-        places::{NoPlace, OutsidePlaces},
+        places::{Asker, NoPlace, OutsidePlaces},
         review::{OutsideReviewError, OutsideReviewVersion, ReviewKind},
     },
     token::Identified,
@@ -81,7 +81,7 @@ impl TokenWebhook {
     }
 
     /// Who holds a token that is good for one of `audiences`; nobody if it is not. `own` are the audiences of a token
-    /// for which the webhook names none, and `from` is who shows it.
+    /// for which the webhook names none, and `from` is the address of who shows it, unless that is a user.
     pub async fn authenticate(
         &self,
         token: &str,
@@ -93,7 +93,7 @@ impl TokenWebhook {
         let key = self.answers.key(parts);
         let asked = self.answers.ask(
             key,
-            || self.places.take(from),
+            |is_known| self.places.take(from.filter(|_| !is_known).map_or(Asker::Known, Asker::Stranger)),
             || {
                 let (webhook, token) = (self.clone(), token.to_owned());
                 let (audiences, own) = (audiences.to_vec(), own.to_owned());
@@ -134,7 +134,9 @@ fn unshown(error: &OutsideReviewError) -> String {
             format!("the server responded with the status code {code}")
         }
         OutsideReviewError::Call(CallError::Answer { .. }) => "the answer is not JSON".to_owned(),
-        OutsideReviewError::Call(_) | OutsideReviewError::Kind { .. } => error.to_string(),
+        OutsideReviewError::Call(_) | OutsideReviewError::Shape { .. } | OutsideReviewError::Kind { .. } => {
+            error.to_string()
+        }
     }
 }
 

@@ -9,9 +9,11 @@ use crate::{
     api::open_store,
     auth::{
         authorizer::{Authorizer, ChainLink, Verdict},
+        configuration::authorization::{AuthorizationConfiguration, AuthorizerConfiguration},
         options::AuthorizationOptions,
         setup::authorization::{AccessWebhooks, AuthorizationSetup},
     },
+    identity::ANONYMOUS,
     kinds::Registry,
     metrics::Metrics,
     request::tests::info,
@@ -28,8 +30,14 @@ async fn server() -> TestServer {
             _ => json!({"allowed": false, "reason": "never heard of"}),
         };
         let code = if review["spec"]["user"] == "broken" { 400 } else { 200 };
+        let is_slow = review["spec"]["user"] == ANONYMOUS;
         let answer = json!({"apiVersion": review["apiVersion"], "kind": "SubjectAccessReview", "status": status});
-        let answer: futures::future::BoxFuture<'static, (u16, Value)> = Box::pin(std::future::ready((code, answer)));
+        let answer: futures::future::BoxFuture<'static, (u16, Value)> = Box::pin(async move {
+            if is_slow {
+                std::future::pending::<()>().await;
+            }
+            (code, answer)
+        });
         answer
     });
     TestServer::start(&["localhost"], answering).await
@@ -141,6 +149,42 @@ async fn the_first_who_allows_or_denies_decides_and_answers_are_kept() {
     let text = metrics.render().unwrap();
     let counted = "apiserver_authorization_webhook_evaluations_total{name=\"w\",result=\"success\"} 4";
     assert!(text.contains(counted), "{text}");
+}
+
+#[tokio::test]
+async fn strangers_whom_a_webhook_is_asked_about_leave_places_to_users() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+    let options = AuthorizationOptions {
+        modes: vec![crate::auth::options::AuthorizationMode::Webhook],
+        webhook_config_file: Some(kubeconfig(dir.path(), &server)),
+        ..AuthorizationOptions::default()
+    };
+    let mut authorizers = AuthorizationConfiguration::of_flags(&options).unwrap().unwrap().authorizers;
+    let AuthorizerConfiguration::Webhook { name, webhook } = authorizers.remove(0) else { panic!("there is one") };
+    let client = KubeconfigClient::read(&webhook.kube_config_file).await.unwrap();
+    let conditions = AccessConditions::compile(std::iter::empty()).unwrap();
+    let webhook = AccessWebhook::new(&name, client, webhook, conditions).limited_to(Shares::new(8, usize::MAX));
+    // Each names another whom they would like to impersonate.
+    let asked: Vec<_> = (0..8)
+        .map(|number| {
+            let webhook = webhook.clone();
+            tokio::spawn(async move {
+                let name = number.to_string();
+                let whom = Resource { verb: "impersonate", resource: "users", name: &name, ..Resource::default() };
+                webhook.decide(&Identity::anonymous(), &Attributes::Resource(whom)).await
+            })
+        })
+        .collect();
+    let some_wait = async {
+        while server.bodies("/authorize").len() < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), some_wait).await.expect("half of the places are theirs");
+    let info = info("GET", PODS);
+    let opinion = webhook.decide(&user("allowed"), &Attributes::of(&info)).await;
+    assert_eq!(opinion, Opinion::Allow("by the webhook".into()));
+    asked.iter().for_each(|task| task.abort());
 }
 
 #[tokio::test]

@@ -25,8 +25,10 @@ use crate::{
             tests::issuer::{TestIssuer, TestKey, write_configuration},
         },
         options::{AuthenticationOptions, TokenWebhookOptions},
-        outside::places::OutsidePlaces,
-        outside::review::OutsideReviewVersion,
+        outside::{
+            places::{OutsideLimits, OutsidePlaces},
+            review::OutsideReviewVersion,
+        },
         setup::authentication::AuthenticationSetup,
     },
     kinds::Registry,
@@ -294,9 +296,10 @@ async fn a_watch_lasts_while_the_webhook_is_away_and_ends_when_it_refuses() {
 #[tokio::test]
 async fn few_questions_of_strangers_are_under_way_at_a_time() {
     let server = TokenServer::start().await;
-    let options = server.options();
+    let options = TokenWebhookOptions { cache_ttl: Duration::ZERO, ..server.options() };
     let client = KubeconfigClient::read(&options.config_file).await.unwrap();
-    let webhook = TokenWebhook::new(client, options.version, options.cache_ttl).limited_to(OutsidePlaces::new(8, 1));
+    let webhook = TokenWebhook::new(client, options.version, options.cache_ttl)
+        .limited_to(OutsidePlaces::new(OutsideLimits { of_strangers: 8, of_one_address: 1, of_known: 1 }));
     let guarded = guarded(&AuthenticationOptions::default()).await;
     let authorizer =
         Authorizer::new(Arc::new(open_store(&guarded._dir.path().join("other"), &Registry::default()).unwrap()));
@@ -309,16 +312,20 @@ async fn few_questions_of_strangers_are_under_way_at_a_time() {
         anonymous: AnonymousConfiguration::default(),
     });
     let guarded = Guarded { gate: guarded.gate.clone().authenticating_by(authenticator), ..guarded };
+    assert_eq!(guarded.who(Some("good")).await, Ok("joe".to_owned()));
     let slow = async { guarded.who(Some("slow")).await };
     let others = async {
         while server.slow.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(guarded.who(Some("another")).await, Err(429), "the address has its question under way");
+        let refused = guarded.send("/api/v1/pods", Some("another")).await;
+        assert_eq!(refused.status().as_u16(), 429, "the address has its question under way");
+        assert_eq!(refused.headers()["retry-after"], "1", "clients come again only if they are told when");
+        assert_eq!(guarded.who(Some("good")).await, Ok("joe".to_owned()), "this one was good before");
         server.released.notify_one();
     };
     let (slow, ()) = tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(slow, others) }).await.unwrap();
     assert_eq!(slow, Err(401));
     assert_eq!(guarded.who(Some("good")).await, Ok("joe".to_owned()));
-    assert_eq!(server.asked(), ["slow", "good"]);
+    assert_eq!(server.asked(), ["good", "slow", "good", "good"]);
 }

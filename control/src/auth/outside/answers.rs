@@ -19,7 +19,7 @@ use rand::RngExt;
 use ring::hmac;
 use tokio::time::Instant;
 
-use super::places::{NoPlace, OutsidePlace};
+use super::{known_questions::KnownQuestions, places::NoPlace};
 
 /// The digest of a question.
 pub type AnswerKey = [u8; 32];
@@ -46,6 +46,7 @@ pub struct Answers<V: Clone> {
 struct State<V: Clone> {
     good: Kept<V>,
     bad: Kept<V>,
+    known: KnownQuestions,
     under_way: HashMap<AnswerKey, Shared<BoxFuture<'static, Option<V>>>>,
 }
 
@@ -78,7 +79,12 @@ impl<V: Clone + Send + Sync + 'static> Answers<V> {
     /// That take so many bytes: those that let somebody in, and the others.
     pub fn new(most_good: usize, most_bad: usize) -> Self {
         let secret: [u8; 32] = rand::rng().random();
-        let state = State { good: Kept::new(most_good), bad: Kept::new(most_bad), under_way: HashMap::new() };
+        let state = State {
+            good: Kept::new(most_good),
+            bad: Kept::new(most_bad),
+            known: KnownQuestions::default(),
+            under_way: HashMap::new(),
+        };
         Self { secret: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -93,15 +99,17 @@ impl<V: Clone + Send + Sync + 'static> Answers<V> {
         digest.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
-    /// The answer that is kept, or that `ask` gets. It runs in a task of its own, in a place that `place` gives: who
-    /// asked first may give up, and others go on waiting. `None` if the task ended without an answer.
-    pub async fn ask<F>(
+    /// The answer that is kept, or that `ask` gets. It runs in a task of its own, in a place that `place` gives, which
+    /// is told whether the question was answered well before: who asked first may give up, and others go on waiting.
+    /// `None` if the task ended without an answer.
+    pub async fn ask<P, F>(
         &self,
         key: AnswerKey,
-        place: impl FnOnce() -> Result<OutsidePlace, NoPlace>,
+        place: impl FnOnce(bool) -> Result<P, NoPlace>,
         ask: impl FnOnce() -> F,
     ) -> Result<Option<V>, NoPlace>
     where
+        P: Send + 'static,
         F: Future<Output = Answer<V>> + Send + 'static,
     {
         let waiting = {
@@ -112,7 +120,7 @@ impl<V: Clone + Send + Sync + 'static> Answers<V> {
             match state.under_way.get(&key) {
                 Some(under_way) => under_way.clone(),
                 None => {
-                    let place = place()?;
+                    let place = place(state.known.contains(&key))?;
                     let (answers, asked) = (self.clone(), ask());
                     let task = tokio::spawn(async move {
                         let _under_way = UnderWay { answers: answers.clone(), key };
@@ -131,8 +139,15 @@ impl<V: Clone + Send + Sync + 'static> Answers<V> {
     }
 
     fn keep(&self, key: AnswerKey, answer: &Answer<V>, now: Instant) {
-        let Some(until) = now.checked_add(answer.keep_for).filter(|until| *until > now) else { return };
         let mut state = self.state.lock();
+        if answer.is_good {
+            state.known.add(key);
+        }
+        let Some(until) = now.checked_add(answer.keep_for).filter(|until| *until > now) else { return };
+        // What is not kept at all may be no answer.
+        if !answer.is_good {
+            state.known.forget(&key);
+        }
         let kept = if answer.is_good { &mut state.good } else { &mut state.bad };
         kept.insert(key, answer.value.clone(), until, answer.bytes);
     }
@@ -207,7 +222,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::auth::outside::places::OutsidePlaces;
+    use crate::auth::outside::places::{Asker, OutsideLimits, OutsidePlaces};
 
     fn answer(value: usize, is_good: bool) -> Answer<usize> {
         Answer { value, is_good, keep_for: Duration::from_secs(10), bytes: 100 }
@@ -222,7 +237,7 @@ mod tests {
             async move {
                 let key = answers.key([b"a".as_slice()]);
                 let asking = || async move { answer(asked.fetch_add(1, Ordering::SeqCst), true) };
-                answers.ask(key, || places.take(None), asking).await
+                answers.ask(key, |_| places.take(Asker::Known), asking).await
             }
         };
         let (first, second) = tokio::join!(ask(), ask());
@@ -232,9 +247,32 @@ mod tests {
         let kept = |at| answers.state.lock().kept(&answers.key([b"a".as_slice()]), at);
         assert_eq!((kept(in_seconds(9)), kept(in_seconds(11))), (Some(0), None));
         assert_eq!(ask().await, Ok(Some(1)));
-        let none = OutsidePlaces::new(0, 0);
-        let full = answers.ask(answers.key([b"b".as_slice()]), || none.take(None), || async { answer(0, true) }).await;
+        let none = OutsidePlaces::new(OutsideLimits { of_strangers: 0, of_one_address: 0, of_known: 0 });
+        let key = answers.key([b"b".as_slice()]);
+        let full = answers.ask(key, |_| none.take(Asker::Known), || async { answer(0, true) }).await;
         assert_eq!(full, Err(NoPlace));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_was_answered_well_is_known_until_it_is_answered_otherwise() {
+        let answers = Answers::new(1 << 20, 1 << 20);
+        let key = answers.key([b"a".as_slice()]);
+        let unkept = |is_good, keep_for| Answer { value: 0, is_good, keep_for, bytes: 0 };
+        let mut told = Vec::new();
+        for (is_good, keep_for) in [
+            (false, Duration::ZERO),
+            (true, Duration::ZERO),
+            (false, Duration::ZERO),
+            (false, Duration::from_nanos(1)),
+            (false, Duration::ZERO),
+        ] {
+            let place = |is_known| {
+                told.push(is_known);
+                Ok(())
+            };
+            answers.ask(key, place, || async move { unkept(is_good, keep_for) }).await.unwrap();
+        }
+        assert_eq!(told, [false, false, true, true, false]);
     }
 
     #[tokio::test]

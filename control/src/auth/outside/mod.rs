@@ -2,9 +2,12 @@
 //!
 //! - **`answers`**: answers are kept for a while, in bounded memory, and who asks the same at the same time waits for
 //!   the same answer.
-//! - **`places`**: how many questions are under way at a time, together and for one address.
+//! - **`known_questions`**: which were answered well before.
+//! - **`places`**: how many questions about tokens are under way at a time: of strangers, of one address, and of who is
+//!   known.
 //! - **`review`**: the question and its answer as JSON, with retries, over a connection that a kubeconfig describes.
 
 pub mod answers;
+pub mod known_questions;
 pub mod places;
 pub mod review;

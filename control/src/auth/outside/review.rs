@@ -30,6 +30,12 @@ pub enum OutsideReviewError {
     /// The webhook was not reached, or did not answer with a review.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// It answered with JSON that is no object.
+    #[error("the webhook answered with no object to a {expected}")]
+    Shape {
+        /// What was asked.
+        expected: &'static str,
+    },
     /// It answered with something else.
     #[error("the webhook answered with {kind:?} of {version:?} to a {expected}")]
     Kind {
@@ -118,7 +124,7 @@ impl ReviewKind {
             "spec": spec, "status": self.empty_status()});
         let body = Bytes::from(body.to_string());
         let (mut pause, mut attempt) = (INITIAL_BACKOFF, 1_u32);
-        let mut answer = loop {
+        let answer = loop {
             match client.post(body.clone(), timeout).await {
                 Ok(answer) => break answer,
                 Err(KubeconfigCallError { is_transient: true, error }) if attempt < ATTEMPTS => {
@@ -132,15 +138,67 @@ impl ReviewKind {
             tokio::time::sleep(times(pause, 1.0 + JITTER * rand::random::<f64>())).await;
             pause = times(pause, FACTOR);
         };
-        let said = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
+        self.status(&version, answer)
+    }
+
+    /// The status of an answer, null where it has none. The answer may be any JSON.
+    fn status(self, version: &str, answer: Value) -> Result<Value, OutsideReviewError> {
+        let expected = self.kind();
+        let Value::Object(mut answer) = answer else { return Err(OutsideReviewError::Shape { expected }) };
+        let said = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (kind, found) = (said("kind"), said("apiVersion"));
-        if !kind.is_empty() && kind != self.kind() || !found.is_empty() && found != version {
-            return Err(OutsideReviewError::Kind { expected: self.kind(), kind, version: found });
+        if !kind.is_empty() && kind != expected || !found.is_empty() && found != version {
+            return Err(OutsideReviewError::Kind { expected, kind, version: found });
         }
-        Ok(answer["status"].take())
+        Ok(answer.remove("status").unwrap_or_default())
     }
 }
 
 fn times(time: Duration, factor: f64) -> Duration {
     Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let text = select(&["kind", "apiVersion", "status", "TokenReview", "authentication.k8s.io/v1", "x"][..]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            text.clone().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, move |inner| {
+            let fields = vec((text.clone().prop_map(str::to_owned), inner.clone()), 0..4);
+            prop_oneof![
+                vec(inner, 0..4).prop_map(Value::from),
+                fields.prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_a_review_or_refused(answer in json_value()) {
+            const VERSION: &str = "authentication.k8s.io/v1";
+            let status = answer.get("status").cloned().unwrap_or_default();
+            let is_object = answer.is_object();
+            match ReviewKind::Token.status(VERSION, answer) {
+                Ok(found) => prop_assert_eq!(found, status),
+                Err(error) => prop_assert_eq!(is_object, matches!(error, OutsideReviewError::Kind { .. })),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_review() {
+        for answer in [json!([]), json!("x"), json!(1), Value::Null] {
+            let refused = ReviewKind::Token.status("authentication.k8s.io/v1", answer).unwrap_err();
+            assert_eq!(refused.to_string(), "the webhook answered with no object to a TokenReview");
+        }
+    }
 }
