@@ -16,7 +16,7 @@ use super::{
     client_certificate::{BadCertificate, CertificateIdentity},
     configuration::authentication::AnonymousConfiguration,
     jwt::{JwtAuthenticators, JwtError},
-    request_headers::{FrontProxies, FrontProxyConnection, ProxiedIdentity},
+    request_headers::{FrontProxies, FrontProxyConnection, ProxiedIdentity, is_until},
     static_tokens::StaticTokens,
     stored_facts::Unreadable,
     token::{Identified, TokenAuthenticator, TokenRefusal, bearer_token},
@@ -177,7 +177,7 @@ impl Authenticator {
     /// Reads whom a front proxy names, if the request came from one. Before anything else is read of it.
     pub fn read_request_headers(&self, parts: &mut Parts) {
         let Some(proxies) = &self.0.front_proxies else { return };
-        let Some(FrontProxyConnection { not_after }) = parts.extensions.get().copied() else { return };
+        let Some(FrontProxyConnection { not_after, .. }) = parts.extensions.get().cloned() else { return };
         if let Some(identity) = proxies.take(&mut parts.headers) {
             parts.extensions.insert(ProxiedIdentity { identity: with_group_of_all(identity), not_after });
         }
@@ -305,8 +305,13 @@ impl Authenticator {
     }
 }
 
-/// What a request with a bad token comes to.
+/// What a request with a bad token comes to. What the issuer that the token names says of it decides, if it says
+/// anything: that nobody else can be asked makes no good token of one that has expired.
 fn unauthenticated(failures: &[TokenFailure]) -> Unauthenticated {
+    let is_conclusive = |failure: &TokenFailure| matches!(failure, TokenFailure::Jwt(error) if !error.is_undecided());
+    if failures.iter().any(is_conclusive) {
+        return Unauthenticated::Refused;
+    }
     let full = failures.iter().find_map(|failure| match failure {
         TokenFailure::Webhook(TokenWebhookError::NoPlace(full)) => Some(*full),
         _ => None,
@@ -331,11 +336,6 @@ fn with_group_of_all(mut identity: Identity) -> Identity {
         identity.groups.push(AUTHENTICATED.to_owned());
     }
     identity
-}
-
-fn is_until(not_after: i64, now: SystemTime) -> bool {
-    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(seconds).is_ok_and(|now| now <= not_after)
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! Decides nothing itself: it has the request read once, reads the credential, asks, and answers 400, 401 or 403. A
 //! watch may last for an hour, so it is asked about again while it does.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{body::Body, response::IntoResponse};
 use http::{Method, Request, Response, StatusCode, Version, header};
@@ -24,6 +27,7 @@ use super::{
     held_body::{self, HeldBody},
     impersonation::{Impersonation, ImpersonationError},
     open_answers::OpenAnswers,
+    request_headers::FrontProxyConnection,
     shortened::{self, shortened},
     stream_access,
 };
@@ -161,7 +165,7 @@ impl Gate {
         certificate: Arc<ConnectionCertificate>,
         asked: Asked,
     ) -> Response<Body> {
-        let (info, as_whom) = match self.admit(&parts, asked).await {
+        let (info, acting) = match self.admit(&parts, asked).await {
             Ok(admitted) => admitted,
             Err(status) => {
                 self.metrics.refused(status.code);
@@ -170,10 +174,10 @@ impl Gate {
             }
         };
         let is_long_running = self.handler.is_long_running(&info);
-        let Some(user) = &info.user else { return self.seated(parts, body, certificate, info, as_whom, None).await };
+        let Some(user) = &info.user else { return self.seated(parts, body, certificate, info, acting, None).await };
         let (seat, flow) = self.limits.enter(user, &info, &parts, is_long_running).await.into_parts();
         let mut response = match seat {
-            Ok(seat) => self.seated(parts, body, certificate, info, as_whom, seat).await,
+            Ok(seat) => self.seated(parts, body, certificate, info, acting, seat).await,
             Err(too_many) => {
                 self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
                 too_many.to_response()
@@ -190,7 +194,7 @@ impl Gate {
         body: Body,
         certificate: Arc<ConnectionCertificate>,
         info: RequestInfo,
-        as_whom: Option<Impersonation>,
+        acting: Option<Acting>,
         seat: Option<Seat>,
     ) -> Response<Body> {
         let is_long_running = self.handler.is_long_running(&info);
@@ -210,12 +214,19 @@ impl Gate {
         // A request that came over no connection of the listener has a client here, which takes its answer.
         let answers = parts.extensions.get::<OpenAnswers>().cloned().unwrap_or_default();
         let lasts = is_long_running || parts.headers.contains_key(header::UPGRADE);
-        let admitted = lasts.then(|| Admitted {
-            gate: self.clone(),
-            info: info.without_parameters(),
-            credentials: KeptCredentials::of(&parts, certificate),
-            as_whom,
-            place: place.clone(),
+        let admitted = lasts.then(|| {
+            let (sender, as_whom) = match acting {
+                Some(Acting { sender, as_whom }) => (Some(sender), Some(as_whom)),
+                None => (info.user.clone(), None),
+            };
+            Admitted {
+                gate: self.clone(),
+                info: info.without_parameters(),
+                credentials: KeptCredentials::of(&parts, certificate),
+                sender,
+                as_whom,
+                place: place_to_tell(&parts).cloned(),
+            }
         });
         let sending = Sending {
             is_read: matches!(parts.method, Method::GET | Method::HEAD) || info.query.dry_run,
@@ -274,35 +285,32 @@ impl Gate {
         let info = RequestInfo::of(parts);
         let sender = self.authenticator.authenticate(Credentials::of(parts, certificate)).await;
         let sender = sender.map_err(|why| why.to_status());
-        if let Some(place) = parts.extensions.get::<ConnectionPlace>() {
+        if let Some(place) = place_to_tell(parts) {
             tell_place(place, &sender);
         }
         Asked { info, sender }
     }
 
-    /// What is asked, with its user, and whom that user acts as. Whether they may is not decided yet.
-    async fn admit(
-        &self,
-        parts: &http::request::Parts,
-        asked: Asked,
-    ) -> Result<(RequestInfo, Option<Impersonation>), Status> {
+    /// What is asked, with its user, and who acts as that user, if anybody does. Whether they may ask is not decided
+    /// yet.
+    async fn admit(&self, parts: &http::request::Parts, asked: Asked) -> Result<(RequestInfo, Option<Acting>), Status> {
         // A stranger learns nothing of the request, not even that it is malformed.
         let sender = asked.sender?;
         let mut info = asked.info?;
-        let as_whom = Impersonation::of(&parts.headers)?;
-        let identity = self.assumed(sender, as_whom.as_ref()).await?;
-        if as_whom.is_some() {
-            current::impersonated(&identity);
-        }
+        let Some(as_whom) = Impersonation::of(&parts.headers)? else {
+            info.user = Some(sender);
+            return Ok((info, None));
+        };
+        let identity = self.assumed(&sender, &as_whom).await?;
+        current::impersonated(&identity);
         info.user = Some(identity);
-        Ok((info, as_whom))
+        Ok((info, Some(Acting { sender, as_whom })))
     }
 
-    /// Whom the request is made as: the user themselves, or whom they impersonate.
-    async fn assumed(&self, identity: Identity, as_whom: Option<&Impersonation>) -> Result<Identity, Status> {
-        let Some(as_whom) = as_whom else { return Ok(identity) };
+    /// Whom the request of somebody is made as who impersonates another.
+    async fn assumed(&self, sender: &Identity, as_whom: &Impersonation) -> Result<Identity, Status> {
         // In a box: most requests need no room for this.
-        Box::pin(as_whom.assume(&identity, &self.authorizer)).await.map_err(|error| match error {
+        Box::pin(as_whom.assume(sender, &self.authorizer)).await.map_err(|error| match error {
             ImpersonationError::Refused(status) => status,
             ImpersonationError::Unreadable(error) => error.to_status(),
         })
@@ -343,6 +351,23 @@ struct Asked {
     info: Result<RequestInfo, Status>,
     /// Who was authenticated, or the refusal of a stranger.
     sender: Result<Identity, Status>,
+}
+
+/// Somebody who acts as another.
+struct Acting {
+    /// Who was authenticated.
+    sender: Identity,
+    as_whom: Impersonation,
+}
+
+/// The place of a request's connection, if who sends the request tells whose it is: that of a front proxy is the
+/// proxy's, as long as its certificate is good.
+fn place_to_tell(parts: &http::request::Parts) -> Option<&ConnectionPlace> {
+    let front_proxy = parts.extensions.get::<FrontProxyConnection>();
+    match front_proxy.is_some_and(|proxy| proxy.is_good_at(SystemTime::now())) {
+        true => None,
+        false => parts.extensions.get(),
+    }
 }
 
 /// Completes when the connection has to make room for others.
@@ -386,14 +411,17 @@ struct Admitted {
     gate: Gate,
     info: RequestInfo,
     credentials: KeptCredentials,
+    /// Whom the credentials stood for when that was last known.
+    sender: Option<Identity>,
     as_whom: Option<Impersonation>,
+    /// That is told when they are refused.
     place: Option<ConnectionPlace>,
 }
 
 impl Admitted {
     /// Completes once the request would be refused: its credential has expired or was deleted, or its user may not ask
     /// for this any more.
-    async fn withdrawn(self) {
+    async fn withdrawn(mut self) {
         loop {
             tokio::time::sleep(self.gate.ask_again_every).await;
             if let Err(status) = self.is_allowed().await {
@@ -404,25 +432,31 @@ impl Admitted {
     }
 
     /// What the stored objects do not tell for the moment withdraws nothing, nor does somebody else who cannot be
-    /// asked.
-    async fn is_allowed(&self) -> Result<(), Status> {
-        let identity = match self.gate.authenticator.authenticate(self.credentials.shown()).await {
-            Err(Unauthenticated::Undecided) => return Ok(()),
-            identity => identity.map_err(|why| why.to_status()),
-        };
-        if let (Some(place), Err(_)) = (&self.place, &identity) {
-            tell_place(place, &identity);
+    /// asked. Who sent the request is then who it was before: whether they may ask for this is asked all the same.
+    async fn is_allowed(&mut self) -> Result<(), Status> {
+        match self.gate.authenticator.authenticate(self.credentials.shown()).await {
+            Ok(sender) => self.sender = Some(sender),
+            Err(Unauthenticated::Undecided | Unauthenticated::Failed(_)) => {}
+            Err(refused @ Unauthenticated::Refused) => {
+                let refused = Err(refused.to_status());
+                if let Some(place) = &self.place {
+                    tell_place(place, &refused);
+                }
+                return refused.map(drop);
+            }
         }
-        let asked = match identity {
-            Ok(identity) => self.is_allowed_to(identity).await,
-            Err(status) => Err(status),
+        let asked = match &self.sender {
+            Some(sender) => self.may_ask(sender).await,
+            None => Ok(()),
         };
         asked.or_else(|status| if matches!(status.code, 401 | 403) { Err(status) } else { Ok(()) })
     }
 
-    async fn is_allowed_to(&self, identity: Identity) -> Result<(), Status> {
-        let identity = self.gate.assumed(identity, self.as_whom.as_ref()).await?;
-        self.gate.authorize(&identity, &self.info).await
+    async fn may_ask(&self, sender: &Identity) -> Result<(), Status> {
+        match &self.as_whom {
+            None => self.gate.authorize(sender, &self.info).await,
+            Some(as_whom) => self.gate.authorize(&self.gate.assumed(sender, as_whom).await?, &self.info).await,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Source: `k8s.io/apiserver/pkg/authentication/request/headerrequest`.
 
-use std::{collections::BTreeMap, fs, io, sync::Arc};
+use std::{collections::BTreeMap, fs, io, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
@@ -31,10 +31,30 @@ pub struct FrontProxies {
 }
 
 /// A connection that came from a front proxy: an extension of its requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrontProxyConnection {
+    /// The common name of its certificate.
+    pub name: Arc<str>,
     /// Of its certificate: seconds since the epoch.
     pub not_after: i64,
+}
+
+impl FrontProxyConnection {
+    /// Whose connection it is, among those of users: the proxy's, whoever sends requests through it.
+    pub fn holder(&self) -> Identity {
+        Identity::authenticated(format!("front-proxy:{}", self.name), Vec::new())
+    }
+
+    /// Whether the proxy is believed.
+    pub fn is_good_at(&self, now: SystemTime) -> bool {
+        is_until(self.not_after, now)
+    }
+}
+
+/// Whether a time in seconds since the epoch has not passed.
+pub(super) fn is_until(not_after: i64, now: SystemTime) -> bool {
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(seconds).is_ok_and(|now| now <= not_after)
 }
 
 /// Whom a front proxy said that a request is from: an extension of the request.
@@ -164,7 +184,8 @@ impl FrontProxies {
             tracing::warn!(name, "a front proxy's certificate has a name that is not in --requestheader-allowed-names");
             return None;
         }
-        Some(FrontProxyConnection { not_after: certificate.validity().not_after.timestamp() })
+        let name = name.unwrap_or_default().into();
+        Some(FrontProxyConnection { name, not_after: certificate.validity().not_after.timestamp() })
     }
 
     /// Whom the headers name, without the group of all users. They are taken out: nobody else is to read them.
@@ -271,7 +292,10 @@ mod tests {
             FrontProxies::read(&options, cluster, Arc::new(ring::default_provider())).map(Option::unwrap)
         };
         let proxies = read(&["gateway"], other.der()).unwrap();
-        assert!(proxies.recognise(&[leaf(&issuer, "gateway")]).is_some());
+        let connection = proxies.recognise(&[leaf(&issuer, "gateway")]).unwrap();
+        assert_eq!(&*connection.holder().name, "front-proxy:gateway");
+        assert!(connection.is_good_at(SystemTime::now()));
+        assert!(!FrontProxyConnection { not_after: 0, ..connection }.is_good_at(SystemTime::now()));
         assert_eq!(proxies.recognise(&[leaf(&issuer, "jane")]), None);
         assert_eq!(proxies.recognise(&[leaf(&other, "gateway")]), None);
         assert!(read(&[], other.der()).unwrap().recognise(&[leaf(&issuer, "jane")]).is_some());

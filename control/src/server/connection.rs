@@ -121,20 +121,22 @@ impl Connections {
         // What it needs goes with it: connections last, and there may be many.
         let Some((stream, place)) = Box::pin(self.shake_hands(stream, peer, arrival)).await else { return };
         let certificate = Arc::new(connection_certificate(&stream, &self.clients));
-        if let Some(Ok(Ok(identity))) =
-            certificate.as_ref().as_ref().map(|c| c.as_ref().map(|c| c.at(SystemTime::now())))
-        {
-            place.belongs_to(identity);
-        }
         let front_proxy = stream.get_ref().1.peer_certificates();
         let front_proxy = front_proxy.and_then(|chain| self.gate.authenticator().recognise_front_proxy(chain));
+        let user = certificate.as_ref().as_ref().map(|c| c.as_ref().map(|c| c.at(SystemTime::now())));
+        match (&front_proxy, user) {
+            // Its visitors come and go, and some are refused: the connection is the proxy's.
+            (Some(front_proxy), _) => place.belongs_to(&front_proxy.holder()),
+            (None, Some(Ok(Ok(identity)))) => place.belongs_to(identity),
+            (None, _) => {}
+        }
         let permit = ConnectionPermit(Arc::new((permit, place.clone())));
         let (gate, of_requests) = (self.gate.clone(), place.clone());
         let answers = OpenAnswers::lasting(self.answers_last);
         let open = answers.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(PeerAddress(peer));
-            if let Some(front_proxy) = front_proxy {
+            if let Some(front_proxy) = front_proxy.clone() {
                 request.extensions_mut().insert(front_proxy);
             }
             request.extensions_mut().insert(permit.clone());

@@ -19,14 +19,16 @@ use super::*;
 use crate::{
     api::open_store,
     auth::{
+        authorizer::ChainLink,
         gate::{Gate, Handler},
         jwt::{
             key::SigningAlgorithm::Es256,
             tests::issuer::{TestIssuer, TestKey, write_configuration},
+            token::VerifyError,
         },
         options::{AuthenticationOptions, TokenWebhookOptions},
         outside::{
-            places::{OutsideLimits, OutsidePlaces},
+            places::{NoPlace, OutsideLimits, OutsidePlaces},
             review::OutsideReviewVersion,
         },
         setup::authentication::AuthenticationSetup,
@@ -60,6 +62,7 @@ impl Handler for WhoAmI {
 /// A gate that lets everybody do everything, and who authenticates there.
 struct Guarded {
     gate: Gate,
+    authorizer: Authorizer,
     setup: AuthenticationSetup,
     _dir: tempfile::TempDir,
 }
@@ -68,13 +71,13 @@ async fn guarded(options: &AuthenticationOptions) -> Guarded {
     let dir = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());
     let authorizer = Authorizer::new(store);
-    authorizer.decide_by(vec![crate::auth::authorizer::ChainLink::AlwaysAllow]);
+    authorizer.decide_by(vec![ChainLink::AlwaysAllow]);
     let setup = AuthenticationSetup::read(options, &authorizer, None, Arc::new(Network), false).await.unwrap();
     let metrics = Metrics::default().requests().clone();
-    let gate = Gate::new(Arc::new(WhoAmI), authorizer, metrics, CancellationToken::new())
+    let gate = Gate::new(Arc::new(WhoAmI), authorizer.clone(), metrics, CancellationToken::new())
         .authenticating_by(setup.authenticator.clone())
         .asking_again_every(Duration::from_millis(1));
-    Guarded { gate, setup, _dir: dir }
+    Guarded { gate, authorizer, setup, _dir: dir }
 }
 
 impl Guarded {
@@ -291,6 +294,42 @@ async fn a_watch_lasts_while_the_webhook_is_away_and_ends_when_it_refuses() {
     server.is_away.store(false, Ordering::SeqCst);
     let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
     assert!(end.expect("it ends in time").is_none());
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_user_loses_the_right_though_the_webhook_is_away() {
+    let server = TokenServer::start().await;
+    let webhook = TokenWebhookOptions { cache_ttl: Duration::ZERO, ..server.options() };
+    let options = AuthenticationOptions { token_webhook: Some(webhook), ..AuthenticationOptions::default() };
+    let guarded = guarded(&options).await;
+    let mut body = guarded.send("/api/v1/pods?watch=1", Some("good")).await.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "joe");
+    server.is_away.store(true, Ordering::SeqCst);
+    let asked = server.asked().len();
+    let away = async {
+        tokio::select! {
+            end = body.frame() => panic!("it ended: {end:?}"),
+            () = async { while server.asked().len() < asked + 2 { tokio::task::yield_now().await } } => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), away).await.expect("it is asked in vain");
+    guarded.authorizer.decide_by(vec![ChainLink::AlwaysDeny]);
+    let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
+    assert!(end.expect("it ends in time").is_none());
+}
+
+#[test]
+fn what_the_issuer_says_of_its_token_decides_though_the_webhook_is_away() {
+    let expired = || TokenFailure::from(JwtError::from(VerifyError::Expired("then".into())));
+    let unknown = || TokenFailure::from(JwtError::NotInitialized);
+    let away = || TokenFailure::from(TokenWebhookError::TooLong);
+    let full = || TokenFailure::from(TokenWebhookError::NoPlace(NoPlace));
+    for failures in [vec![expired(), away()], vec![expired(), full()], vec![expired()], vec![]] {
+        assert!(matches!(unauthenticated(&failures), Unauthenticated::Refused), "{failures:?}");
+    }
+    assert!(matches!(unauthenticated(&[unknown(), away()]), Unauthenticated::Undecided));
+    assert!(matches!(unauthenticated(&[away()]), Unauthenticated::Undecided));
+    assert!(matches!(unauthenticated(&[unknown(), full()]), Unauthenticated::Failed(status) if status.code == 429));
 }
 
 #[tokio::test]

@@ -274,6 +274,24 @@ async fn a_connection_whose_token_is_withdrawn_is_a_strangers_again() {
     assert!(place.is_strangers());
 }
 
+#[tokio::test]
+async fn the_connection_of_a_front_proxy_is_its_own_though_a_visitor_is_refused() {
+    let guarded = Guarded::start(Endless).await;
+    let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(1024));
+    let place = places.admit([10, 0, 0, 1].into());
+    let proxy = FrontProxyConnection { name: "gateway".into(), not_after: i64::MAX };
+    place.belongs_to(&proxy.holder());
+    let visit = async |proxy: &FrontProxyConnection| {
+        let request = Request::get("/api/v1/pods").header(header::AUTHORIZATION, "Bearer abcdef.0123456789abcdef");
+        let request = request.extension(place.clone()).extension(proxy.clone()).body(Body::empty()).unwrap();
+        guarded.gate.clone().answer(request, Arc::new(None)).await.status()
+    };
+    assert_eq!(visit(&proxy).await, StatusCode::UNAUTHORIZED);
+    assert!(!place.is_strangers());
+    assert_eq!(visit(&FrontProxyConnection { not_after: 0, ..proxy }).await, StatusCode::UNAUTHORIZED);
+    assert!(place.is_strangers(), "its certificate has expired");
+}
+
 /// Answers everything with a short text.
 struct Short;
 
