@@ -30,6 +30,10 @@ const REFRESH: Duration = Duration::from_secs(600);
 /// How often tokens may have keys fetched: anybody can make up one that no key has signed.
 const FETCHED_FOR_TOKENS_EVERY: Duration = Duration::from_secs(10);
 
+/// How many keys an issuer may have: each may be tried for a token that names none. Those that are known have a few.
+/// Kubernetes has no limit. Chosen, not measured.
+const MOST_KEYS: usize = 64;
+
 /// Why an issuer has no keys for the moment.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProviderError {
@@ -50,6 +54,14 @@ pub enum ProviderError {
     /// The keys cannot be fetched.
     #[error("oidc: get keys failed {0}")]
     Keys(FetchError),
+    /// There are more than anybody has.
+    #[error("the issuer {issuer:?} has {found} keys; at most {MOST_KEYS} are accepted")]
+    TooManyKeys {
+        /// As it was configured.
+        issuer: String,
+        /// How many it published.
+        found: usize,
+    },
     /// The task that fetched them ended.
     #[error("the keys could not be fetched to the end")]
     Ended,
@@ -118,7 +130,8 @@ impl OidcProvider {
         token: &JwtToken<'_>,
         algorithm: SigningAlgorithm,
     ) -> Option<Result<(), VerifyError>> {
-        if self.knows_signer(token, algorithm)? {
+        let known = self.keys.load_full()?;
+        if has_signed(&known, token, algorithm).await {
             return Some(Ok(()));
         }
         let fetched = match self.fetch_for_token() {
@@ -126,18 +139,15 @@ impl OidcProvider {
             // Others have had them fetched just now: what came of it holds for this token as well.
             None => self.fetching.lock().last.as_ref().and_then(|last| last.peek().cloned()).unwrap_or(Ok(())),
         };
-        Some(match fetched {
-            Err(error) => Err(VerifyError::Keys(error.to_string())),
-            Ok(()) if self.knows_signer(token, algorithm)? => Ok(()),
-            Ok(()) => Err(VerifyError::Signature),
+        if let Err(error) = fetched {
+            return Some(Err(VerifyError::Keys(error.to_string())));
+        }
+        // The same keys say the same.
+        let now = self.keys.load_full().filter(|now| !Arc::ptr_eq(now, &known));
+        Some(match now {
+            Some(now) if has_signed(&now, token, algorithm).await => Ok(()),
+            _ => Err(VerifyError::Signature),
         })
-    }
-
-    /// Whether a known key signed the token. One that names a key is looked at with that key alone.
-    fn knows_signer(&self, token: &JwtToken<'_>, algorithm: SigningAlgorithm) -> Option<bool> {
-        let keys = self.keys.load_full()?;
-        let mut candidates = keys.iter().filter(|key| token.key_id.is_empty() || key.id == token.key_id);
-        Some(candidates.any(|key| key.verifies(algorithm, token.signed.as_bytes(), &token.signature)))
     }
 
     /// A fetch that is under way, or another one if it is time.
@@ -186,6 +196,9 @@ impl OidcProvider {
         let url = document["jwks_uri"].as_str().filter(|url| !url.is_empty()).ok_or(ProviderError::NoKeys)?;
         let set = self.fetch.get(url).await.map_err(ProviderError::Keys)?;
         let keys = set["keys"].as_array().ok_or(ProviderError::Keys(FetchError::Json))?;
+        if keys.len() > MOST_KEYS {
+            return Err(ProviderError::TooManyKeys { issuer: self.configuration.url.clone(), found: keys.len() });
+        }
         self.keys.store(Some(Arc::new(known_keys(keys))));
         Ok(())
     }
@@ -197,6 +210,19 @@ impl OidcProvider {
             false => discovery_url.clone(),
         }
     }
+}
+
+/// Whether one of the keys signed the token. One that names a key is looked at with that key alone, and each with those
+/// alone that can sign so. Other tasks go on between two keys: one may take a millisecond.
+async fn has_signed(keys: &[VerificationKey], token: &JwtToken<'_>, algorithm: SigningAlgorithm) -> bool {
+    let is_named = |key: &&VerificationKey| token.key_id.is_empty() || key.id == token.key_id;
+    for key in keys.iter().filter(is_named).filter(|key| key.fits(algorithm)) {
+        if key.verifies(algorithm, token.signed.as_bytes(), &token.signature) {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
 }
 
 /// Those that may sign tokens. Others are for something else.

@@ -121,6 +121,36 @@ async fn an_unknown_key_is_fetched_once_in_a_while() {
 }
 
 #[tokio::test]
+async fn an_issuer_of_too_many_keys_is_refused_and_those_before_stay() {
+    let key = TestKey::new("1", Es256);
+    let issuer = TestIssuer::start(&[&key]).await;
+    let all = ready(&[issuer.configuration()]).await;
+    // With two that sign nothing.
+    issuer.publish(&[&key; 62]);
+    let provider = all.current.load().0[0].provider.clone();
+    assert!(provider.fetch_once().await.is_ok());
+    issuer.publish(&[&key; 63]);
+    let error = provider.fetch_once().await.unwrap_err().to_string();
+    assert_eq!(error, format!("the issuer {:?} has 65 keys; at most 64 are accepted", issuer.url));
+    assert_eq!(name(&all, &key.token(Es256, &issuer.claims())).await, Some(Ok("oidc:jane".into())));
+}
+
+#[test]
+fn a_key_is_tried_for_what_it_can_sign_alone() {
+    for (algorithm, fitting) in [
+        (Rs256, &[Rs256, Rs384, Rs512, Ps256, Ps384, Ps512][..]),
+        (Es256, &[Es256]),
+        (Es384, &[Es384]),
+        (Es512, &[Es512]),
+    ] {
+        let key = key::VerificationKey::of(&TestKey::new("1", algorithm).jwk()).unwrap();
+        for other in SigningAlgorithm::ALL {
+            assert_eq!(key.fits(other), fitting.contains(&other), "{algorithm:?} {other:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_issuer_that_is_away_stops_nobody_else_and_its_keys_stay() {
     let key = TestKey::new("1", Es256);
     let (here, gone) = (TestIssuer::start(&[&key]).await, TestIssuer::start(&[&key]).await);
