@@ -3,6 +3,7 @@
 //!
 //! Source: `plugin/pkg/admission/certificates`, whose words these are.
 
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::plugins::{AdmissionContext, Plugin, Validate};
@@ -20,28 +21,28 @@ use crate::{
 
 /// Who writes through `/approval` may `approve` for the signer of the request.
 pub static APPROVAL_PLUGIN: Plugin = Plugin {
-    validate: Some(Validate::Now(|context, new| validate(context, "approval", new))),
+    validate: Some(Validate::Waiting(|context, new| validate(context, "approval", new).boxed())),
     ..Plugin::named(PluginName::CertificateApproval)
 };
 
 /// Who writes another status may `sign` for the signer of the request.
 pub static SIGNING_PLUGIN: Plugin = Plugin {
-    validate: Some(Validate::Now(|context, new| validate(context, "status", new))),
+    validate: Some(Validate::Waiting(|context, new| validate(context, "status", new).boxed())),
     ..Plugin::named(PluginName::CertificateSigning)
 };
 
 const GROUP: &str = "certificates.k8s.io";
 
-fn validate(context: &AdmissionContext<'_>, subresource: &str, new: &Value) -> Result<(), Status> {
+async fn validate(context: &AdmissionContext<'_>, subresource: &str, new: &Value) -> Result<(), Status> {
     match context.request.subresource == Some(subresource) {
-        true => refuse(context.authorizer, context.request, new),
+        true => refuse(context.authorizer, context.request, new).await,
         false => Ok(()),
     }
 }
 
 /// Refuses a write through `/approval`, and a status that says something else, by who may not give it for the request's
 /// signer. All other writes pass.
-fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
+async fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
     let is_request = request.kind.group == GROUP && request.kind.plural == "certificatesigningrequests";
     let Some(old) = request.old.filter(|_| is_request && !request.identity.is_in(MASTERS)) else { return Ok(()) };
     let verb = match request.subresource {
@@ -50,7 +51,7 @@ fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> R
         _ => return Ok(()),
     };
     let signer = old["spec"]["signerName"].as_str().unwrap_or_default();
-    if may(authorizer, request, verb, signer).map_err(|error| error.to_status())? {
+    if may(authorizer, request, verb, signer).await.map_err(|error| error.to_status())? {
         return Ok(());
     }
     let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
@@ -58,11 +59,16 @@ fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> R
 }
 
 /// By the signer's name, or by `DOMAIN/*`.
-fn may(authorizer: &Authorizer, request: &WriteRequest<'_>, verb: &str, signer: &str) -> Result<bool, Unreadable> {
+async fn may(
+    authorizer: &Authorizer,
+    request: &WriteRequest<'_>,
+    verb: &str,
+    signer: &str,
+) -> Result<bool, Unreadable> {
     let domain = signer.split_once('/').map_or(String::new(), |(domain, _)| format!("{domain}/*"));
     for name in [signer, &domain] {
         let asked = Resource { verb, group: GROUP, version: "v1", resource: "signers", name, ..Resource::default() };
-        let verdict = authorizer.decide_here(request.identity, &Attributes::Resource(asked))?;
+        let verdict = authorizer.decide(request.identity, &Attributes::Resource(asked)).await?;
         if !name.is_empty() && matches!(verdict, Verdict::Allowed { .. }) {
             return Ok(true);
         }
@@ -106,7 +112,8 @@ mod tests {
                 identity,
                 snapshot: &snapshot,
             };
-            refuse(&authorizer, &request, new)
+            // Without a webhook nothing is waited for.
+            refuse(&authorizer, &request, new).now_or_never().unwrap()
         };
         let (admin, jane) = (Identity::control("test"), Identity::authenticated("jane".into(), Vec::new()));
         for (subresource, verb) in [("approval", "approve"), ("status", "sign")] {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::{
@@ -27,7 +28,7 @@ use crate::{
 
 /// New and changed owner references need rights.
 pub static PLUGIN: Plugin = Plugin {
-    validate: Some(Validate::Now(validate)),
+    validate: Some(Validate::Waiting(|context, object| validate(context, object).boxed())),
     ..Plugin::named(PluginName::OwnerReferencesPermissionEnforcement)
 };
 
@@ -68,7 +69,7 @@ pub(super) fn newly_blocking<'a>(new: &[OwnerReference<'a>], old: &[OwnerReferen
     new.iter().filter(|new| new.blocks() && did_block.get(new.uid) != Some(&true)).copied().collect()
 }
 
-fn validate(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
+async fn validate(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status> {
     let request = context.request;
     let kind = request.kind;
     // Old kubelets write statuses with other owners; a status changes none.
@@ -82,16 +83,19 @@ fn validate(context: &AdmissionContext<'_>, object: &Value) -> Result<(), Status
     }
     // Who creates an object has the power not to.
     if request.operation != Verb::Create
-        && let Some(why) = refusal(context, own_deletion(context))?
+        && let Some(why) = refusal(context, own_deletion(context)).await?
     {
         let why = format!("cannot set an ownerRef on a resource you can't delete: {why}, <nil>");
         return Err(context.forbidden(&why));
     }
     let blocking = newly_blocking(&new, &old);
-    if blocking.is_empty() || refusal(context, FINALIZE_ANYTHING)?.is_none() {
+    if blocking.is_empty() || refusal(context, FINALIZE_ANYTHING).await?.is_none() {
         return Ok(());
     }
-    blocking.iter().try_for_each(|owner| must_be_finalizable(context, owner))
+    for owner in &blocking {
+        must_be_finalizable(context, owner).await?;
+    }
+    Ok(())
 }
 
 /// Who may do this may set finalizers on whatever an owner turns out to be.
@@ -134,7 +138,7 @@ fn namespace_of<'a>(context: &AdmissionContext<'a>) -> &'a str {
 }
 
 /// Refuses an owner on which the writer may not set finalizers. One that belongs to a namespace is in the object's own.
-fn must_be_finalizable(context: &AdmissionContext<'_>, owner: &OwnerReference<'_>) -> Result<(), Status> {
+async fn must_be_finalizable(context: &AdmissionContext<'_>, owner: &OwnerReference<'_>) -> Result<(), Status> {
     let OwnerReference { api_version, kind, name, .. } = owner;
     let (group, version) = group_and_version(api_version);
     let resources = context.kinds.resources_of(group, version, kind);
@@ -156,7 +160,7 @@ fn must_be_finalizable(context: &AdmissionContext<'_>, owner: &OwnerReference<'_
             fields: None,
             labels: None,
         };
-        if let Some(why) = refusal(context, asked)? {
+        if let Some(why) = refusal(context, asked).await? {
             return Err(context.forbidden(&format!(
                 "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: \
                  {why}, <nil>"
@@ -167,8 +171,8 @@ fn must_be_finalizable(context: &AdmissionContext<'_>, owner: &OwnerReference<'_
 }
 
 /// Why the writer may not do this, which may be no word; nothing if they may.
-fn refusal(context: &AdmissionContext<'_>, asked: Resource<'_>) -> Result<Option<String>, Status> {
-    let verdict = context.authorizer.decide_here(context.request.identity, &Attributes::Resource(asked));
+async fn refusal(context: &AdmissionContext<'_>, asked: Resource<'_>) -> Result<Option<String>, Status> {
+    let verdict = context.authorizer.decide(context.request.identity, &Attributes::Resource(asked)).await;
     Ok(match verdict.map_err(|error| error.to_status())? {
         Verdict::Allowed { .. } => None,
         Verdict::Refused { reason, .. } => Some(reason),

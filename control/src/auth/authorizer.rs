@@ -5,7 +5,10 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Semaphore,
+};
 
 use super::{
     access_webhook::AccessWebhook,
@@ -25,7 +28,13 @@ pub struct Authorizer {
     facts: StoredFacts,
     rbac: Rbac,
     chain: Arc<ArcSwap<Vec<ChainLink>>>,
+    /// Threads that may wait for webhooks.
+    waiting: Arc<Semaphore>,
 }
+
+/// How many threads wait for webhooks at a time. The runtime replaces each by another, of which it has 512: were there
+/// none left, all tasks would stand still. Chosen, not measured.
+const MOST_WAITING_THREADS: usize = 64;
 
 /// One of those who decide.
 #[derive(Clone)]
@@ -118,7 +127,8 @@ impl Authorizer {
     /// Asks the objects of `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
         let chain = Arc::new(ArcSwap::from_pointee(vec![ChainLink::Node, ChainLink::Rbac]));
-        Self { facts: StoredFacts::new(store.clone()), rbac: Rbac::new(store), chain }
+        let waiting = Arc::new(Semaphore::new(MOST_WAITING_THREADS));
+        Self { facts: StoredFacts::new(store.clone()), rbac: Rbac::new(store), chain, waiting }
     }
 
     /// Has these decide from now on, in this order.
@@ -156,7 +166,7 @@ impl Authorizer {
     }
 
     /// The same for who cannot wait, such as an expression that asks. Where there is a webhook, the thread waits, and
-    /// other tasks go on in others.
+    /// other tasks go on in others; where too many wait already, the webhook counts as one that cannot be asked.
     pub fn decide_here(&self, identity: &Identity, attributes: &Attributes<'_>) -> Result<Verdict, Unreadable> {
         if identity.is_in(MASTERS) {
             return Ok(Verdict::Allowed { reason: String::new() });
@@ -164,7 +174,7 @@ impl Authorizer {
         let (chain, mut told) = (self.chain.load_full(), Told::default());
         for link in chain.iter() {
             let opinion = match link {
-                ChainLink::Webhook(webhook) => ask_here(webhook, identity, attributes),
+                ChainLink::Webhook(webhook) => self.ask_here(webhook, identity, attributes),
                 link => self.opinion(link, identity, attributes)?,
             };
             if let Some(verdict) = told.add(opinion) {
@@ -172,6 +182,17 @@ impl Authorizer {
             }
         }
         Ok(told.refusal())
+    }
+
+    /// Has this thread wait for a webhook.
+    fn ask_here(&self, webhook: &AccessWebhook, identity: &Identity, attributes: &Attributes<'_>) -> Opinion {
+        match (Handle::try_current(), self.waiting.try_acquire()) {
+            (Ok(handle), Ok(_waiting)) if handle.runtime_flavor() != RuntimeFlavor::CurrentThread => {
+                tokio::task::block_in_place(|| handle.block_on(webhook.decide(identity, attributes)))
+            }
+            // Its only thread would wait for itself. This service has several.
+            _ => webhook.cannot_be_asked(),
+        }
     }
 
     /// What somebody thinks who is no webhook.
@@ -255,17 +276,6 @@ impl Told {
     }
 }
 
-/// Has this thread wait for a webhook.
-fn ask_here(webhook: &AccessWebhook, identity: &Identity, attributes: &Attributes<'_>) -> Opinion {
-    match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() != RuntimeFlavor::CurrentThread => {
-            tokio::task::block_in_place(|| handle.block_on(webhook.decide(identity, attributes)))
-        }
-        // Its only thread would wait for itself. This service has several.
-        _ => webhook.cannot_be_asked(),
-    }
-}
-
 fn everything() -> [Rule; 2] {
     let all = || vec!["*".to_owned()];
     let none = Rule {
@@ -287,5 +297,13 @@ impl fmt::Debug for ChainLink {
             Self::Rbac => f.write_str("RBAC"),
             Self::Webhook(webhook) => write!(f, "Webhook {}", webhook.name()),
         }
+    }
+}
+
+#[cfg(test)]
+impl Authorizer {
+    /// With another number of threads that may wait for webhooks.
+    pub fn waiting_in(self, threads: usize) -> Self {
+        Self { waiting: Arc::new(Semaphore::new(threads)), ..self }
     }
 }

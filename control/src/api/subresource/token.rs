@@ -80,7 +80,7 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
         _ => {}
     }
     if let Some(node) = call.identity.node() {
-        may_request(api, call, &snapshot, node, &request)?;
+        may_request(api, call, &snapshot, node, &request).await?;
     }
     if items(&request["spec"]["audiences"]).next().is_none() {
         request["spec"]["audiences"] = json!([issuer.url()]);
@@ -214,7 +214,7 @@ fn other_uid(uid: &str) -> String {
 }
 
 /// The agent of a node gets tokens for pods of its own alone, and for audiences that they name.
-fn may_request(api: &Api, call: &Call, snapshot: &Snapshot, node: &str, request: &Value) -> Result<(), Status> {
+async fn may_request(api: &Api, call: &Call, snapshot: &Snapshot, node: &str, request: &Value) -> Result<(), Status> {
     let (name, namespace) = (target_name(call), call.target.namespace.as_deref().unwrap_or_default());
     let refused = |why: &str| Status::forbidden(Subject { group: "", resource: "serviceaccounts", name }, why);
     let to = &request["spec"]["boundObjectRef"];
@@ -234,17 +234,13 @@ fn may_request(api: &Api, call: &Call, snapshot: &Snapshot, node: &str, request:
     if text(&pod["spec"], "nodeName") != node {
         return Err(refused("node requested token bound to a pod scheduled on a different node"));
     }
-    let mut audiences = items(&request["spec"]["audiences"]).filter_map(Value::as_str);
-    let audience = audiences.next().unwrap_or_default();
-    if audiences.next().is_some() {
-        return Err(refused("node may only request 0 or 1 audiences"));
-    }
-    let mut sources = items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
-    let names = |source: &Value| {
-        let token = &source["serviceAccountToken"];
-        token.is_object() && text(token, "audience") == audience
+    let audiences: Vec<&str> = items(&request["spec"]["audiences"]).filter_map(Value::as_str).collect();
+    let audience = match audiences[..] {
+        [] => "",
+        [audience] => audience,
+        _ => return Err(refused("node may only request 0 or 1 audiences")),
     };
-    if sources.any(names) {
+    if mounts_token(&pod, audience) {
         return Ok(());
     }
     let asked = Attributes::Resource(Resource {
@@ -255,8 +251,8 @@ fn may_request(api: &Api, call: &Call, snapshot: &Snapshot, node: &str, request:
         name,
         ..Resource::default()
     });
-    let verdict = api.authorizer().decide_here(&call.identity, &asked).map_err(|error| error.to_status())?;
-    match verdict {
+    let verdict = api.authorizer().decide(&call.identity, &asked).await;
+    match verdict.map_err(|error| error.to_status())? {
         Verdict::Allowed { .. } => Ok(()),
         Verdict::Refused { .. } => Err(refused(&format!(
             "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this \
@@ -264,6 +260,15 @@ fn may_request(api: &Api, call: &Call, snapshot: &Snapshot, node: &str, request:
             call.identity.name
         ))),
     }
+}
+
+/// Whether a pod has a token for an audience in one of its volumes.
+fn mounts_token(pod: &Value, audience: &str) -> bool {
+    let mut sources = items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    sources.any(|source| {
+        let token = &source["serviceAccountToken"];
+        token.is_object() && text(token, "audience") == audience
+    })
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub async fn apply_config(
             if subresource.is_some() {
                 return Err(Status::not_found(place.subject(name)));
             }
-            must_be_creatable(api, call, &place, config)?;
+            must_be_creatable(api, call, &place, config).await?;
         }
         let managers = stored.as_ref().map(|stored| stored.managers()).unwrap_or_default();
         let kinds = api.kinds().snapshot();
@@ -105,7 +105,7 @@ pub async fn apply_config(
 }
 
 /// To create by an apply takes the verb `create`, too; and a configuration with a uid means one object and no other.
-fn must_be_creatable(api: &Api, call: &Call, place: &StorageLocation, config: &Value) -> Result<(), Status> {
+async fn must_be_creatable(api: &Api, call: &Call, place: &StorageLocation, config: &Value) -> Result<(), Status> {
     let kind = &call.target.kind;
     let name = call.target.name.as_deref().unwrap_or_default();
     let attributes = Attributes::Resource(Resource {
@@ -120,7 +120,7 @@ fn must_be_creatable(api: &Api, call: &Call, place: &StorageLocation, config: &V
         labels: None,
     });
     // The gate allowed a patch; what it makes here is a new object.
-    match api.authorizer().decide_here(&call.identity, &attributes) {
+    match api.authorizer().decide(&call.identity, &attributes).await {
         Ok(Verdict::Allowed { .. }) => {}
         Ok(Verdict::Refused { reason, .. }) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
         Err(error) => return Err(error.to_status()),

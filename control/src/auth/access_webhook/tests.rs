@@ -221,11 +221,20 @@ async fn who_cannot_wait_is_answered_as_well() {
         ..AuthorizationOptions::default()
     };
     let (authorizer, _) = authorizer(dir.path(), options).await;
+    let asking = authorizer.clone();
     let asked = tokio::spawn(async move {
         let info = info("GET", PODS);
-        authorizer.decide_here(&user("allowed"), &Attributes::of(&info)).unwrap()
+        asking.decide_here(&user("allowed"), &Attributes::of(&info)).unwrap()
     });
     assert_eq!(asked.await.unwrap(), Verdict::Allowed { reason: "by the webhook".into() });
+    let full = authorizer.clone().waiting_in(0);
+    let asked = tokio::spawn(async move {
+        let info = info("GET", PODS);
+        full.decide_here(&user("joe"), &Attributes::of(&info)).unwrap()
+    });
+    let Verdict::Refused { error: Some(error), .. } = asked.await.unwrap() else { panic!("too many threads wait") };
+    assert_eq!(error, "the webhook cannot be asked by who cannot wait");
+    assert_eq!(server.bodies("/authorize").len(), 1);
     let sent = server.bodies("/authorize").remove(0);
     assert_eq!(sent["apiVersion"], "authorization.k8s.io/v1beta1");
     assert_eq!(sent["spec"]["group"], json!(["system:authenticated"]), "the older version names groups so");
