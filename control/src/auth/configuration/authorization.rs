@@ -1,6 +1,6 @@
 //! What an `AuthorizationConfiguration` says, and what the flags `--authorization-…` say in its terms.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde_json::Value;
 
@@ -173,6 +173,15 @@ impl AuthorizationConfiguration {
         };
         let authorizers = modes.iter().map(authorizer).collect::<Result<Vec<_>, _>>()?;
         Ok((!authorizers.is_empty()).then_some(Self { authorizers }))
+    }
+
+    /// The types of those who decide beside webhooks.
+    pub fn built_in(&self) -> BTreeSet<&'static str> {
+        let types = self.authorizers.iter().filter_map(|authorizer| match authorizer {
+            AuthorizerConfiguration::BuiltIn(mode) => Some(mode.name()),
+            AuthorizerConfiguration::Webhook { .. } => None,
+        });
+        types.collect()
     }
 
     /// Whether everything is allowed.

@@ -1,6 +1,6 @@
 //! From flags and a file to those who decide.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 
@@ -47,6 +47,8 @@ pub enum AuthorizationSetupError {
 pub struct AuthorizationSetup {
     chain: Option<Vec<ChainLink>>,
     file: Option<(PathBuf, Vec<u8>)>,
+    /// Those who decide beside webhooks.
+    built_in: BTreeSet<&'static str>,
     /// Whether everything is allowed.
     pub allows_everything: bool,
 }
@@ -77,12 +79,14 @@ impl AuthorizationSetup {
                 ChainError::Condition(error) => error.into(),
             })?),
         };
-        Ok(Self { chain, file, allows_everything })
+        let built_in = configuration.as_ref().map(AuthorizationConfiguration::built_in).unwrap_or_default();
+        Ok(Self { chain, file, built_in, allows_everything })
     }
 
     /// Has those who were configured decide from now on; answers with the file that is watched.
     pub fn install(self, authorizer: &Authorizer, webhooks: &AccessWebhooks) -> Option<ConfigurationReload> {
-        let used = UsedAuthorization { authorizer: authorizer.clone(), webhooks: webhooks.clone() };
+        let (authorizer, webhooks) = (authorizer.clone(), webhooks.clone());
+        let used = UsedAuthorization { authorizer, webhooks, built_in: self.built_in };
         if let Some(chain) = self.chain {
             used.decide_by(chain);
         }
@@ -124,6 +128,8 @@ async fn chain(configuration: &AuthorizationConfiguration) -> Result<Vec<ChainLi
 struct UsedAuthorization {
     authorizer: Authorizer,
     webhooks: AccessWebhooks,
+    /// As the first file named them.
+    built_in: BTreeSet<&'static str>,
 }
 
 impl UsedAuthorization {
@@ -139,8 +145,20 @@ impl UsedAuthorization {
 
 #[async_trait::async_trait]
 impl UsesConfiguration for UsedAuthorization {
+    /// Only webhooks come and go: those who decide beside them are the same in every file, whatever their order. None
+    /// may be dropped, as in Kubernetes. None may come either: Kubernetes lets `AlwaysAllow` and `AlwaysDeny` come, but
+    /// whether strangers are let in was decided at the start by whether everything is allowed.
     async fn use_changed(&self, bytes: &[u8]) -> Result<(), ConfigurationReloadError> {
         let configuration = AuthorizationConfiguration::parse(bytes)?;
+        let listed = |types: &BTreeSet<&'static str>, others: &BTreeSet<&'static str>| {
+            types.difference(others).copied().collect::<Vec<_>>().join(" ")
+        };
+        let (before, now) = (&self.built_in, configuration.built_in());
+        let differences = [("missing required", listed(before, &now)), ("unexpected new", listed(&now, before))];
+        let errors = differences.into_iter().filter(|(_, types)| !types.is_empty());
+        let errors =
+            errors.map(|(what, types)| FieldError::forbidden("authorizers", &format!("{what} types: [{types}]")));
+        InvalidFields::refuse(errors.collect()).map_err(ConfigurationFileError::from)?;
         let chain = chain(&configuration).await.map_err(|error| match error {
             ChainError::Kubeconfig(error) => ConfigurationReloadError::from(error),
             ChainError::Condition(error) => error.into(),
@@ -175,5 +193,47 @@ impl AccessWebhooks {
             "NoOpinion results due to webhook timeout or error.",
             names.iter().zip(counts).map(|(labels, count)| (&labels[..], count)),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        api::open_store,
+        auth::{attributes::Attributes, authorizer::Verdict},
+        identity::Identity,
+        kinds::Registry,
+    };
+
+    fn file(types: &[&str]) -> Vec<u8> {
+        let authorizers = types.iter().map(|of| json!({"type": of, "name": of.to_lowercase()}));
+        let authorizers: Vec<Value> = authorizers.collect();
+        let file = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration",
+            "authorizers": authorizers});
+        file.to_string().into_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_has_the_built_in_types_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open_store(&dir.path().join("store"), &Registry::default()).unwrap();
+        let authorizer = Authorizer::new(Arc::new(store));
+        let built_in = AuthorizationConfiguration::parse(&file(&["Node", "RBAC"])).unwrap().built_in();
+        let used = UsedAuthorization { authorizer: authorizer.clone(), webhooks: AccessWebhooks::default(), built_in };
+        assert!(used.use_changed(&file(&["RBAC", "Node"])).await.is_ok(), "their order may change");
+        for (types, why) in [
+            (&["RBAC"][..], "authorizers: Forbidden: missing required types: [Node]"),
+            (&["Node", "RBAC", "AlwaysAllow"], "authorizers: Forbidden: unexpected new types: [AlwaysAllow]"),
+            (&["AlwaysAllow"], "authorizers: Forbidden: missing required types: [Node RBAC]"),
+        ] {
+            let refused = used.use_changed(&file(types)).await.unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+        let stranger = Identity::anonymous();
+        let asked = Attributes::Path { verb: "get".to_owned(), path: "/metrics" };
+        assert!(matches!(authorizer.decide(&stranger, &asked).await.unwrap(), Verdict::Refused { .. }));
     }
 }
