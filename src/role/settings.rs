@@ -83,8 +83,8 @@ pub struct ControlArgs {
     /// beyond the two limits is refused at once [default: true]
     #[arg(long, value_name = "BOOL")]
     pub enable_priority_and_fairness: Option<bool>,
-    /// Together with --max-mutating-requests-inflight how many requests are handled at a time, which must be more than 0;
-    /// with --enable-priority-and-fairness=false how many that read, 0 for no limit [default: 400]
+    /// Together with --max-mutating-requests-inflight how many requests are handled at a time, which must be more than
+    /// 0; with --enable-priority-and-fairness=false how many that read, 0 for no limit [default: 400]
     #[arg(long, value_name = "COUNT")]
     pub max_requests_inflight: Option<usize>,
     /// Together with --max-requests-inflight how many requests are handled at a time, which must be more than 0; with

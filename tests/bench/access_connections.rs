@@ -17,7 +17,7 @@ const USERS: u8 = 100;
 /// Files that are open beside the connections.
 const SPARE_DESCRIPTORS: u64 = 2_000;
 
-pub struct Seen {
+pub struct ConnectionsSeen {
     pub served: usize,
     pub refused: usize,
     /// Until the last was answered or refused.
@@ -38,7 +38,7 @@ pub enum Origin {
 }
 
 /// Opens `count` connections at once, each of which asks one question, and keeps them open until all have.
-pub async fn measure(contestant: &Contestant, count: usize, origin: Origin) -> Result<Seen> {
+pub async fn measure(contestant: &Contestant, count: usize, origin: Origin) -> Result<ConnectionsSeen> {
     let server = &contestant.server;
     let before = server.api_resident_mib()?;
     let users = if origin == Origin::Many { USERS } else { 1 };
@@ -75,8 +75,14 @@ pub async fn measure(contestant: &Contestant, count: usize, origin: Origin) -> R
         }
     }
     let resident_mib = server.api_resident_mib()?;
-    let seen =
-        Seen { served, refused: count - served, seconds, resident_mib, added_mib: resident_mib - before, why_refused };
+    let seen = ConnectionsSeen {
+        served,
+        refused: count - served,
+        seconds,
+        resident_mib,
+        added_mib: resident_mib - before,
+        why_refused,
+    };
     drop(open);
     // The server has seen them end before another measurement begins.
     let mut admin = Dialer::new(&config_of(server.config(), &contestant.authority, "root", Some("system:masters"))?)?

@@ -28,14 +28,14 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/le
 const WRITERS: usize = 64;
 const JSON: &str = "application/json";
 
-pub struct Seen {
+pub struct HeartbeatsSeen {
     pub alone_p99_ms: f64,
     pub beside_lists_p99_ms: f64,
     pub slowest_ms: f64,
     pub lists: usize,
 }
 
-pub async fn measure(contestant: &Contestant, objects: usize, dir: &Path) -> Result<Seen> {
+pub async fn measure(contestant: &Contestant, objects: usize, dir: &Path) -> Result<HeartbeatsSeen> {
     let server = &contestant.server;
     let clients = api_load::clients(server.config(), WRITERS)?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
@@ -63,7 +63,7 @@ pub async fn measure(contestant: &Contestant, objects: usize, dir: &Path) -> Res
     let before = lists()?;
     let mut beside_lists = heartbeats(&mut nodes, WATCH).await?;
     let lists = lists()? - before;
-    Ok(Seen {
+    Ok(HeartbeatsSeen {
         alone_p99_ms: percentile(&mut alone, 0.99),
         beside_lists_p99_ms: percentile(&mut beside_lists, 0.99),
         slowest_ms: percentile(&mut beside_lists, 1.0),

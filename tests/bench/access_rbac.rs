@@ -35,7 +35,7 @@ pub struct Sizes {
 }
 
 /// What one server showed, in the order `LAST`, `MANY`, administrator.
-pub struct Rates {
+pub struct RbacRates {
     /// With no other roles and bindings than those two that the first user needs.
     pub without: [Rate; 2],
     pub with: [Rate; 3],
@@ -94,7 +94,7 @@ impl Users {
 }
 
 /// Measures all contestants, one after the other in each round.
-pub async fn measure(contestants: &[Contestant], sizes: Sizes) -> Result<Vec<Rates>> {
+pub async fn measure(contestants: &[Contestant], sizes: Sizes) -> Result<Vec<RbacRates>> {
     let mut connected = Vec::new();
     for contestant in contestants {
         let client = Client::try_from(contestant.server.config().clone())?;
@@ -112,7 +112,7 @@ pub async fn measure(contestants: &[Contestant], sizes: Sizes) -> Result<Vec<Rat
         let share = |of: usize| median(with.iter().map(|round| round[of].per_second / round[2].per_second));
         let processor =
             |of: usize| median(with.iter().map(|round| round[2].processor_micros / round[of].processor_micros));
-        Rates {
+        RbacRates {
             without: [typical(without, 0), typical(without, 2)],
             with: [0, 1, 2].map(|of| typical(with, of)),
             share: [share(0), share(1)],

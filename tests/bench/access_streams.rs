@@ -35,7 +35,7 @@ const BYTES: u64 = 512 << 20;
 const PIECE: usize = 256 << 10;
 
 /// What streams showed.
-pub struct Seen {
+pub struct StreamsSeen {
     pub exec_p50_ms: f64,
     pub exec_p99_ms: f64,
     pub engine_exec_p50_ms: f64,
@@ -45,7 +45,7 @@ pub struct Seen {
     pub ratio: f64,
 }
 
-pub fn measure() -> Result<Seen> {
+pub fn measure() -> Result<StreamsSeen> {
     let bench = BenchCluster::start("ebpf")?;
     let cluster = &bench.cluster;
     let this = std::env::current_exe()?;
@@ -75,7 +75,7 @@ pub fn measure() -> Result<Seen> {
         forwarded.extend(in_control(&["--forwarded-download", POD])?.into_iter().map(mib_per_second));
     }
     let mut ratios: Vec<f64> = direct.iter().zip(&forwarded).map(|(direct, forwarded)| forwarded / direct).collect();
-    Ok(Seen {
+    Ok(StreamsSeen {
         exec_p50_ms: percentile(&mut execs, 0.5),
         exec_p99_ms: percentile(&mut execs, 0.99),
         engine_exec_p50_ms: percentile(&mut engine, 0.5),

@@ -19,7 +19,7 @@ const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const CONNECTIONS: usize = 16;
 const SLICE: Duration = Duration::from_secs(5);
 
-pub struct Rates {
+pub struct TokenRates {
     pub requests: Rate,
     /// Each of a token that the server has not seen before.
     pub first_reviews: Rate,
@@ -28,7 +28,7 @@ pub struct Rates {
     pub reads: Rate,
 }
 
-pub async fn measure(contestant: &Contestant, tokens: usize) -> Result<Rates> {
+pub async fn measure(contestant: &Contestant, tokens: usize) -> Result<TokenRates> {
     let (server, client) = (&contestant.server, Client::try_from(contestant.server.config().clone())?);
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
     let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
@@ -67,7 +67,7 @@ pub async fn measure(contestant: &Contestant, tokens: usize) -> Result<Rates> {
     let mut connections = Dialer::new(&nobody)?.connections(CONNECTIONS).await?;
     let question = access_rbac::read().by(&first);
     let reads = rate(server, &mut connections, SLICE, |_| Some(question.clone())).await?;
-    Ok(Rates { requests, first_reviews, reviews_of_one, reads })
+    Ok(TokenRates { requests, first_reviews, reviews_of_one, reads })
 }
 
 fn token(answer: &Bytes) -> Result<String> {

@@ -94,8 +94,8 @@ impl Aggregator {
             return Ok(ForwardError::Unavailable.response());
         }
         let is_discovery = matches!(&info.path, RequestPath::Other(path) if path.as_str().starts_with("/apis/"));
-        // The server may take as long as it likes to begin, and a watch has no time: it would keep its seats from others
-        // (kubernetes/kubernetes#105511).
+        // The server may take as long as it likes to begin, and a watch has no time: it would keep its seats from
+        // others (kubernetes/kubernetes#105511).
         if long_running && let Some(seat) = request.extensions().get::<Arc<Seat>>() {
             seat.give_back();
         }

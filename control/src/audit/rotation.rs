@@ -26,8 +26,8 @@ pub struct RotatingFile {
 }
 
 impl RotatingFile {
-    /// Opens the file, or makes it, with its directory: nobody else may read what is made. As in Kubernetes, a file that
-    /// is there keeps its mode.
+    /// Opens the file, or makes it, with its directory: nobody else may read what is made. As in Kubernetes, a file
+    /// that is there keeps its mode.
     ///
     /// # Errors
     /// What the kernel says.

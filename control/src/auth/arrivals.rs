@@ -1,6 +1,6 @@
-//! Connections that were accepted and whose handshake has not begun, so that thousands that come at once are all served,
-//! one after the other: a handshake costs the processor most of a millisecond, and all at once would take so long that
-//! clients give up, and so much memory.
+//! Connections that were accepted and whose handshake has not begun, so that thousands that come at once are all
+//! served, one after the other: a handshake costs the processor most of a millisecond, and all at once would take so
+//! long that clients give up, and so much memory.
 //!
 //! One that waits costs little more than its file descriptor. It may take a place that nobody else needs; when there is
 //! none left, the oldest makes room. One address alone gets three quarters of what is free, as borrowers of places do
@@ -48,7 +48,7 @@ struct Address {
 
 /// One that waits. Dropped, it does so no more.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct WaitingConnection {
     id: u64,
     from: IpAddr,
     cut: CancellationToken,
@@ -72,7 +72,7 @@ impl Arrivals {
     }
 
     /// Takes one in that comes from this address, while so many places are free beside those that wait already.
-    pub fn arrive(&self, from: IpAddr, free: usize) -> Arrival {
+    pub fn arrive(&self, from: IpAddr, free: usize) -> WaitingConnection {
         let mut waiting = self.waiting.lock();
         let left = free.saturating_sub(waiting.by_age.len());
         let mine = waiting.by_address.get(&from).map_or(0, |address| address.waiting);
@@ -87,7 +87,7 @@ impl Arrivals {
         let turns = || Arc::new(Semaphore::new(OF_ONE_ADDRESS));
         let address = waiting.by_address.entry(from).or_insert_with(|| Address { waiting: 0, turns: turns() });
         address.waiting = address.waiting.saturating_add(1);
-        Arrival { id, from, cut, turns_of_address: address.turns.clone(), of: self.clone() }
+        WaitingConnection { id, from, cut, turns_of_address: address.turns.clone(), of: self.clone() }
     }
 
     /// How many wait.
@@ -130,7 +130,7 @@ impl Waiting {
     }
 }
 
-impl Arrival {
+impl WaitingConnection {
     /// Completes when it has to make room.
     pub async fn is_cut(&self) {
         self.cut.cancelled().await;
@@ -145,7 +145,7 @@ impl Arrival {
     }
 }
 
-impl Drop for Arrival {
+impl Drop for WaitingConnection {
     fn drop(&mut self) {
         self.of.waiting.lock().remove(self.id);
     }
@@ -168,11 +168,11 @@ mod tests {
         [10, 0, 0, last].into()
     }
 
-    fn arrive(arrivals: &Arrivals, from: u8, count: usize, free: usize) -> Vec<Arrival> {
+    fn arrive(arrivals: &Arrivals, from: u8, count: usize, free: usize) -> Vec<WaitingConnection> {
         (0..count).map(|_| arrivals.arrive(address(from), free)).collect()
     }
 
-    fn cut(held: &[Arrival]) -> usize {
+    fn cut(held: &[WaitingConnection]) -> usize {
         held.iter().filter(|arrival| arrival.is_cut().now_or_never().is_some()).count()
     }
 

@@ -1,13 +1,14 @@
 //! How many connections there may be, by who holds them: strangers, nodes, components of the cluster, and other users.
 //!
 //! A connection waits for its handshake in whatever place is free ([`Arrivals`]), begins as a stranger's, and moves to
-//! the class of its user once it has shown who that is: by the certificate of its handshake, or with the first request that has a good token. So whoever shows nothing takes no
-//! place from those who do; strangers make room for strangers. Each class is divided: a node holds some connections and
-//! always finds a place for its first, users share theirs as they share seats ([`Shares`]). A connection beyond its
-//! user's share borrows a place that nodes leave free ([`BorrowedPlaces`]), such as those of a DaemonSet that runs on
-//! each of many nodes: it has to make room once nodes come. Where its user may borrow no more, it stays among the
-//! strangers, with their limit for each address: it is served, and is one of those that make room. Where a credential
-//! is not good any more, the connection becomes a stranger's again.
+//! the class of its user once it has shown who that is: by the certificate of its handshake, or with the first request
+//! that has a good token. So whoever shows nothing takes no place from those who do; strangers make room for strangers.
+//! Each class is divided: a node holds some connections and always finds a place for its first, users share theirs as
+//! they share seats ([`Shares`]). A connection beyond its user's share borrows a place that nodes leave free
+//! ([`BorrowedPlaces`]), such as those of a DaemonSet that runs on each of many nodes: it has to make room once nodes
+//! come. Where its user may borrow no more, it stays among the strangers, with their limit for each address: it is
+//! served, and is one of those that make room. Where a credential is not good any more, the connection becomes a
+//! stranger's again.
 //!
 //! Whoever shows nothing at all has little time, too: what strangers ask for is answered at once, so that an answer
 //! which is not taken is one that nobody wants ([`ConnectionPlace::overstays`]).
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Identity,
-    arrivals::{Arrival, Arrivals},
+    arrivals::{Arrivals, WaitingConnection},
     borrowed_places::{BorrowedPlace, BorrowedPlaces},
 };
 use crate::{
@@ -189,7 +190,7 @@ impl ConnectionPlaces {
     }
 
     /// Has a connection wait until its handshake may begin; another that waits may have to make room.
-    pub fn arrive(&self, from: IpAddr) -> Arrival {
+    pub fn arrive(&self, from: IpAddr) -> WaitingConnection {
         let free = self.limits.total().saturating_sub(self.open.load(Ordering::Relaxed));
         self.arrivals.arrive(network(from), free)
     }

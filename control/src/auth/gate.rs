@@ -14,12 +14,16 @@ use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+mod long_running;
+
+use long_running::{ASK_AGAIN_EVERY, LongRunning};
+
 pub use super::authenticate::ConnectionCertificate;
 use super::{
     Identity,
     attributes::Attributes,
     audited,
-    authenticate::{Authenticator, Credentials, KeptCredentials, Unauthenticated},
+    authenticate::{Authenticator, Credentials, KeptCredentials},
     authorize,
     authorizer::{Authorizer, Verdict},
     connection_places::ConnectionPlace,
@@ -204,9 +208,9 @@ impl Gate {
             self.metrics.refused(status.code);
             return refusal(&status);
         }
-        // One that asks for another protocol has its seat until that is agreed on, any other until its answer is made, or
-        // sent where there are no levels; a write that has begun keeps it until it has ended, though its client may go
-        // away.
+        // One that asks for another protocol has its seat until that is agreed on, any other until its answer is made,
+        // or sent where there are no levels; a write that has begun keeps it until it has ended, though its client may
+        // go away.
         let seat = seat.map(Arc::new);
         if let Some(seat) = &seat {
             parts.extensions.insert(seat.clone());
@@ -220,7 +224,7 @@ impl Gate {
                 Some(Acting { sender, as_whom }) => (Some(sender), Some(as_whom)),
                 None => (info.user.clone(), None),
             };
-            Admitted {
+            LongRunning {
                 gate: self.clone(),
                 info: info.without_parameters(),
                 credentials: KeptCredentials::of(&parts, certificate),
@@ -256,8 +260,8 @@ impl Gate {
     /// An answer that has an end, with its memory until it is sent. A short one over HTTP/1 needs none: the connection
     /// takes it at once.
     ///
-    /// A seat of a level is given back where the memory is known: the answer is there, or what is left to do is to write
-    /// down objects that are. Kubernetes' requests keep theirs until clients have taken all.
+    /// A seat of a level is given back where the memory is known: the answer is there, or what is left to do is to
+    /// write down objects that are. Kubernetes' requests keep theirs until clients have taken all.
     fn held(
         &self,
         response: Response<Body>,
@@ -421,64 +425,6 @@ impl Sending {
         }
     }
 }
-
-/// A request whose answer is under way.
-struct Admitted {
-    gate: Gate,
-    info: RequestInfo,
-    credentials: KeptCredentials,
-    /// Whom the credentials stood for when that was last known.
-    sender: Option<Identity>,
-    as_whom: Option<Impersonation>,
-    /// That is told when they are refused.
-    place: Option<ConnectionPlace>,
-}
-
-impl Admitted {
-    /// Completes once the request would be refused: its credential has expired or was deleted, or its user may not ask
-    /// for this any more.
-    async fn withdrawn(mut self) {
-        loop {
-            tokio::time::sleep(self.gate.ask_again_every).await;
-            if let Err(status) = self.is_allowed().await {
-                tracing::info!(reason = status.message, "a long-running request ends: it would be refused now");
-                return;
-            }
-        }
-    }
-
-    /// What the stored objects do not tell for the moment withdraws nothing, nor does somebody else who cannot be
-    /// asked. Who sent the request is then who it was before: whether they may ask for this is asked all the same.
-    async fn is_allowed(&mut self) -> Result<(), Status> {
-        match self.gate.authenticator.authenticate(self.credentials.shown()).await {
-            Ok(sender) => self.sender = Some(sender),
-            Err(Unauthenticated::Undecided | Unauthenticated::Failed(_)) => {}
-            Err(refused @ Unauthenticated::Refused) => {
-                let refused = Err(refused.to_status());
-                if let Some(place) = &self.place {
-                    tell_place(place, &refused);
-                }
-                return refused.map(drop);
-            }
-        }
-        let asked = match &self.sender {
-            Some(sender) => self.may_ask(sender).await,
-            None => Ok(()),
-        };
-        asked.or_else(|status| if matches!(status.code, 401 | 403) { Err(status) } else { Ok(()) })
-    }
-
-    async fn may_ask(&self, sender: &Identity) -> Result<(), Status> {
-        match &self.as_whom {
-            None => self.gate.authorize(sender, &self.info).await,
-            Some(as_whom) => self.gate.authorize(&self.gate.assumed(sender, as_whom).await?, &self.info).await,
-        }
-    }
-}
-
-/// How often a long-running request is asked about again. Kubernetes does so only when the client watches anew, after
-/// half an hour to an hour or whatever `timeoutSeconds` says.
-const ASK_AGAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// A refusal, as JSON: clients that speak protobuf read it too.
 fn refusal(status: &Status) -> Response<Body> {

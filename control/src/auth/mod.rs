@@ -6,8 +6,8 @@
 //! many requests in at a time as `flow_control` says; `held_body` keeps the seat of a request until its answer is sent,
 //! for which it has a limited time (`open_answers`). `param_access` decides to which
 //! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
-//! `connection_places` divides the connections among those who hold them, and `arrivals` keeps those that have just come
-//! until their handshake begins. `verified_tokens` spares the verification of a token that comes again.
+//! `connection_places` divides the connections among those who hold them, and `arrivals` keeps those that have just
+//! come until their handshake begins. `verified_tokens` spares the verification of a token that comes again.
 //!
 //! `authenticate` asks all who know clients: beside the above `jwt` (tokens of other issuers), `token_webhook`,
 //! `static_tokens` and `request_headers` (front proxies). `access_webhook` is asked by `authorizer` where it is

@@ -1,9 +1,9 @@
 //! Tokens of ServiceAccounts whose signature was verified a moment ago: a verification costs more than the rest of a
 //! request, and clients send the same token with each.
 //!
-//! Only that is kept. Whether a token is good now, and whom it stands for, is asked anew each time. kube-apiserver keeps
-//! its whole answer for ten seconds. What one token says may be long: nothing bounds the audiences that somebody asks
-//! for, here or in Kubernetes. So bytes are counted, and a long token is verified each time.
+//! Only that is kept. Whether a token is good now, and whom it stands for, is asked anew each time. kube-apiserver
+//! keeps its whole answer for ten seconds. What one token says may be long: nothing bounds the audiences that somebody
+//! asks for, here or in Kubernetes. So bytes are counted, and a long token is verified each time.
 
 use std::{collections::HashMap, sync::Arc};
 

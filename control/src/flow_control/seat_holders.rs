@@ -76,8 +76,8 @@ impl SeatHolders {
     }
 }
 
-/// Asks which of many users may have seats, at one moment. The ServiceAccounts of a namespace that holds its share may be
-/// thousands: they are asked about once.
+/// Asks which of many users may have seats, at one moment. The ServiceAccounts of a namespace that holds its share may
+/// be thousands: they are asked about once.
 pub struct ShareScan<'a> {
     holders: &'a SeatHolders,
     in_use: usize,

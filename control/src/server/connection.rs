@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{
-        arrivals::Arrival,
+        arrivals::WaitingConnection,
         client_certificate::ClientCertificates,
         connection_places::{ConnectionPlace, ConnectionPlaces, StrangersRequest},
         gate::{ConnectionCertificate, Gate},
@@ -111,7 +111,7 @@ impl Connections {
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        arrival: Arrival,
+        arrival: WaitingConnection,
         permit: OwnedSemaphorePermit,
     ) {
         self.metrics.opened();
@@ -171,7 +171,7 @@ impl Connections {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        arrival: Arrival,
+        arrival: WaitingConnection,
     ) -> Option<(TlsStream<TcpStream>, ConnectionPlace)> {
         let begun = async {
             // One that says nothing takes no turn.

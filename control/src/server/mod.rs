@@ -9,6 +9,7 @@ mod checks;
 mod connection;
 mod descriptors;
 mod housekeeping;
+mod limits;
 mod listener;
 mod lock;
 mod running;
@@ -54,7 +55,6 @@ use crate::{
     controllers::{self, RestoreService},
     definitions,
     encryption_reload::EncryptionReload,
-    flow_control::{FlowControl, in_flight::InFlight, request_limits::RequestLimits},
     kinds::{AddError, Registry},
     metrics::ConnectionMetrics,
     scheduler,
@@ -64,6 +64,8 @@ use crate::{
 };
 use certificates::Certificates;
 use connection::Connections;
+pub use limits::RequestLimitsError;
+use limits::{check_limits, request_limits};
 use listener::Listener;
 use lock::{DataDirLock, LockError};
 use running::Workers;
@@ -141,17 +143,6 @@ pub enum StartError {
     /// The administrator's kubeconfig could not be written.
     #[error("cannot write the admin kubeconfig")]
     Kubeconfig(#[source] PkiFileError),
-}
-
-/// The two limits together are what priority levels divide: kube-apiserver refuses the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "--max-requests-inflight={reads} and --max-mutating-requests-inflight={writes} must add up to something positive \
-     unless --enable-priority-and-fairness=false"
-)]
-pub struct RequestLimitsError {
-    reads: usize,
-    writes: usize,
 }
 
 /// Starts a control service. When this returns, the API answers.
@@ -323,30 +314,6 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     Ok(Running { client, address, ca_hash, admin_kubeconfig, api, listener, workers, supervisor, audit, store, lock })
 }
 
-/// Refuses what leaves nothing to be divided: nobody is to have levels switched off without a word.
-fn check_limits(config: &Config) -> Result<(), RequestLimitsError> {
-    let (reads, writes) = (config.max_requests_inflight, config.max_mutating_requests_inflight);
-    match config.enable_priority_and_fairness && reads.saturating_add(writes) == 0 {
-        true => Err(RequestLimitsError { reads, writes }),
-        false => Ok(()),
-    }
-}
-
-/// How requests are limited, and what has to follow the objects for that.
-fn request_limits(
-    config: &Config,
-    api: &KubernetesApi,
-    store: &Arc<dyn Store>,
-) -> (RequestLimits, Option<FlowControl>) {
-    let (reads, writes) = (config.max_requests_inflight, config.max_mutating_requests_inflight);
-    if !config.enable_priority_and_fairness {
-        return (InFlight::new(reads, writes).into(), None);
-    }
-    let control = FlowControl::new(store.clone(), api.kinds().clone(), reads.saturating_add(writes));
-    api.tell_of_flow_control(control.clone());
-    (control.clone().into(), Some(control))
-}
-
 fn read_encryption(path: &Path, is_watched: bool) -> Result<Arc<Encryption>, StartError> {
     let read =
         Encryption::read(path, is_watched).map_err(|source| StartError::Encryption { path: path.into(), source })?;
@@ -395,22 +362,6 @@ mod tests {
 
     use super::*;
     use crate::small_disk::{SmallDisk, fill_to_the_brim};
-
-    #[tokio::test]
-    async fn levels_without_a_seat_are_refused_and_one_limit_of_none_counts_nothing() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let limited = |is_fair: bool, reads: usize, writes: usize| Config {
-            enable_priority_and_fairness: is_fair,
-            max_requests_inflight: reads,
-            max_mutating_requests_inflight: writes,
-            ..Config::new(dir.path())
-        };
-        let error = start(limited(true, 0, 0)).await.err().expect("refused").to_string();
-        assert!(error.contains("must add up to something positive"), "{error}");
-        for (is_fair, reads, writes) in [(true, 0, 200), (true, 400, 0), (false, 0, 0)] {
-            assert_eq!(check_limits(&limited(is_fair, reads, writes)), Ok(()), "{is_fair} {reads} {writes}");
-        }
-    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_full_disk_keeps_no_reads_from_being_served() {

@@ -38,7 +38,8 @@ impl Table {
         self.namespaces.get(namespace).copied().unwrap_or_default()
     }
 
-    /// How many have `value` under `index`, in a namespace or in all, counted up to `most`. The objects are not touched.
+    /// How many have `value` under `index`, in a namespace or in all, counted up to `most`. The objects are not
+    /// touched.
     pub fn count_by(&self, (index, value): (&str, &str), namespace: Option<&str>, most: usize) -> usize {
         let prefix = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
         let Some(keys) = self.indexes.get(index) else { return 0 };

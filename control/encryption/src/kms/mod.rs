@@ -6,8 +6,8 @@
 //! open ── seed that a value names ── known? ── Decrypt ──▶ what opens it
 //! ```
 //!
-//! So no write waits for the service, and a start asks once for each seed. As in Kubernetes, what seals goes on for three
-//! minutes after the last good probe, and is refused then; a value whose key id is not the present one is stale.
+//! So no write waits for the service, and a start asks once for each seed. As in Kubernetes, what seals goes on for
+//! three minutes after the last good probe, and is refused then; a value whose key id is not the present one is stale.
 //!
 //! Files: `protocol` (messages and calls), `provider` (seeds, health).
 

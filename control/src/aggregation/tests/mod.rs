@@ -2,6 +2,7 @@
 
 pub mod extension_server;
 mod kept_objects;
+mod silent_server;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +27,6 @@ use crate::{
         },
     },
     auth::pki::{Authority, CertificateSubject, FRONT_PROXY_CLIENT, Usage},
-    flow_control::in_flight::InFlight,
     identity::Identity,
     request::PeerAddress,
     webhook::tests::redirected,
@@ -346,29 +346,6 @@ async fn bodies_stream_both_ways_and_a_client_that_goes_away_ends_its_watch() {
     watches.wait_for(|count| *count == 1).await.unwrap();
     drop(watch);
     tokio::time::timeout(Duration::from_secs(20), watches.wait_for(|count| *count == 0)).await.unwrap().unwrap();
-    setting.stop().await;
-}
-
-#[tokio::test]
-async fn a_watch_has_no_seat_while_its_server_does_not_begin_to_answer() {
-    let setting = Setting::available().await;
-    let (limits, jane) = (InFlight::new(1, 1), Identity::authenticated("jane".into(), vec![]));
-    let path = format!("{ROOT}/flunders?watch=1&silent=1");
-    let enter = || limits.enter(&jane, &crate::request::tests::info("GET", &path));
-    let mut request = Request::get(&path).body(Body::empty()).unwrap();
-    request.extensions_mut().insert(Arc::new(enter().unwrap()));
-    assert!(enter().is_err());
-    let api = setting.server.api.clone();
-    let user = jane.clone();
-    let watch = tokio::spawn(async move { api.answer_as(user, request).await });
-    let sent_on = async {
-        while setting.extension.got(&path).is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), sent_on).await.expect("it is sent on");
-    assert!(!watch.is_finished() && enter().is_ok(), "its seat is for others");
-    watch.abort();
     setting.stop().await;
 }
 

@@ -1,5 +1,5 @@
-//! All that one subject may do by its grants in one scope, found by what is asked: for subjects with so many grants that
-//! looking through them would cost more than the rest of a request.
+//! All that one subject may do by its grants in one scope, found by what is asked: for subjects with so many grants
+//! that looking through them would cost more than the rest of a request.
 //!
 //! It decides what looking through them in order decides, by the same grant. It holds for one
 //! [`Policy`](super::Policy), and is kept by [`SubjectIndexes`](super::subject_indexes::SubjectIndexes). Whoever may

@@ -1,5 +1,5 @@
-//! A table of a page, aligned for a reader, and of a size that follows from its rows alone: a client names what it likes,
-//! as long as it likes.
+//! A table of a page, aligned for a reader, and of a size that follows from its rows alone: a client names what it
+//! likes, as long as it likes.
 
 /// The longest text of a cell, characters.
 const LONGEST_CELL: usize = 128;

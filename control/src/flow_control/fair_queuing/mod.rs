@@ -13,8 +13,8 @@
 //!
 //! What differs: a user who holds its share of the level ([`SeatHolders`]) has its requests wait although seats are
 //! free, and they do not hold up what other users have in the same queue. Only queues with something to do are kept,
-//! so that a level may have millions. A request may leave its seat and come back to its place. And heartbeats of nodes go
-//! before all else ([`heartbeat_lane`]).
+//! so that a level may have millions. A request may leave its seat and come back to its place. And heartbeats of nodes
+//! go before all else ([`heartbeat_lane`]).
 
 mod arrival;
 mod heartbeat_lane;
