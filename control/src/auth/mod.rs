@@ -2,12 +2,12 @@
 //!
 //! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`, `account_token` and
 //! `secret_token`) tell who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules
-//! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and lets as
-//! many requests in at a time as `flow_control` says; `held_body` keeps the seat of a request until its answer is sent,
-//! for which it has a limited time (`open_answers`). `param_access` decides to which
-//! parameters an admission policy may point. `secret_token_use` labels Secrets whose tokens are used.
-//! `connection_places` divides the connections among those who hold them, and `arrivals` keeps those that have just
-//! come until their handshake begins. `verified_tokens` spares the verification of a token that comes again.
+//! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and lets as many
+//! requests in at a time as `flow_control` says; `held_body` keeps what an answer holds until it is sent, for which it
+//! has a limited time (`open_answers`). `param_access` decides to which parameters an admission policy may point.
+//! `secret_token_use` labels Secrets whose tokens are used. `connection_places` divides the connections among those who
+//! hold them, and `arrivals` keeps those that have just come until their handshake begins. `verified_tokens` spares the
+//! verification of a token that comes again.
 //!
 //! `authenticate` asks all who know clients: beside the above `jwt` (tokens of other issuers), `token_webhook`,
 //! `static_tokens` and `request_headers` (front proxies). `access_webhook` is asked by `authorizer` where it is
