@@ -29,6 +29,7 @@ mod encryption_reload;
 pub mod features;
 mod flow_control;
 mod health;
+mod json_kind;
 mod metrics;
 pub mod patch;
 mod proxy_headers;

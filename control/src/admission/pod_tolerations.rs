@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     admission_plugins::PluginName,
+    json_kind::json_kind,
     kinds::{
         pod::qos,
         reading::{as_text, items},
@@ -71,7 +72,7 @@ fn parse(annotation: &str) -> Result<Vec<Toleration>, TolerationsError> {
     match &value {
         Value::Null => Ok(Vec::new()),
         Value::Array(list) => list.iter().map(parse_one).collect(),
-        other => Err(TolerationsError::Shape { found: shape(other), wanted: "[]v1.Toleration" }),
+        other => Err(TolerationsError::Shape { found: json_kind(other), wanted: "[]v1.Toleration" }),
     }
 }
 
@@ -80,13 +81,13 @@ fn parse_one(value: &Value) -> Result<Toleration, TolerationsError> {
     let fields = match value {
         Value::Null => return Ok(toleration),
         Value::Object(fields) => fields,
-        other => return Err(TolerationsError::Shape { found: shape(other), wanted: "v1.Toleration" }),
+        other => return Err(TolerationsError::Shape { found: json_kind(other), wanted: "v1.Toleration" }),
     };
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         let wrong = |field, wanted| {
             let found = match value {
                 Value::Number(number) if wanted == "int64" => format!("number {number}"),
-                other => shape(other).to_owned(),
+                other => json_kind(other).to_owned(),
             };
             TolerationsError::Field { found, field, wanted }
         };
@@ -104,18 +105,6 @@ fn parse_one(value: &Value) -> Result<Toleration, TolerationsError> {
         }
     }
     Ok(toleration)
-}
-
-/// As Go calls it.
-fn shape(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 fn mutate(context: &AdmissionContext<'_>, pod: &mut Value) -> Result<(), Status> {

@@ -16,6 +16,7 @@ use crate::{
     auth::configuration::authentication::{ClaimMapping, JwtAuthenticatorConfiguration},
     cel::{Activation, Type, Value as Cel},
     identity::Identity,
+    json_kind::json_kind,
 };
 
 /// The mappings and rules of an authenticator, compiled.
@@ -238,7 +239,7 @@ impl UserMapping {
                 None | Some(Value::Bool(true)) => {}
                 Some(Value::Bool(false) | Value::Null) => return Err(UserMappingError::EmailNotVerified),
                 Some(other) => {
-                    let why = ClaimError::Type { found: go_kind(other), expected: "bool" };
+                    let why = ClaimError::Type { found: json_kind(other), expected: "bool" };
                     return Err(UserMappingError::EmailVerified(why));
                 }
             }
@@ -311,18 +312,7 @@ fn text(value: &Value) -> Result<&str, ClaimError> {
     match value {
         Value::String(text) => Ok(text),
         Value::Null => Ok(""),
-        other => Err(ClaimError::Type { found: go_kind(other), expected: "string" }),
-    }
-}
-
-fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+        other => Err(ClaimError::Type { found: json_kind(other), expected: "string" }),
     }
 }
 
