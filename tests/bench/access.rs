@@ -136,8 +136,7 @@ async fn servers(peers: &Path, sizes: &Sizes, parts: &Parts, report: &mut Report
             let ca = work.path().join("clients-ca.crt");
             std::fs::write(&ca, authority.certificate_pem())?;
             let ca = format!("--client-ca-file={}", ca.display());
-            // Added to RBAC, which is given already.
-            let mut flags = vec![&*ca, "--authorization-mode=Node", "--enable-admission-plugins=NodeRestriction"];
+            let mut flags = vec![&*ca, "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction"];
             flags.extend(WITHOUT_LIMITS);
             let server = KubeApiServer::start(peers, &work.path().join("kubernetes"), &flags).await?;
             contestants.push(Contestant { server: Server::Kubernetes(server), authority });

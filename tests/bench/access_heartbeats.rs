@@ -62,7 +62,10 @@ pub async fn measure(contestant: &Contestant, objects: usize, dir: &Path) -> Res
     })?;
     let before = lists()?;
     let mut beside_lists = heartbeats(&mut nodes, WATCH).await?;
-    let lists = lists()? - before;
+    let lists = lists()?.saturating_sub(before);
+    if lists == 0 {
+        return Err(format!("{} answered no list beside the heartbeats: nothing was measured", server.name()).into());
+    }
     Ok(Seen {
         alone_p99_ms: percentile(&mut alone, 0.99),
         beside_lists_p99_ms: percentile(&mut beside_lists, 0.99),
