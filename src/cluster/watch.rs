@@ -24,6 +24,7 @@ use super::{
     frame::Frame,
     path::{check_name, field_equals},
 };
+use crate::printable::printable;
 
 /// Which objects are followed.
 #[derive(Clone, Debug, Default)]
@@ -163,10 +164,15 @@ impl<'c> Watch<'c> {
         }
         if !self.outage_told {
             self.outage_told = true;
-            eprintln!("Warning: the watch is interrupted and will be resumed: {:#}", self.cluster.failed(error));
+            eprintln!("{}", interruption(&self.cluster.failed(error)));
         }
         Ok(())
     }
+}
+
+/// What the user is told of it. An extension API server may have written the error.
+fn interruption(error: &anyhow::Error) -> String {
+    format!("Warning: the watch is interrupted and will be resumed: {}", printable(&format!("{error:#}")))
 }
 
 /// The revision is too old: the watcher lists again.
@@ -207,6 +213,13 @@ mod tests {
 
     use super::*;
     use crate::cluster::fake::{Answer, FakeServer, pods};
+
+    #[test]
+    fn an_error_of_a_server_does_not_reach_the_terminal() {
+        let told = interruption(&anyhow::anyhow!("\u{1b}]0;title\u{7}").context("no answer"));
+        let text = "Warning: the watch is interrupted and will be resumed: no answer: ^[]0;title\\u{7}";
+        assert_eq!(told, text);
+    }
 
     fn pod(name: &str, revision: &str) -> Value {
         json!({"apiVersion": "v1", "kind": "Pod",

@@ -106,7 +106,7 @@ fn custom_columns(columns: &[(String, Template)], object: &Value) -> Grid {
     grid.row(columns.iter().map(|(head, _)| head.as_str()));
     let rows = object["items"].as_array().map_or(std::slice::from_ref(object), Vec::as_slice);
     for row in rows {
-        grid.row(columns.iter().map(|(_, path)| {
+        grid.uncut_row(columns.iter().map(|(_, path)| {
             let values: Vec<String> = path.values(row).into_iter().map(text_of).collect();
             if values.is_empty() { "<none>".to_owned() } else { values.join(",") }
         }));

@@ -11,8 +11,14 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Adds a row. Its cells are shown as [`printable`] text.
+    /// Adds a row of one line, of cells that are shown as [`printable`] text. Each ends at its first line break, as
+    /// kubectl's: what others wrote makes no rows.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.uncut_row(cells.into_iter().map(|cell| first_line(cell.into())));
+    }
+
+    /// Adds a row whose cells keep their line breaks, as kubectl's custom columns do.
+    pub fn uncut_row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         let shown = |cell: S| {
             let text: String = cell.into();
             printable(&text).into_owned()
@@ -175,10 +181,18 @@ impl Row {
     }
 }
 
-/// Line breaks would tear the table.
+/// The text up to where kubectl and a terminal would begin another line, and dots for the rest.
+fn first_line(mut text: String) -> String {
+    if let Some(end) = text.find(['\n', '\r', '\u{c}']) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
 fn cell_text(cell: &Value) -> String {
     match cell {
-        Value::String(text) => text.replace('\n', "\\n"),
+        Value::String(text) => text.clone(),
         Value::Null => "<none>".into(),
         other => other.to_string(),
     }
@@ -218,6 +232,20 @@ mod tests {
         let mut grid = Grid::default();
         grid.row(["a\u{1b}[2J", "b"]);
         assert_eq!(grid.render(), "a^[[2J   b\n");
+    }
+
+    #[test]
+    fn a_line_break_in_a_cell_begins_no_row() {
+        let mut grid = Grid::default();
+        grid.row(["web\nroot   Ready", "a\rb", "c\u{c}d", "plain"]);
+        assert_eq!(grid.render(), "web...   a...   c...   plain\n");
+        let mut events = Table::default();
+        events.add(&json!({"kind": "Table", "columnDefinitions": [{"name": "Message", "priority": 0}],
+            "rows": [{"cells": ["failed\n5s   Normal   Started"], "object": {}}]}));
+        assert_eq!(events.grid(&TableStyle::default()).render(), "failed...\n");
+        let mut columns = Grid::default();
+        columns.uncut_row(["a\nb\u{1b}"]);
+        assert_eq!(columns.render(), "a\nb^[\n");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::remote::{self, PodTarget};
 use crate::{
     cluster::{Cluster, ConnectArgs, Socket, connect, with_query},
     failure::ErrorWithHint,
+    printable::printable,
 };
 
 /// Forward ports of this host to a pod
@@ -182,7 +183,7 @@ async fn serve(cluster: &Cluster, pod: &PodTarget, listener: &TcpListener, remot
             Some(ended) = connections.join_next() => {
                 let ended: anyhow::Result<()> = ended.context("a connection's task ended early")?;
                 if let Err(error) = ended {
-                    eprintln!("an error occurred forwarding {local} -> {remote}: {error}");
+                    eprintln!("{}", failed(local, remote, &error));
                 }
                 continue;
             }
@@ -191,6 +192,11 @@ async fn serve(cluster: &Cluster, pod: &PodTarget, listener: &TcpListener, remot
         let socket = cluster.open_socket(&path, PROTOCOL).await?;
         connections.spawn(copy(client, socket));
     }
+}
+
+/// What the user is told of a connection that failed. A node may have written the error.
+fn failed(local: u16, remote: u16, error: &anyhow::Error) -> String {
+    format!("an error occurred forwarding {local} -> {remote}: {}", printable(&error.to_string()))
 }
 
 /// The protocol has no word for the end of one direction: once the client sends no more, the connection ends with the
@@ -257,6 +263,12 @@ mod tests {
         let pod = json!({"metadata": {"name": "web-1"}, "spec": {"containers": [{"name": "c",
             "ports": [{"name": "http", "containerPort": 8080}]}]}});
         PodTarget { pod, path: String::new(), container: "c".into() }
+    }
+
+    #[test]
+    fn what_a_node_says_of_a_failure_does_not_reach_the_terminal() {
+        let told = failed(8080, 80, &anyhow::anyhow!("refused\u{1b}[2J"));
+        assert_eq!(told, "an error occurred forwarding 8080 -> 80: refused^[[2J");
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Page {
         grid.row(heading);
         grid.row(heading.map(|word| "-".repeat(word.chars().count())));
         for row in rows {
-            grid.row(row);
+            // A page tells the whole of a message, and on one line.
+            grid.row(row.map(|cell| cell.replace('\n', "\\n").replace('\r', "\\r")));
         }
         for line in grid.render().lines() {
             self.line(line);
@@ -118,6 +119,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_message_of_several_lines_is_one_row() {
+        let mut page = Page::default();
+        page.table(["Reason", "Message"], [["Failed".into(), "first\nNormal   forged".into()]]);
+        let rendered = page.render();
+        assert!(rendered.ends_with("Failed   first\\nNormal   forged\n"), "{rendered}");
+        assert_eq!(rendered.lines().count(), 3);
+    }
 
     #[test]
     fn values_stand_in_one_column_and_sections_are_indented() {
