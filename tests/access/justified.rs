@@ -1,47 +1,6 @@
 //! The differences that are meant, each with its reason. Everything else is a defect.
 
-use crate::{comparison::Difference, exchange::Answer};
-
-/// What was asked, as the report shows it.
-pub struct Asked<'a> {
-    pub part: &'static str,
-    pub who: &'a str,
-    pub what: &'a str,
-}
-
-impl Asked<'_> {
-    /// Whether a node asks.
-    fn is_by_node(&self) -> bool {
-        self.who.starts_with("system:node:")
-    }
-
-    /// Whether it is about a resource: by a review, or by a request to a path.
-    fn is_about(&self, resource: &str) -> bool {
-        self.what.contains(&format!("\"resource\":\"{resource}\"")) || {
-            let path = self.what.split(' ').nth(1).unwrap_or_default();
-            let path = path.split('?').next().unwrap_or_default();
-            path.split('/').any(|segment| segment == resource)
-        }
-    }
-
-    /// Whether it is about objects themselves, not about a subresource.
-    fn is_plain(&self) -> bool {
-        match self.what.starts_with('{') {
-            true => self.what.contains("\"subresource\":\"\""),
-            false => !["/proxy", "/status", "/approval", "/log"].iter().any(|below| self.what.contains(below)),
-        }
-    }
-
-    /// Whether it is one of the objects that were made before.
-    fn names_known(&self) -> bool {
-        self.what.contains("\"name\":\"of-") || self.what.contains("/of-")
-    }
-
-    fn asks_for(&self, verbs: &[&str]) -> bool {
-        verbs.iter().any(|verb| self.what.contains(&format!("\"verb\":\"{verb}\"")))
-            || verbs.contains(&"get") && self.what.starts_with("GET ")
-    }
-}
+use crate::{asked::Asked, comparison::Difference, exchange::Answer};
 
 /// Both answers, and where they disagree.
 struct Answers<'a> {
@@ -79,38 +38,39 @@ struct Justified {
 /// Tokens of a form that this server issues to nobody, though its key signed them.
 const FOREIGN_FORMS: [&str; 5] = ["no-end", "no-beginning", "fraction", "no-audience", "audience-in-text"];
 
+const READS: [&str; 3] = ["get", "list", "watch"];
+const CERTIFICATES: &str = "certificates.k8s.io";
+const SIGNING_REQUESTS: &str = "certificatesigningrequests";
+
 /// The table of them.
 const TABLE: &[Justified] = &[
     Justified {
         because: "agents read all Nodes, Namespaces and EndpointSlices: they make routes, balance Services and answer \
                   DNS themselves, where Kubernetes gives that to kube-proxy and others with accounts of their own",
         matches: |asked, answers| {
-            let is_read = asked.asks_for(&["get", "list", "watch"]);
-            let resources = ["nodes", "namespaces", "endpointslices"];
-            let is_it = resources.iter().any(|resource| asked.is_about(resource));
-            asked.is_by_node() && asked.is_plain() && is_read && is_it && answers.we_alone_allow()
+            let resources = [("", "nodes"), ("", "namespaces"), ("discovery.k8s.io", "endpointslices")];
+            let is_read = |(group, resource): &(&str, &str)| asked.asks(&READS, group, resource);
+            asked.is_by_node() && resources.iter().any(is_read) && answers.we_alone_allow()
         },
     },
     Justified {
         because: "a node reads its own signing requests alone, where Kubernetes shows it everybody's",
         matches: |asked, answers| {
-            let is_read = asked.asks_for(&["get", "list", "watch"]);
-            let is_it = asked.is_about("certificatesigningrequests");
-            asked.is_by_node() && asked.is_plain() && is_read && is_it && answers.they_alone_allow()
+            asked.is_by_node() && asked.asks(&READS, CERTIFICATES, SIGNING_REQUESTS) && answers.they_alone_allow()
         },
     },
     Justified {
         because: "a node watches its pods by its own name, none by theirs: such a watch would go on when another pod \
                   of that name runs elsewhere",
         matches: |asked, answers| {
-            let is_watch = asked.what.contains("watch") && asked.is_about("pods");
+            let is_watch = asked.asks(&["watch"], "", "pods") && asked.names_one();
             asked.is_by_node() && is_watch && answers.they_alone_allow()
         },
     },
     Justified {
         because: "a node that reads a pod which is gone is answered 404, by which its agent learns that it is gone",
         matches: |asked, answers| {
-            let is_it = asked.is_about("pods") && asked.is_plain() && asked.asks_for(&["get"]) && !asked.names_known();
+            let is_it = asked.asks(&["get"], "", "pods") && asked.names_one() && !asked.names_known();
             let is_gone = answers.ours.code == 404 || asked.part == "reviews";
             asked.is_by_node() && is_it && is_gone && answers.we_alone_allow()
         },
@@ -118,7 +78,10 @@ const TABLE: &[Justified] = &[
     Justified {
         because: "who joins makes a signing request, and sees what becomes of it: the right comes with the token, \
                   where kubeadm binds a role to system:bootstrappers",
-        matches: |asked, _| asked.who.starts_with("system:bootstrap:") && asked.is_about("certificatesigningrequests"),
+        matches: |asked, answers| {
+            let is_it = asked.asks(&["create", "get", "list", "watch"], CERTIFICATES, SIGNING_REQUESTS);
+            asked.who.starts_with("system:bootstrap:") && is_it && answers.we_alone_allow()
+        },
     },
     Justified {
         because: "several bindings allow it, of which kube-apiserver names any",
@@ -164,15 +127,22 @@ const TABLE: &[Justified] = &[
     Justified {
         because: "a node that has told no address yet cannot be reached for the moment, which is 503; kube-apiserver \
                   answers 500",
-        matches: |_, answers| {
-            // The answer to HEAD has no words.
+        matches: |asked, answers| {
             let words = answers.difference.theirs.strip_prefix("500 ");
-            answers.ours.code == 503 && words.is_some_and(|why| why.is_empty() || why.starts_with("no preferred addr"))
+            // The answer to HEAD has no words.
+            let is_it = |why: &str| match asked.what.starts_with("HEAD ") {
+                true => why.is_empty(),
+                false => why.starts_with("no preferred addr"),
+            };
+            answers.ours.code == 503 && words.is_some_and(is_it)
         },
     },
     Justified {
         because: "the log of a pod that is nowhere yet is an empty text, as that of one that has written nothing",
-        matches: |asked, answers| asked.what.contains("/log") && (answers.ours.code, answers.theirs.code) == (200, 204),
+        matches: |asked, answers| {
+            let is_log = asked.is_about("", "pods") && asked.subresource() == "log";
+            is_log && (answers.ours.code, answers.theirs.code) == (200, 204)
+        },
     },
     Justified {
         because: "a pod that is not found is called pods everywhere; kube-apiserver says pod where admission looked it \
@@ -181,14 +151,14 @@ const TABLE: &[Justified] = &[
             let Difference { place, ours, theirs } = answers.difference;
             let kind = place == "details.kind" && (ours.as_str(), theirs.as_str()) == ("\"pods\"", "\"pod\"");
             let words = place == "message" && theirs.starts_with("\"pod \\\"") && ours.starts_with("\"pods \\\"");
-            kind || words
+            answers.ours.code == 404 && (kind || words)
         },
     },
     Justified {
         because: "which fields of a claim a node may not change is said without Go's picture of both objects",
         matches: |asked, answers| {
             let Difference { place, ours, theirs } = answers.difference;
-            let is_it = asked.is_by_node() && asked.is_about("persistentvolumeclaims") && place == "message";
+            let is_it = asked.is_by_node() && asked.is_about("", "persistentvolumeclaims") && place == "message";
             is_it && ours.ends_with("status.conditions\"") && theirs.starts_with(ours.trim_end_matches('"'))
         },
     },
@@ -203,7 +173,7 @@ const TABLE: &[Justified] = &[
         because: "a status update changes no taints: that it names some is not looked at",
         matches: |asked, answers| {
             let is_it = asked.what.starts_with("PATCH /api/v1/nodes/n1/status") && asked.what.contains("taints");
-            asked.is_by_node() && is_it && answers.ours.code == 200
+            asked.is_by_node() && is_it && (answers.ours.code, answers.theirs.code) == (200, 403)
         },
     },
     Justified {
@@ -227,7 +197,7 @@ const TABLE: &[Justified] = &[
                   who may have it",
         matches: |asked, _| {
             let path = asked.what.split(' ').nth(1).unwrap_or_default();
-            asked.part == "requests" && path.ends_with('/') && path.len() > 1
+            asked.part == "requests" && asked.target().is_none() && path.ends_with('/') && path.len() > 1
         },
     },
     Justified {
@@ -236,7 +206,7 @@ const TABLE: &[Justified] = &[
         matches: |asked, answers| {
             let is_method = ["PUT ", "PATCH ", "DELETE "].iter().any(|method| asked.what.starts_with(method));
             let streams = ["exec", "attach", "portforward"];
-            is_method && streams.iter().any(|stream| asked.is_about(stream)) && answers.they_alone_allow()
+            is_method && streams.contains(&&*asked.subresource()) && answers.they_alone_allow()
         },
     },
     Justified {
@@ -250,7 +220,8 @@ const TABLE: &[Justified] = &[
         because: "reviews store nothing, and no admission plugin of nodes is asked about them",
         matches: |asked, answers| {
             let is_nameless = answers.difference.theirs.contains("could not determine node from user");
-            matches!(asked.part, "rules" | "nodes") && is_nameless
+            let is_review = asked.target().is_some_and(|target| target.resource.ends_with("reviews"));
+            (asked.part == "rules" || asked.part == "nodes" && is_review) && is_nameless
         },
     },
 ];

@@ -32,6 +32,7 @@ mod kube_apiserver;
 #[path = "../differential/normalise.rs"]
 mod normalise;
 
+mod asked;
 mod cases;
 mod credentials;
 mod exchange;

@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use crate::{
-    comparison::differences,
-    exchange::Answer,
-    justified::{Asked, justified},
-    kit::Result,
-};
+use crate::{asked::Asked, comparison::differences, exchange::Answer, justified::justified, kit::Result};
 
 /// Counts, and the text of what differs.
 #[derive(Default)]

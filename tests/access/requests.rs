@@ -5,8 +5,8 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use crate::{
+    asked::Asked,
     exchange::{Request, compared},
-    justified::Asked,
     kit::Result,
     questions::{Question, Resource, Served},
     report::Report,

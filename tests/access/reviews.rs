@@ -4,8 +4,8 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use crate::{
+    asked::Asked,
     exchange::{Answer, Request, compared},
-    justified::Asked,
     kit::Result,
     questions::{Question, Served, questions},
     report::Report,

@@ -6,8 +6,8 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::{
+    asked::Asked,
     exchange::{Answer, Request, compared},
-    justified::Asked,
     kit::{Result, run},
     report::Report,
     servers::{Actor, Servers, Side},

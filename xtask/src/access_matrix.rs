@@ -44,3 +44,9 @@ impl AccessMatrix {
         command::run(&mut cargo)
     }
 }
+
+/// What the matrix asks is read by a file without dependencies, whose tests run here.
+#[cfg(test)]
+#[path = "../../tests/access/asked.rs"]
+#[allow(dead_code, reason = "the matrix needs more of it than its tests")]
+mod asked;

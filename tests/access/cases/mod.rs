@@ -6,9 +6,9 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use crate::{
+    asked::Asked,
     credentials::TokenFlaw,
     exchange::{Answer, Request, compared},
-    justified::Asked,
     kit::Result,
     report::Report,
     servers::{Actor, Servers, Side},
