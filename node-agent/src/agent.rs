@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 pub use self::error::{StartError, StopError};
 use self::{
+    control_addresses::control_addresses,
     late_routes::LateRoutes,
     part_configs::{dns_config, network_config, pods_config, proxy_config},
     runtime_at_start::{RUNTIME_ANSWERS_WITHIN, connect_unless_known, wait_for_runtime},
@@ -41,6 +42,7 @@ use crate::{
         measurements::Measured,
         node_object::{NodeDescription, NodeState},
         renewal::Renewal,
+        silence_wait,
     },
     retry::retry_while_transient,
     runtime::Runtime,
@@ -49,6 +51,7 @@ use crate::{
     world::{self, HostPorts, KeptWorld, World, watch::WatchHealth},
 };
 
+mod control_addresses;
 mod error;
 mod late_routes;
 mod part_configs;
@@ -116,9 +119,9 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let names = SocketAddrV4::new(network.gateway(), DNS_PORT);
     let dns = dns::start(dns_config(&config, names), world.clone()).await.map_err(StartError::Dns)?;
     let (publish_host_ports, host_ports) = watch::channel(HostPorts::default());
-    let proxy = proxy::start(proxy_config(&config, &uplinks, node_ip, names), world.clone(), host_ports)
-        .await
-        .map_err(StartError::Proxy)?;
+    let control_service = control_addresses(&config.access).await;
+    let proxy_config = proxy_config(&config, &uplinks, node_ip, names, control_service);
+    let proxy = proxy::start(proxy_config, world.clone(), host_ports).await.map_err(StartError::Proxy)?;
     if proxy.is_empty() {
         // Hooks before pods: a container that starts finds its Services.
         served_or_api_away(&proxy, &world, &api_watch).await?;
@@ -346,7 +349,8 @@ const DNS_PORT: u16 = 53;
 
 async fn join(config: &Config) -> Result<Membership, StartError> {
     let access = || register::access(&config.access, &config.node_name, &config.data_dir);
-    Ok(retry_while_transient("join the cluster", RegisterError::is_transient, access).await?)
+    let join = || retry_while_transient("join the cluster", RegisterError::is_transient, access);
+    Ok(silence_wait::join_after_silence(&config.node_name, silence_wait::Patience::default(), join).await?)
 }
 
 /// Serves `routes` on the agent's port, with a certificate that is renewed. Waits while the API, which signs it, is

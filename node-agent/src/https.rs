@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection_limit::{ConnectionLimit, Counted},
+    expiring_connection::ExpiringConnection,
     register::certificate::Certificate,
 };
 
@@ -109,7 +110,7 @@ const MOST_OF_ONE_STRANGER: usize = 32;
 const MOST_STRANGERS: usize = 512;
 /// How long a stranger may stay. What they can ask for is answered at once.
 const STRANGERS_STAY: Duration = Duration::from_secs(60);
-/// How long the answer that is under way may take, once a stranger has to go.
+/// How long the answer that is under way may take, once a stranger has to go, or a certificate has ended.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 async fn connection(
@@ -141,6 +142,9 @@ async fn connection(
         Some(_) => (routes.open.fallback(|| async { (http::StatusCode::FORBIDDEN, ONLY_FOR) }), Some(stranger)),
         None => (routes.open.fallback(|| async { (http::StatusCode::UNAUTHORIZED, ONLY_FOR) }), Some(stranger)),
     };
+    // What becomes of an upgrade, such as exec, outlives the serving, and no certificate.
+    let lifetime = stranger.is_none().then(|| certificate_lasts.saturating_add(LAST_ANSWER));
+    let tls = ExpiringConnection::new(tls, lifetime);
     let builder = http_connection::http(Pings::default());
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), TowerToHyperService::new(router));
     let mut serving = std::pin::pin!(serving);

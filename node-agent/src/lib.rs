@@ -12,6 +12,7 @@ mod agent;
 pub mod config;
 mod deadline;
 mod eviction_thresholds;
+mod expiring_connection;
 mod health;
 mod https;
 mod image_gc_policy;

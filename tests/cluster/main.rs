@@ -46,6 +46,7 @@ fn main() -> std::process::ExitCode {
         Suite::new("seeds", seeds::TESTS, seeds::start),
         Suite::new("running_pods", running_pods::TESTS, running_pods::start),
         Suite::new("streams", streams::TESTS, streams::start),
+        Suite::new("broken_streams", streams::broken::TESTS, streams::start),
     ];
     let mut trials: Vec<Trial> = suites.into_iter().flat_map(Suite::trials).collect();
     for (name, test) in ALONE.iter().chain(cli::TESTS).chain(network_abuse::TESTS).chain(security::TESTS) {
@@ -64,6 +65,7 @@ const ALONE: &[TestAlone] = &[
     ),
     ("faults::a_killed_agent_is_not_noticed_by_requests", faults::agent_killed_is_not_noticed),
     ("faults::a_full_disk_fails_writes_and_only_those", full_disk::writes_fail_reads_go_on_and_space_mends_it),
+    ("faults::an_agent_killed_under_streams_leaves_nothing_open", streams::broken::agent_killed_under_streams),
     ("faults::pods_come_back_after_docker_restarted", faults::docker_restarted_recovers),
     ("node_alone::a_dead_docker_makes_the_node_not_ready_with_the_reason", node_alone::dead_docker_is_not_ready),
     (

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::{Config, config::Access, dns, network, pods, proxy};
+use crate::{Config, dns, network, pods, proxy};
 
 /// The pod network's part: `node/` of the data directory is its own.
 pub fn network_config(config: &Config, node_ip: Ipv4Addr, pod_cidr: ipnetwork::Ipv4Network) -> network::NetworkConfig {
@@ -26,12 +26,14 @@ pub fn dns_config(config: &Config, listen: SocketAddrV4) -> dns::DnsConfig {
     }
 }
 
-/// The Service datapath's part; the cluster's DNS address leads to `names`.
+/// The Service datapath's part; the cluster's DNS address leads to `names`, and the agent reaches the control service at
+/// `control_service`.
 pub fn proxy_config(
     config: &Config,
     uplinks: &[network::Uplink],
     node_ip: Ipv4Addr,
     names: SocketAddrV4,
+    control_service: Vec<SocketAddrV4>,
 ) -> proxy::ProxyConfig {
     proxy::ProxyConfig {
         node_name: config.node_name.clone(),
@@ -42,18 +44,8 @@ pub fn proxy_config(
         uplinks: uplinks.iter().map(|uplink| uplink.name.clone()).collect(),
         node_ips: vec![node_ip],
         service_cidr: Some(config.service_cidr),
-        reserved: control_service(&config.access)
-            .into_iter()
-            .chain([SocketAddrV4::new(node_ip, config.port)])
-            .collect(),
+        reserved: control_service.into_iter().chain([SocketAddrV4::new(node_ip, config.port)]).collect(),
     }
-}
-
-/// The control service's address, where the agent was told one and not a name.
-fn control_service(access: &Access) -> Option<SocketAddrV4> {
-    let Access::Join { server, .. } = access else { return None };
-    let url: http::Uri = server.parse().ok()?;
-    Some(SocketAddrV4::new(url.host()?.parse().ok()?, url.port_u16().unwrap_or(443)))
 }
 
 /// The pods' part.
@@ -67,18 +59,5 @@ pub fn pods_config(config: &Config, node_ip: Ipv4Addr) -> pods::PodsConfig {
         resolv_conf: config.resolv_conf.clone(),
         max_pods: usize::try_from(config.max_pods).unwrap_or(usize::MAX),
         image_gc: config.image_gc.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_that_the_agent_joins_is_kept_from_services() {
-        let of = |server: &str| control_service(&Access::Join { server: server.into(), token: String::new() });
-        assert_eq!(of("https://192.0.2.9:6443"), Some("192.0.2.9:6443".parse().unwrap()));
-        assert_eq!(of("https://192.0.2.9"), Some("192.0.2.9:443".parse().unwrap()));
-        assert_eq!(of("https://control.example:6443"), None);
     }
 }

@@ -195,7 +195,7 @@ impl Attacher {
     }
 
     /// Names of the pods' links, with their addresses.
-    fn pods(&self) -> Vec<(String, Ipv4Addr)> {
+    pub fn pods(&self) -> Vec<(String, Ipv4Addr)> {
         let subnet = self.subnet.lock();
         subnet.pods().filter_map(|uid| Some((pod_link::host_end(uid), subnet.address_of(uid)?))).collect()
     }
@@ -248,7 +248,8 @@ impl Attacher {
 }
 
 /// Has the kernel drop what a pod sends from another address than its own, to which alone a route leads through its
-/// link (RFC 3704, section 2.2): a pod cannot pass for another, nor for who answers its names.
+/// link (RFC 3704, section 2.2): a pod cannot pass for another, nor for who answers its names. The host's settings can
+/// weaken this: see [`super::source_filter`].
 async fn refuse_foreign_sources(link: &str) -> std::io::Result<()> {
     tokio::fs::write(format!("/proc/sys/net/ipv4/conf/{link}/rp_filter"), "1").await
 }

@@ -14,7 +14,10 @@ use std::{
 use ipnetwork::Ipv4Network;
 use tokio::sync::Mutex;
 
-use super::nft::{self, NftError, TABLE};
+use super::{
+    nft::{self, NftError, TABLE},
+    vxlan,
+};
 
 /// The paths on which packets are forwarded between this node and the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,9 +114,10 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
         let links = list(pods.values().map(|link| format!("\"{link}\"")).collect());
         line("  chain pods {");
         line(&format!("    type filter hook ingress devices = {{ {links} }} priority 0; policy accept;"));
-        // Packets that are taken here are not routed, and so nothing else compares their source with the way back.
+        // Packets that are taken here are not routed, and so pass by the source filter.
         let own = list(pods.iter().map(|(address, link)| format!("\"{link}\" . {address}")).collect());
         line(&format!("    meta iifname . ip saddr != {{ {own} }} drop"));
+        line(&format!("    udp dport {} drop", vxlan::PORT));
         line("    jump forward");
         line("    jump leave");
         line("  }");
@@ -159,6 +163,7 @@ table netdev fairlead {
   chain pods {
     type filter hook ingress devices = { "fl0", "fl1" } priority 0; policy accept;
     meta iifname . ip saddr != { "fl0" . 10.244.1.2, "fl1" . 10.244.1.3 } drop
+    udp dport 4789 drop
     jump forward
     jump leave
   }

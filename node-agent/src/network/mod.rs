@@ -18,6 +18,7 @@ mod pod_link;
 mod program;
 mod reconciler;
 mod routes;
+mod source_filter;
 mod subnet;
 mod sysctl;
 mod uplink;
@@ -45,6 +46,7 @@ use self::{
     netlink::{Netlink, NetlinkError},
     nft::NftError,
     reconciler::{KernelCache, NetworkReconciler, SyncError},
+    source_filter::SourceFilter,
     subnet::SubnetError,
 };
 pub use self::{
@@ -131,6 +133,7 @@ pub struct Network {
     netlink: Netlink,
     attacher: Arc<Attacher>,
     bypass: Arc<Bypass>,
+    source_filter: Arc<SourceFilter>,
     sysctls: Arc<sysctl::Sysctls>,
     problem: watch::Receiver<Option<String>>,
     supervisor: Supervisor,
@@ -154,15 +157,17 @@ pub async fn start(config: NetworkConfig, world: watch::Receiver<Arc<World>>) ->
 
     // Subscribed before the first look at the kernel, so that no change is missed in between.
     let events = KernelEvents::open()?;
-    let bypass = Arc::new(Bypass::default());
+    let (bypass, source_filter) = (Arc::new(Bypass::default()), Arc::new(SourceFilter::default()));
     let (publish_problem, problem) = watch::channel(None);
     let (for_each, netlink_for_each, attacher_for_each) = (config.clone(), netlink.clone(), attacher.clone());
     let (bypass_for_each, sysctls_for_each) = (bypass.clone(), sysctls.clone());
+    let source_filter_for_each = source_filter.clone();
     let new_reconciler = move || NetworkReconciler {
         config: for_each.clone(),
         netlink: netlink_for_each.clone(),
         attacher: attacher_for_each.clone(),
         bypass: bypass_for_each.clone(),
+        source_filter: source_filter_for_each.clone(),
         sysctls: sysctls_for_each.clone(),
         problem: publish_problem.clone(),
         cache: KernelCache::default(),
@@ -189,7 +194,7 @@ pub async fn start(config: NetworkConfig, world: watch::Receiver<Arc<World>>) ->
             reconciler.run(world, events, stop).await;
         }
     });
-    Ok(Network { config, netlink, attacher, bypass, sysctls, problem, supervisor })
+    Ok(Network { config, netlink, attacher, bypass, source_filter, sysctls, problem, supervisor })
 }
 
 /// Assigns `gateway` to the node, and removes the one of an earlier pod subnet, which the file `record` names.
@@ -233,6 +238,7 @@ impl Network {
         }
         vxlan::remove_device(&self.netlink).await?;
         self.bypass.remove().await?;
+        self.source_filter.remove().await?;
         docker_user::remove().await?;
         nft::remove(masquerade::FAMILY).await?;
         self.netlink.remove_address(self.netlink.loopback().await?, self.gateway()).await?;
@@ -246,6 +252,9 @@ impl Network {
 impl PodNetwork for Network {
     async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
         let address = self.attacher.attach(pod_uid, netns).await?;
+        // Before the pod's first program runs.
+        let filtered = self.source_filter.refresh(|| self.attacher.pods()).await;
+        filtered.map_err(|e| AttachError { operation: "filter what the pod sends".into(), source: e.into() })?;
         let refreshed = self.bypass.refresh(|| self.attacher.links()).await;
         refreshed.map_err(|e: SyncError| AttachError {
             operation: "let the pod by the firewall".into(),

@@ -1,5 +1,5 @@
-//! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`] and
-//! [`super::bypass`].
+//! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`],
+//! [`super::bypass`] and [`super::source_filter`].
 
 use std::{io, process::Output};
 
@@ -21,7 +21,7 @@ pub enum NftError {
     Refused(String),
 }
 
-/// Name of our tables: of family `ip` (masquerade) and `netdev` (bypass).
+/// Name of our tables: of families `ip` (masquerade), `netdev` (bypass), `inet` and `arp` (source filter).
 pub const TABLE: &str = "fairlead";
 
 /// Writes `script` in one transaction: all of it or nothing.

@@ -2,7 +2,7 @@
 //! and whenever somebody else changes links, addresses, our routes or our table.
 //!
 //! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`],
-//! [`super::docker_user`].
+//! [`super::source_filter`], [`super::docker_user`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -25,6 +25,7 @@ use super::{
     netlink::{Netlink, NetlinkError, Route},
     nft::{self, NftError},
     routes::{self, LocalNode, Path, Routes},
+    source_filter::SourceFilter,
     sysctl::{SysctlError, Sysctls},
     uplink::{Uplink, UplinkError, choose_uplinks},
     vxlan,
@@ -64,6 +65,8 @@ pub struct NetworkReconciler {
     pub attacher: Arc<Attacher>,
     /// Forwarding paths past firewalls that drop what is not theirs.
     pub bypass: Arc<Bypass>,
+    /// Keeps pods to their own addresses.
+    pub source_filter: Arc<SourceFilter>,
     /// Kernel settings with the values they had before.
     pub sysctls: Arc<Sysctls>,
     /// Why the last attempt failed; `None` after one that succeeded.
@@ -170,6 +173,7 @@ impl NetworkReconciler {
             vxlan::remove_device(&self.netlink).await?;
         }
         self.attacher.repair().await?;
+        self.source_filter.refresh(|| self.attacher.pods()).await?;
         self.sync_masquerade(&desired, prune).await?;
         self.sync_bypass(&desired, &host, &uplinks).await
     }
@@ -179,6 +183,9 @@ impl NetworkReconciler {
         if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
             self.cache.applied = None;
             self.bypass.forget().await;
+        }
+        if !SourceFilter::is_there().await.unwrap_or(false) {
+            self.source_filter.forget().await;
         }
         self.cache.dropping = None;
     }

@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use tokio::sync::watch;
 
 mod firewall;
+mod sources;
 
 use super::{
     Network, NetworkConfig, PodNetwork,
@@ -38,9 +39,15 @@ fn node() -> (TestMachine, TestMachine) {
     (node, outside)
 }
 
+/// The network as its start leaves it: nothing is reconciled afterwards.
 fn start_on(node: &TestMachine, config: NetworkConfig) -> Arc<Network> {
-    let (_world, seen) = watch::channel(Arc::new(World::default()));
-    Arc::new(node.wait(async move { start(config, seen).await.unwrap() }))
+    start_following(node, config).0
+}
+
+/// As [`start_on`]; the network reconciles for as long as the sender is held.
+fn start_following(node: &TestMachine, config: NetworkConfig) -> (Arc<Network>, watch::Sender<Arc<World>>) {
+    let (publish, seen) = watch::channel(Arc::new(World::default()));
+    (Arc::new(node.wait(async move { start(config, seen).await.unwrap() })), publish)
 }
 
 fn attach(node: &TestMachine, network: &Arc<Network>, pod_uid: &'static str, pod: &TestMachine) -> Ipv4Addr {
@@ -84,52 +91,6 @@ fn pods_of_one_node_reach_each_other_and_the_node_with_true_addresses() {
     assert_eq!(refused, std::io::ErrorKind::WouldBlock, "a query while the agent is away waits");
     let ipv6 = a.inside(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default());
     assert!(!ipv6.contains("eth0"), "{ipv6}");
-}
-
-/// `from` sends from an address that is not its own and then from its own: the second alone comes to `to`.
-fn assert_only_own_source_passes(from: (&TestMachine, Ipv4Addr), to: (&TestMachine, Ipv4Addr)) {
-    let socket = to.0.inside(|| std::net::UdpSocket::bind("0.0.0.0:7777").unwrap());
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-    let (own, target) = (from.1, to.1);
-    from.0.inside(move || {
-        let foreign = [Ipv4Addr::new(10, 244, 1, 200), Ipv4Addr::new(10, 96, 0, 10), OUTSIDE];
-        for source in foreign {
-            let mut add = std::process::Command::new("ip");
-            add.args(["address", "add", &source.to_string(), "dev", "lo"]);
-            assert!(add.status().unwrap().success(), "{source}");
-        }
-        for source in foreign.into_iter().chain([own]) {
-            let socket = std::net::UdpSocket::bind((source, 0)).unwrap();
-            socket.send_to(&source.octets(), (target, 7777)).unwrap();
-        }
-    });
-    let mut message = [0; 4];
-    let (_, sender) = socket.recv_from(&mut message).unwrap();
-    assert_eq!((Ipv4Addr::from(message), sender.ip()), (own, own.into()));
-}
-
-#[test]
-fn a_pod_sends_from_its_own_address_alone() {
-    if !can_make_namespaces() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let (node, _outside) = node();
-    let network = start_on(&node, config(dir.path()));
-    let (a, b) = (TestMachine::new(), TestMachine::new());
-    let (address_a, address_b) = (attach(&node, &network, "a", &a), attach(&node, &network, "b", &b));
-    assert_only_own_source_passes((&a, address_a), (&b, address_b));
-    assert_only_own_source_passes((&b, address_b), (&node, NODE));
-
-    // Links that an earlier agent made without the setting get it from the next one.
-    shutdown(&node, &network, Teardown::Keep);
-    drop(network);
-    let link = super::pod_link::host_end("a");
-    let setting = format!("/proc/sys/net/ipv4/conf/{link}/rp_filter");
-    let unset = setting.clone();
-    node.inside(move || std::fs::write(unset, "0").unwrap());
-    let _network = start_on(&node, config(dir.path()));
-    assert_eq!(node.inside(move || std::fs::read_to_string(setting).unwrap()).trim(), "1");
 }
 
 #[test]
@@ -400,6 +361,8 @@ fn removal_leaves_no_tunnel_route_or_table() {
         shutdown(node, network, Teardown::Remove);
         let left = node.inventory();
         assert!(!left.contains("fairlead") && !left.contains("10.244."), "{left}");
-        assert!(!node.wait(async { super::nft::is_there("ip").await.unwrap() }));
+        for family in ["ip", "inet", "arp", "netdev"] {
+            assert!(!node.wait(async { super::nft::is_there(family).await.unwrap() }), "{family}");
+        }
     }
 }

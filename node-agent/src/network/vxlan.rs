@@ -25,7 +25,7 @@ pub const OVERHEAD: u32 = 50;
 const VNI: u32 = 0xfa_1ead;
 
 /// The port IANA gave to VXLAN.
-const PORT: u16 = 4789;
+pub const PORT: u16 = 4789;
 
 /// The far ends that packets are sent to: next hop of the routes → node. Equal input gives equal order.
 pub fn peers(routes: &Routes) -> BTreeMap<Ipv4Addr, Ipv4Addr> {

@@ -93,7 +93,10 @@ async fn request(
         .map_err(|e| CertificateError::Watch(Box::new(e)))?;
     match decision {
         Some(Ok(chain_pem)) => Ok(Certificate { chain_pem, key_pem: key.serialize_pem() }),
-        Some(Err(Refusal(message))) => Err(CertificateError::Denied { name, message }),
+        Some(Err(Refusal { reason, message })) if reason == NODE_REPORTS => {
+            Err(CertificateError::NodeReports { name, message })
+        }
+        Some(Err(Refusal { message, .. })) => Err(CertificateError::Denied { name, message }),
         None => Err(CertificateError::NotSigned { name }),
     }
 }
@@ -118,17 +121,27 @@ async fn decided(
 const SIGNING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the signer gives as the reason for issuing nothing.
-struct Refusal(String);
+struct Refusal {
+    /// For programs.
+    reason: String,
+    /// For people.
+    message: String,
+}
+
+/// Reason of the denial while the node of this name still reports, as the control service's signer words it.
+const NODE_REPORTS: &str = "NodeReports";
 
 /// The issued chain, or why there will be none; `None` while that is open.
 fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, Refusal>> {
     let status = csr.status.as_ref()?;
     let refused = status.conditions.iter().flatten().find(|c| c.type_ == "Denied" || c.type_ == "Failed");
     if let Some(condition) = refused {
-        return Some(Err(Refusal(condition.message.clone().unwrap_or_else(|| condition.type_.clone()))));
+        let message = condition.message.clone().unwrap_or_else(|| condition.type_.clone());
+        return Some(Err(Refusal { reason: condition.reason.clone().unwrap_or_default(), message }));
     }
     let chain = status.certificate.as_ref()?;
-    Some(String::from_utf8(chain.0.clone()).map_err(|_| Refusal("the issued certificate is not PEM".to_owned())))
+    let unreadable = || Refusal { reason: String::new(), message: "the issued certificate is not PEM".to_owned() };
+    Some(String::from_utf8(chain.0.clone()).map_err(|_| unreadable()))
 }
 
 impl Certificate {
@@ -221,6 +234,9 @@ pub enum CertificateError {
     /// What the API issued is no certificate.
     #[error("the certificate cannot be read")]
     Unreadable,
+    /// The Node of this name counts as one that reports: maybe only because this host's own agent ended just now.
+    #[error("the CertificateSigningRequest {name} was refused: {message}")]
+    NodeReports { name: String, message: String },
     /// A signer or a person refused; `message` says why.
     #[error("the CertificateSigningRequest {name} was refused: {message}")]
     Denied { name: String, message: String },

@@ -13,6 +13,7 @@ pub mod node_object;
 mod node_requests;
 pub mod pinned_ca;
 pub mod renewal;
+pub mod silence_wait;
 #[cfg(test)]
 mod tests;
 
@@ -73,6 +74,11 @@ impl RegisterError {
             Self::Certificate(CertificateError::NotSigned { .. } | CertificateError::Watch(_)) => true,
             _ => false,
         }
+    }
+
+    /// Whether it was refused because a node of this name still reports.
+    pub fn is_node_reporting(&self) -> bool {
+        matches!(self, Self::Certificate(CertificateError::NodeReports { .. }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! New certificates are taken up by the server and the API client that use them. Time comes in as an argument.
 
 mod dead_connection;
+mod ended_certificate;
 
 use std::{
     sync::{

@@ -82,6 +82,7 @@ mod tests {
         };
         let node = Node {
             name: "a".into(),
+            agent_port: None,
             internal_ip: Some(Ipv4Addr::new(192, 0, 2, 1)),
             external_ips: vec![],
             pod_cidr: Some("10.244.0.0/24".parse().unwrap()),

@@ -20,6 +20,9 @@ pub struct Node {
     pub external_ips: Vec<Ipv4Addr>,
     /// Where the node's pods have their addresses; `None` until the control plane has assigned it.
     pub pod_cidr: Option<Ipv4Network>,
+    /// Where its agent listens for the control service: `daemonEndpoints.kubeletEndpoint`.
+    #[serde(default)]
+    pub agent_port: Option<u16>,
     /// `topology.kubernetes.io/zone`
     pub zone: Option<Arc<str>>,
     /// Pods select nodes by them.
@@ -46,6 +49,8 @@ impl From<&core::Node> for Node {
         let of_type = |wanted: &'static str| {
             addresses.iter().filter(move |a| a.type_ == wanted).filter_map(|a| a.address.parse::<Ipv4Addr>().ok())
         };
+        let endpoints = object.status.as_ref().and_then(|status| status.daemon_endpoints.as_ref());
+        let agent = endpoints.and_then(|endpoints| endpoints.kubelet_endpoint.as_ref());
         let labels = object.metadata.labels.clone().unwrap_or_default();
         let taints = object.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
         Self {
@@ -53,6 +58,7 @@ impl From<&core::Node> for Node {
             internal_ip: of_type("InternalIP").next(),
             external_ips: of_type("ExternalIP").collect(),
             pod_cidr: object.spec.as_ref().and_then(|spec| spec.pod_cidr.as_deref()).and_then(|cidr| cidr.parse().ok()),
+            agent_port: agent.and_then(|agent| u16::try_from(agent.port).ok()).filter(|port| *port != 0),
             zone: labels.get("topology.kubernetes.io/zone").map(|zone| zone.as_str().into()),
             no_execute_taints: taints.filter(|taint| taint.effect == NO_EXECUTE).cloned().collect(),
             labels,

@@ -1,5 +1,6 @@
 //! Streams to pods as people use them: every kubectl of this machine, over WebSockets and over SPDY.
 
+pub mod broken;
 mod debug;
 pub mod kubectl;
 
@@ -24,7 +25,8 @@ use crate::{
 pub fn start() -> Result<Cluster> {
     let cluster = Cluster::start("flstr", &[NodePlacement { link: 1, number: 11 }])?;
     cluster.apply(&pods())?;
-    for pod in ["plain", "reader", "web", "site"] {
+    cluster.apply(&broken::pods())?;
+    for pod in ["plain", "reader", "web", "site", "counter", "talker", "quiet", "victim"] {
         cluster.wait_for_condition(&format!("pod/{pod}"), "Ready")?;
     }
     Ok(cluster)

@@ -33,6 +33,7 @@ fn world() -> World {
     let node = Node {
         name: "one".into(),
         internal_ip: None,
+        agent_port: None,
         external_ips: vec![],
         pod_cidr: Some("10.244.1.0/24".parse().unwrap()),
         zone: None,

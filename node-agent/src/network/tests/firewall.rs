@@ -1,6 +1,6 @@
 //! Pods beside the host's firewall: Docker's, and one that is not Docker's.
 
-use super::*;
+use super::{sources::assert_only_own_source_passes, *};
 
 #[test]
 fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {

@@ -1,7 +1,6 @@
 //! One Service of the World as frontends: which addresses it answers on, and by which policy each picks.
 
 use std::{
-    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
@@ -9,6 +8,7 @@ use std::{
 use super::{
     Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
     TableService, ThisNode, Unserved,
+    reserved::Reserved,
     selection::{PortEndpoints, Topology, every_node, this_node},
 };
 use crate::world::{
@@ -25,7 +25,7 @@ pub(super) fn table_service(
     name: &ObjectName,
     world: &World,
     node: &ThisNode,
-    reserved: &BTreeSet<SocketAddrV4>,
+    reserved: &Reserved,
 ) -> Option<TableService> {
     let service = world.services.get(name);
     let overridden = node.dns.filter(|_| *name == dns_service());
@@ -35,15 +35,11 @@ pub(super) fn table_service(
         if port.protocol == Protocol::Sctp {
             unserved.push((port.name.clone(), Unserved::Sctp));
         } else if let Some(service) = service {
-            let taken = |frontend: &Frontend| {
-                matches!(frontend.address, FrontendAddress::External(ip)
-                if port.protocol == Protocol::Tcp && reserved.contains(&SocketAddrV4::new(ip, frontend.port)))
-            };
             let wanted = port_frontends(service, port, world, node);
-            if wanted.iter().any(taken) {
+            if wanted.iter().any(|frontend| reserved.has_frontend(frontend)) {
                 unserved.push((port.name.clone(), Unserved::Reserved));
             }
-            frontends.extend(wanted.into_iter().filter(|frontend| !taken(frontend)));
+            frontends.extend(wanted.into_iter().filter(|frontend| !reserved.has_frontend(frontend)));
         }
     }
     if let Some((address, server)) = overridden {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Candidate, Frontend, FrontendAddress, FrontendOwner, Scope, Selection, SelectionName, SelectionPolicy,
-    ServiceTable, TableService, ThisNode, Unserved, reserved,
+    ServiceTable, TableService, ThisNode, Unserved,
 };
 use crate::world::{HostPort, PodHostPorts, Protocol};
 
@@ -42,8 +42,7 @@ fn addresses(port: &HostPort, table: &ServiceTable) -> Result<(FrontendAddress, 
     match port.host_ip {
         _ if port.protocol == Protocol::Sctp => Err(Unserved::Sctp),
         host_ip
-            if port.protocol == Protocol::Tcp
-                && reserved::has_host_port(reserved, host_ip, port.host_port, node_addresses) =>
+            if port.protocol == Protocol::Tcp && reserved.has_host_port(host_ip, port.host_port, node_addresses) =>
         {
             Err(Unserved::Reserved)
         }

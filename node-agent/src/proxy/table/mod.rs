@@ -21,9 +21,10 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use ipnetwork::Ipv4Network;
 pub use owner::FrontendOwner;
+use reserved::Reserved;
 pub use selection::{Candidate, Excluded, Exclusion, Selection, SelectionName, SelectionPolicy};
 
-use crate::world::{HostPorts, ObjectName, Protocol, World};
+use crate::world::{HostPorts, ObjectName, Protocol, Service, World};
 
 /// What this node is, as far as the table depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub struct ThisNode {
     /// The cluster DNS address and the server on this node that answers it.
     pub dns: Option<(Ipv4Addr, SocketAddrV4)>,
     /// What no Service and no pod may take: this node's own server, and the control service's as the agent was told.
+    /// Those of the World come to it.
     pub reserved: BTreeSet<SocketAddrV4>,
 }
 
@@ -49,8 +51,8 @@ pub struct ServiceTable {
     pub node_addresses: BTreeMap<Ipv4Addr, bool>,
     /// Where the pods of all nodes are.
     pub pod_subnets: BTreeSet<Ipv4Network>,
-    /// Addresses of the control service and of this node's agent: see [`reserved`].
-    reserved: Arc<BTreeSet<SocketAddrV4>>,
+    /// Addresses of the control service and of the nodes' agents.
+    reserved: Arc<Reserved>,
 }
 
 /// One Service as the datapaths serve it, or the host ports of one pod.
@@ -76,7 +78,7 @@ pub enum Unserved {
     #[error("its hostIP is no address of this node")]
     HostIpElsewhere,
     /// Agents would lose the control service, and could not learn any more that they may have it back.
-    #[error("the control service or this node's agent listens there")]
+    #[error("the control service or a node's agent listens there")]
     Reserved,
 }
 
@@ -134,23 +136,28 @@ impl ServiceTable {
     pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<FrontendOwner>) {
         let mut services = self.services.clone();
         let mut changed = BTreeSet::new();
-        let reserved = reserved::addresses(new, node);
+        let is_first = self.node_addresses.is_empty();
+        let (node_addresses, pod_subnets) = if old.nodes.ptr_eq(&new.nodes) && !is_first {
+            (self.node_addresses.clone(), self.pod_subnets.clone())
+        } else {
+            (node_addresses(new, node), new.nodes.values().filter_map(|node| node.pod_cidr).collect())
+        };
+        let reserved = if Reserved::is_same_in(old, new) && !is_first {
+            self.reserved.clone()
+        } else {
+            Arc::new(Reserved::new(new, node, &node_addresses))
+        };
         let mut names = candidates(old, new, node);
-        if reserved != *self.reserved {
-            let with_external_ips = new.services.iter().filter(|(_, service)| !service.external_ips.is_empty());
-            names.extend(with_external_ips.map(|(name, _)| name.clone()));
+        if reserved != self.reserved {
+            let may_take = |service: &Service| {
+                !service.external_ips.is_empty() || service.ports.iter().any(|port| port.node_port.is_some())
+            };
+            names.extend(new.services.iter().filter(|(_, service)| may_take(service)).map(|(name, _)| name.clone()));
         }
         for name in names {
             let entry = frontends::table_service(&name, new, node, &reserved).map(Arc::new);
             set_entry(&mut services, FrontendOwner::Service(name), entry, &mut changed);
         }
-        let same_nodes = old.nodes.ptr_eq(&new.nodes) && !self.node_addresses.is_empty();
-        let (node_addresses, pod_subnets) = if same_nodes {
-            (self.node_addresses.clone(), self.pod_subnets.clone())
-        } else {
-            (node_addresses(new, node), new.nodes.values().filter_map(|node| node.pod_cidr).collect())
-        };
-        let reserved = Arc::new(reserved);
         (Self { revision: new.revision, services, node_addresses, pod_subnets, reserved }, changed)
     }
 

@@ -308,3 +308,56 @@ fn no_host_port_takes_the_port_of_the_agent_or_the_control_service() {
     let served: BTreeSet<_> = entry.frontends.iter().map(|frontend| (frontend.port, frontend.protocol)).collect();
     assert_eq!(served, [(10250, Protocol::Udp), (10250, Protocol::Tcp), (7443, Protocol::Tcp)].into());
 }
+
+/// A node, and where its agent says that it listens.
+fn put_node(world: &mut World, name: &str, ip: [u8; 4], agent_port: u16) {
+    let node =
+        Node { name: name.into(), internal_ip: Some(ip.into()), agent_port: Some(agent_port), ..Node::default() };
+    world.nodes.insert(name.into(), Arc::new(node));
+}
+
+#[test]
+fn no_service_takes_the_address_of_any_nodes_agent() {
+    let external = [Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(203, 0, 113, 1)];
+    let mut taking = Service { external_ips: external.into(), ..service("taking", Ipv4Addr::new(10, 96, 0, 7)) };
+    taking.ports[0].port = 10250;
+    taking.ports[0].node_port = Some(30080);
+    let mut world = World::default();
+    put(&mut world, taking, vec![endpoint(1, "here")]);
+    put_node(&mut world, "here", [192, 0, 2, 1], 10250);
+    let table = ServiceTable::new(&world, &this_node());
+    let shown = |table: &ServiceTable| {
+        let entry = table.service(&name("taking")).unwrap().clone();
+        let beside_cluster_ip = entry.frontends.iter().filter_map(|frontend| match frontend.address {
+            FrontendAddress::External(ip) => Some(ip.octets()[3]),
+            FrontendAddress::EveryNode => Some(0),
+            _ => None,
+        });
+        (beside_cluster_ip.collect::<Vec<_>>(), entry.unserved.len())
+    };
+    assert_eq!(shown(&table), (vec![0, 0, 2, 2, 1, 1], 0));
+
+    let mut joined = world.clone();
+    put_node(&mut joined, "there", [192, 0, 2, 2], 10250);
+    let (table, _) = table.advance(&world, &joined, &this_node());
+    assert_eq!(shown(&table), (vec![0, 0, 1, 1], 1));
+    let mut moved = joined.clone();
+    put_node(&mut moved, "there", [192, 0, 2, 2], 30080);
+    let (table, _) = table.advance(&joined, &moved, &this_node());
+    assert_eq!(shown(&table), (vec![2, 2, 1, 1], 1), "its NodePort would be the agent's port");
+    assert_eq!(table.services, ServiceTable::new(&moved, &this_node()).services);
+}
+
+#[test]
+fn no_node_port_takes_the_port_of_the_control_service_on_a_node() {
+    let mut taking = service("taking", Ipv4Addr::new(10, 96, 0, 7));
+    taking.ports[0].node_port = Some(6443);
+    let mut world = World::default();
+    put(&mut world, taking, vec![endpoint(1, "here")]);
+    put_node(&mut world, "here", [192, 0, 2, 1], 10250);
+    let table = |at: &str| {
+        let told = ThisNode { reserved: [at.parse().unwrap()].into(), ..this_node() };
+        ServiceTable::new(&world, &told).service(&name("taking")).unwrap().frontends.len()
+    };
+    assert_eq!((table("192.0.2.1:6443"), table("127.0.0.1:6443"), table("192.0.2.9:6443")), (1, 1, 3));
+}

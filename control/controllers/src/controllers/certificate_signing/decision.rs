@@ -18,6 +18,7 @@ use x509_parser::{certification_request::X509CertificationRequest, prelude::From
 
 use super::{
     denial::Denial,
+    node_silence::StoredHeartbeats,
     reserved::{self, ControlNames},
 };
 use crate::objects::informer_index::node_of_user;
@@ -62,12 +63,14 @@ pub fn requesting_node(csr: &CertificateSigningRequest) -> Option<&str> {
     csr.spec.username.as_deref().and_then(node_of_user)
 }
 
-/// Decides; `node` is the Node of [`requesting_node`], where it exists, and `nodes` are all there are.
+/// Decides; `node` is the Node of [`requesting_node`], where it exists, and `nodes` are all there are, with their
+/// `heartbeats`.
 pub fn decide(
     csr: &CertificateSigningRequest,
     node: Option<&Node>,
     nodes: &[Arc<Node>],
     control: &ControlNames,
+    heartbeats: &StoredHeartbeats,
 ) -> SigningDecision {
     let status = csr.status.clone().unwrap_or_default();
     let has = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind);
@@ -79,7 +82,8 @@ pub fn decide(
         SERVING_SIGNER => Usage::Server,
         _ => return SigningDecision::Leave,
     };
-    match examine(&csr.spec, usage, has("Approved"), node, nodes, control) {
+    let is_heard_of = |node: &Node| heartbeats.is_heard_of(node);
+    match examine(&csr.spec, usage, has("Approved"), node, nodes, control, is_heard_of) {
         Ok(decision) => decision,
         Err(denial) => SigningDecision::Deny(denial),
     }
@@ -92,6 +96,7 @@ fn examine(
     node: Option<&Node>,
     nodes: &[Arc<Node>],
     control: &ControlNames,
+    is_heard_of: impl Fn(&Node) -> bool,
 ) -> Result<SigningDecision, Denial> {
     let pem = std::str::from_utf8(&spec.request.0).map_err(|_| Denial::NotPem)?;
     let request = CertificateSigningRequestParams::from_pem(pem).map_err(unreadable)?;
@@ -213,12 +218,6 @@ fn own_names(
     let foreign_dns = dns_names.iter().filter(|dns| *dns != name && !reserved::has_name(node, dns)).cloned();
     let foreign_addresses = addresses.iter().filter(|ip| !reserved::has_address(node, **ip)).map(ToString::to_string);
     Some(foreign_dns.chain(foreign_addresses).collect())
-}
-
-/// Whether the node's agent still reports: once it does not, another may take its place.
-fn is_heard_of(node: &Node) -> bool {
-    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status != "Unknown")
 }
 
 /// `NAME` of `system:node:NAME`.

@@ -38,8 +38,8 @@ pub enum Denial {
     NamedClient,
     /// A join token is no way to become a node that has joined before and still reports.
     #[error(
-        "node {0:?} is there and reports: give this host another name, or stop that node's agent and wait until the \
-         node is NotReady, or delete the Node"
+        "node {0:?} is there and reports: give this host another name, or stop that node's agent and wait until it has \
+         been silent for --node-monitor-grace-period, or delete the Node"
     )]
     NodeIsThere(String),
     /// A serving certificate that names none.
@@ -64,4 +64,14 @@ pub enum Denial {
         /// What the certificate may not name.
         names: Vec<String>,
     },
+}
+
+impl Denial {
+    /// The reason in the condition, for programs: the agent that joins asks again after `NodeReports` alone.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NodeIsThere(_) => "NodeReports",
+            _ => "NotPermitted",
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Certificate signing: approves and signs valid requests of nodes, denies requests that can never be valid, and
 //! deletes old ones.
 //!
-//! [`decision`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on
+//! [`decision`], [`node_silence`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on
 //! again when that Node changes.
 
 mod decision;
 mod denial;
+mod node_silence;
 mod reserved;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use fairlead_pki::Authority;
 use k8s_openapi::{
     api::{
         certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
+        coordination::v1::Lease,
         core::v1::Node,
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -24,11 +26,14 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use self::decision::{Grant, SigningDecision};
+use self::{
+    decision::{Grant, SigningDecision},
+    node_silence::StoredHeartbeats,
+};
 use super::Context;
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, is_gone_or_taken},
-    objects::informer_index::requested_by,
+    objects::{informer_index::requested_by, informers::LEASE_NAMESPACE},
 };
 
 pub use self::{decision::requesting_node, reserved::ControlNames};
@@ -41,6 +46,10 @@ const KEEP_OPEN: Duration = Duration::from_secs(24 * 3600);
 struct Controller {
     requests: Api<CertificateSigningRequest>,
     nodes: Arc<Informer<Node>>,
+    leases: Arc<Informer<Lease>>,
+    grace: Duration,
+    /// When this controller was started.
+    started: Timestamp,
     authority: Arc<Authority>,
     control: ControlNames,
 }
@@ -51,6 +60,9 @@ pub fn start(context: &Context, tasks: &Tasks) {
     let controller = Controller {
         requests: Api::all(context.client.clone()),
         nodes: informers.nodes.clone(),
+        leases: informers.leases.clone(),
+        grace: context.config.node_monitor_grace_period,
+        started: Timestamp::now(),
         authority: context.config.authority.clone(),
         control: context.config.control_names.clone(),
     };
@@ -67,6 +79,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
                 requests.indexed(&requested_by(&change.key.name)).iter().for_each(|csr| queue.add(Key::of(&**csr)));
             }
         })
+        .reads(&informers.leases)
         .start(tasks, 4, Controller::reconcile);
 }
 
@@ -77,11 +90,10 @@ impl Controller {
         let live = self.requests.get_opt(&key.name).await.map_err(Failure::request("read a signing request"))?;
         let Some(csr) = live else { return Ok(Outcome::Done) };
         let Some(left) = time_to_live(&csr, Timestamp::now()) else { return self.delete(&csr).await };
-        let node = requesting_node(&csr).and_then(|name| self.nodes.get(&Key::cluster(name)));
-        match decision::decide(&csr, node.as_deref(), &self.nodes.all(), &self.control) {
+        match self.decide(&csr) {
             SigningDecision::Leave | SigningDecision::Wait => {}
             SigningDecision::Deny(denial) => {
-                self.add_condition(&csr, "Denied", "NotPermitted", &denial.to_string()).await?;
+                self.add_condition(&csr, "Denied", denial.reason(), &denial.to_string()).await?;
                 tracing::info!(request = %key, %denial, "denied a signing request");
             }
             SigningDecision::Sign(grant) => {
@@ -91,6 +103,17 @@ impl Controller {
             }
         }
         Ok(Outcome::After(left))
+    }
+
+    fn decide(&self, csr: &CertificateSigningRequest) -> SigningDecision {
+        let node = requesting_node(csr).and_then(|name| self.nodes.get(&Key::cluster(name)));
+        let heartbeats = StoredHeartbeats {
+            lease: &|name| self.leases.get(&Key::new(LEASE_NAMESPACE, name)),
+            grace: self.grace,
+            listening_since: self.started,
+            now: Timestamp::now(),
+        };
+        decision::decide(csr, node.as_deref(), &self.nodes.all(), &self.control, &heartbeats)
     }
 
     /// Adds a condition, unless it is there or the request changed since it was read. Returns the request as it then

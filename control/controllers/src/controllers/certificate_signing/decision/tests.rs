@@ -23,7 +23,19 @@ fn control() -> ControlNames {
 }
 
 fn decide(csr: &CertificateSigningRequest, node: Option<&Node>) -> SigningDecision {
-    super::decide(csr, node, &[], &control())
+    decide_among(csr, node, &[], &control())
+}
+
+/// Where no node has a Lease.
+fn decide_among(
+    csr: &CertificateSigningRequest,
+    node: Option<&Node>,
+    nodes: &[Arc<Node>],
+    control: &ControlNames,
+) -> SigningDecision {
+    let (grace, now) = (Duration::from_secs(40), "2030-01-01T00:00:00Z".parse().unwrap());
+    let heartbeats = StoredHeartbeats { lease: &|_| None, grace, listening_since: now, now };
+    super::decide(csr, node, nodes, control, &heartbeats)
 }
 
 struct Asked {
@@ -182,7 +194,7 @@ fn a_node_that_says_it_is_the_control_service_gets_no_certificate_for_it() {
 fn a_node_that_repeats_the_boot_id_of_the_control_host_is_not_believed() {
     let names: &[&str] = &["alpha", "192.0.2.100"];
     let stolen = Arc::new(claiming("n1", "b0", names));
-    let asks = |nodes: &[Arc<Node>]| super::decide(&csr(&Asked { names, ..SERVE }), Some(&stolen), nodes, &control());
+    let asks = |nodes: &[Arc<Node>]| decide_among(&csr(&Asked { names, ..SERVE }), Some(&stolen), nodes, &control());
     let host = |boot_id: &str| Arc::new(claiming("host", boot_id, &["192.0.2.101"]));
     assert!(matches!(asks(&[stolen.clone(), host("b0")]), SigningDecision::Deny(_)));
     assert!(matches!(asks(&[stolen.clone(), host("b2")]), SigningDecision::Sign(_)));
@@ -193,7 +205,7 @@ fn a_node_that_says_it_is_another_node_gets_no_certificate_for_it() {
     let nodes =
         |claims: [&[&str]; 2]| [Arc::new(claiming("n1", "b1", claims[0])), Arc::new(claiming("n2", "b2", claims[1]))];
     let asks = |names: &'static [&'static str], nodes: &[Arc<Node>]| {
-        super::decide(&csr(&Asked { names, ..SERVE }), Some(&nodes[0]), nodes, &control())
+        decide_among(&csr(&Asked { names, ..SERVE }), Some(&nodes[0]), nodes, &control())
     };
     let both = nodes([&["192.0.2.1", "192.0.2.2", "N2", "shared"], &["192.0.2.2", "192.0.2.3", "shared"]]);
     for (names, other) in
@@ -252,7 +264,7 @@ fn a_join_token_gives_no_certificate_of_a_node_that_reports() {
         Arc::new(serde_json::from_value::<Node>(node).unwrap())
     };
     let other = Arc::new(claiming("n2", "", &[]));
-    let of = |asked: &Asked, node: Arc<Node>| super::decide(&csr(asked), None, &[other.clone(), node], &control());
+    let of = |asked: &Asked, node: Arc<Node>| decide_among(&csr(asked), None, &[other.clone(), node], &control());
     let denied = SigningDecision::Deny(Denial::NodeIsThere("n1".into()));
     for reports in ["True", "False"] {
         assert_eq!(of(&JOIN, with(Some(reports))), denied, "{reports}");
@@ -263,7 +275,7 @@ fn a_join_token_gives_no_certificate_of_a_node_that_reports() {
         let mut approved = csr(&JOIN);
         let condition = json!({"conditions": [{"type": "Approved", "status": "True"}]});
         approved.status = Some(serde_json::from_value(condition).unwrap());
-        let decision = super::decide(&approved, None, &[with(Some(reports))], &control());
+        let decision = decide_among(&approved, None, &[with(Some(reports))], &control());
         assert!(matches!(decision, SigningDecision::Sign(_)), "a person has said yes");
     }
     for silent in [None, Some("Unknown")] {
@@ -281,7 +293,7 @@ fn no_node_answers_at_addresses_of_anothers_pods() {
     let own = claiming("n1", "", &claims);
     let asked = |names: &'static [&'static str]| {
         matches!(
-            super::decide(&csr(&Asked { names, ..SERVE }), Some(&own), &nodes, &control()),
+            decide_among(&csr(&Asked { names, ..SERVE }), Some(&own), &nodes, &control()),
             SigningDecision::Sign(_)
         )
     };
