@@ -1,7 +1,15 @@
 //! Port-forward: connections from a client to ports of a pod, which are made inside the pod, where `localhost` is its
 //! own.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -54,9 +62,14 @@ pub struct ForwardError {
 
 /// Of bytes that are read at a time.
 const READ: usize = 32 * 1024;
+/// Once the pod has sent all: how long a client may be quiet before the connection ends. It need not say that it has
+/// sent all, too: older kubectls wait for the end of their stream for errors first, which comes after this. Source: the
+/// second that containerd's `portForward` gives either side.
+const QUIET_AFTER_POD: Duration = Duration::from_secs(1);
 
 impl Forwarding {
-    /// Connects to `port`, and copies both ways until both have ended. A connection that breaks off later is no error.
+    /// Connects to `port`, and copies both ways until both have ended, or the pod has and the client is quiet. A
+    /// connection that breaks off later is no error.
     pub async fn forward(
         &self,
         port: u16,
@@ -81,14 +94,16 @@ impl Forwarding {
         to_client: &dyn ToClient,
     ) -> io::Result<()> {
         let (mut from_pod, mut to_pod) = pod.into_split();
-        let up = async {
+        let parts_taken = AtomicU64::new(0);
+        let mut up = pin!(async {
             while let Some(bytes) = from_client.next().await {
                 self.activity.touch();
                 to_pod.write_all(&bytes).await?;
                 self.activity.touch();
+                parts_taken.fetch_add(1, Ordering::Relaxed);
             }
             to_pod.shutdown().await
-        };
+        });
         let down = async {
             let mut buffer = BytesMut::with_capacity(READ);
             while from_pod.read_buf(&mut buffer).await? > 0 {
@@ -99,6 +114,21 @@ impl Forwarding {
             }
             to_client.finish().await.map_err(io::Error::other)
         };
-        tokio::try_join!(up, down).map(drop)
+        let mut down = pin!(down);
+        tokio::select! {
+            sent = &mut up => {
+                sent?;
+                return down.await;
+            }
+            received = &mut down => received?,
+        }
+        loop {
+            let before = parts_taken.load(Ordering::Relaxed);
+            match tokio::time::timeout(QUIET_AFTER_POD, &mut up).await {
+                Ok(ended) => return ended,
+                Err(_) if parts_taken.load(Ordering::Relaxed) == before => return Ok(()),
+                Err(_) => {}
+            }
+        }
     }
 }

@@ -55,6 +55,42 @@ where
     client.open(first + 2, &headers("data")).await;
 }
 
+/// As kubectl 1.27, which ends its side only after the stream for errors has ended.
+#[tokio::test]
+async fn a_pod_that_ends_a_connection_ends_it_for_a_client_that_has_not() {
+    let lab = Lab::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = lab.spdy(PATH, SPDY).await;
+    open_pair(&mut client, 1, port, "0").await;
+    let (pod, _) = listener.accept().await.unwrap();
+    drop(pod);
+    let mut others = Vec::new();
+    client.read_to_end(3, &mut others).await;
+    client.read_to_end(1, &mut others).await;
+    drop(client);
+    lab.wait_for_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_has_sent_all_still_gets_what_a_client_sends() {
+    let lab = Lab::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = lab.spdy(PATH, SPDY).await;
+    open_pair(&mut client, 1, port, "0").await;
+    let (mut pod, _) = listener.accept().await.unwrap();
+    pod.shutdown().await.unwrap();
+    let mut others = Vec::new();
+    client.read_to_end(3, &mut others).await;
+    client.write(3, "late").await;
+    client.finish(3).await;
+    let mut got = Vec::new();
+    pod.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"late");
+    client.read_to_end(1, &mut others).await;
+}
+
 #[tokio::test]
 async fn many_connections_go_at_once_and_each_ends_by_itself() {
     let (lab, port) = (Lab::new().await, echo().await);
