@@ -11,7 +11,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use fairlead_serving::http_connection::{self, Pings};
+use fairlead_serving::{
+    bulk_reads::BulkReads,
+    http_connection::{self, Pings},
+};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -125,7 +128,7 @@ async fn connection(
     }
     let shaken = tokio::select! {
         () = stranger.is_cut() => return tracing::debug!("cut a TLS handshake to make room"),
-        shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)) => shaken,
+        shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(BulkReads::new(tcp))) => shaken,
     };
     let tls = match shaken {
         Ok(Ok(tls)) => tls,

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
+pub mod bulk_reads;
 pub mod client_limit;
 pub mod connection_limit;
 mod error_chain;

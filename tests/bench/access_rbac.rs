@@ -1,5 +1,5 @@
-//! What RBAC costs a request: reads by users with few and many rights, beside those of an administrator, whom no role
-//! is asked about.
+//! What RBAC costs a request: reads by users with few and many rights, beside those of an administrator, whom neither
+//! roles nor seats are asked about, and those of the same users where a second fairlead allows every request.
 
 use std::time::Duration;
 
@@ -43,6 +43,10 @@ pub struct RbacRates {
     pub share: [f64; 2],
     /// The administrator's processor time as a share of theirs.
     pub processor_share: [f64; 2],
+    /// Of the rate of the same user at the server that allows all, in the same round.
+    pub share_of_allowed: Option<[f64; 2]>,
+    /// The processor time at that server as a share of that at this one.
+    pub processor_share_of_allowed: Option<[f64; 2]>,
 }
 
 /// The object that all read.
@@ -93,22 +97,28 @@ impl Users {
     }
 }
 
-/// Measures all contestants, one after the other in each round.
-pub async fn measure(contestants: &[Contestant], sizes: Sizes) -> Result<Vec<RbacRates>> {
+/// Measures all contestants, one after the other in each round. The one that allows all has the same objects.
+pub async fn measure(contestants: &[&Contestant], sizes: Sizes) -> Result<Vec<RbacRates>> {
     let mut connected = Vec::new();
     for contestant in contestants {
         let client = Client::try_from(contestant.server.config().clone())?;
         // The last by name, too.
         let subjects = json!([user(LAST), user(MANY)]);
         let_read(&client, "role-last", "zz-last", subjects).await?;
-        connected.push((contestant, Users::connect(contestant).await?));
+        connected.push((*contestant, Users::connect(contestant).await?));
     }
     let without = rounds(&mut connected, sizes.rounds).await?;
     for contestant in contestants {
         fill(contestant, sizes).await?;
     }
     let with = rounds(&mut connected, sizes.rounds).await?;
+    let allowing = contestants.iter().position(|contestant| contestant.server.allows_all());
+    let allowed = allowing.and_then(|index| with.get(index));
     let rates = without.iter().zip(&with).map(|(without, with)| {
+        let of_allowed = |figure: fn(&Rate, &Rate) -> f64| {
+            let rounds = allowed.filter(|allowed| !std::ptr::eq(*allowed, with))?;
+            Some([0, 1].map(|of| median(with.iter().zip(rounds).map(|(own, allowed)| figure(&own[of], &allowed[of])))))
+        };
         let share = |of: usize| median(with.iter().map(|round| round[of].per_second / round[2].per_second));
         let processor =
             |of: usize| median(with.iter().map(|round| round[2].processor_micros / round[of].processor_micros));
@@ -117,6 +127,8 @@ pub async fn measure(contestants: &[Contestant], sizes: Sizes) -> Result<Vec<Rba
             with: [0, 1, 2].map(|of| typical(with, of)),
             share: [share(0), share(1)],
             processor_share: [processor(0), processor(1)],
+            share_of_allowed: of_allowed(|own, allowed| own.per_second / allowed.per_second),
+            processor_share_of_allowed: of_allowed(|own, allowed| allowed.processor_micros / own.processor_micros),
         }
     });
     Ok(rates.collect())

@@ -8,6 +8,8 @@ use crate::{fairlead_server::FairleadServer, kit::Result, kube_apiserver::KubeAp
 /// A server that is measured.
 pub enum Server {
     Fairlead(FairleadServer),
+    /// The same, where every request is allowed and no role is asked about.
+    FairleadAllowingAll(FairleadServer),
     Kubernetes(KubeApiServer),
 }
 
@@ -16,14 +18,20 @@ impl Server {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Fairlead(_) => "fairlead",
+            Self::FairleadAllowingAll(_) => "no RBAC",
             Self::Kubernetes(_) => "Kubernetes",
         }
+    }
+
+    /// Whether it asks no role about any request.
+    pub fn allows_all(&self) -> bool {
+        matches!(self, Self::FairleadAllowingAll(_))
     }
 
     /// How its administrator reaches it.
     pub fn config(&self) -> &kube::Config {
         match self {
-            Self::Fairlead(server) => &server.config,
+            Self::Fairlead(server) | Self::FairleadAllowingAll(server) => &server.config,
             Self::Kubernetes(server) => &server.config,
         }
     }
@@ -31,7 +39,7 @@ impl Server {
     /// What a part of it that has ended said last.
     pub fn ended(&mut self) -> Option<String> {
         match self {
-            Self::Fairlead(server) => server.ended(),
+            Self::Fairlead(server) | Self::FairleadAllowingAll(server) => server.ended(),
             Self::Kubernetes(server) => server.ended(),
         }
     }
@@ -39,7 +47,7 @@ impl Server {
     /// Ends it; its data stay.
     pub fn stop(&mut self) {
         match self {
-            Self::Fairlead(server) => drop(server.process.take()),
+            Self::Fairlead(server) | Self::FairleadAllowingAll(server) => drop(server.process.take()),
             Self::Kubernetes(server) => server.stop(),
         }
     }
@@ -47,14 +55,16 @@ impl Server {
     /// Starts it anew over its data. Does not wait for an answer.
     pub fn start(&mut self) -> Result {
         match self {
-            Self::Fairlead(server) => server.start_process(),
+            Self::Fairlead(server) | Self::FairleadAllowingAll(server) => server.start_process(),
             Self::Kubernetes(server) => server.start_processes(),
         }
     }
 
     fn pids(&self) -> Vec<Pid> {
         match self {
-            Self::Fairlead(server) => server.process.iter().map(|process| process.pid()).collect(),
+            Self::Fairlead(server) | Self::FairleadAllowingAll(server) => {
+                server.process.iter().map(|process| process.pid()).collect()
+            }
             Self::Kubernetes(server) => server.processes().iter().map(|process| process.pid()).collect(),
         }
     }

@@ -22,6 +22,7 @@ pub struct FairleadServer {
 impl FairleadServer {
     /// Starts it with `flags` beside those that it needs, and waits until it listens.
     pub async fn start(dir: &Path, flags: &[&str]) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
         let (port, kubeconfig) = (free_port()?, dir.join("fairlead/admin.kubeconfig"));
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let config = kube::Config::new("https://127.0.0.1".parse()?);

@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
+use fairlead_serving::bulk_reads::BulkReads;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body::Incoming, upgrade::Upgraded};
@@ -149,7 +150,7 @@ impl Agents {
         answer.map_err(|_| AgentError::TimedOut { node: node.clone(), address })?.map_err(protocol)
     }
 
-    async fn connect(&self, to: &AgentAddress) -> Result<TlsStream<TcpStream>, AgentError> {
+    async fn connect(&self, to: &AgentAddress) -> Result<TlsStream<BulkReads<TcpStream>>, AgentError> {
         let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
         let connecting = async {
             let unreachable = |source| AgentError::Unreachable { node: node.clone(), address, source };
@@ -157,7 +158,8 @@ impl Agents {
             tcp.set_nodelay(true).map_err(unreachable)?;
             SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE).map_err(unreachable)?;
             let untrusted = |source| AgentError::Untrusted { node: node.clone(), address, source };
-            let shaken = TlsConnector::from(self.tls.load_full()).connect(ServerName::from(to.ip), tcp).await;
+            let shaken =
+                TlsConnector::from(self.tls.load_full()).connect(ServerName::from(to.ip), BulkReads::new(tcp)).await;
             let stream = shaken.map_err(untrusted)?;
             match stream.get_ref().1.peer_certificates() {
                 Some([leaf, ..]) if node_of(leaf).as_deref() == Some(&*node) => Ok(stream),
