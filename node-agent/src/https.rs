@@ -135,6 +135,9 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%error, "refused a TLS client"),
         Err(_) => return tracing::debug!("a TLS client did not finish its handshake"),
     };
+    if let Err(error) = http_connection::acknowledge_now(tls.get_ref().0.get_ref()) {
+        tracing::debug!(%error, "the first request on a connection may be late");
+    }
     let caller = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(Caller::of);
     // A session that is resumed has the certificate of its first handshake, which nobody verifies again.
     let certificate_lasts =

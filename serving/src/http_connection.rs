@@ -3,7 +3,7 @@
 //!
 //! It decides nothing about TLS, and nothing about what is answered.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::AsFd, time::Duration};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
@@ -66,6 +66,13 @@ pub fn set_options(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
+/// Has the kernel acknowledge what has come now rather than with the next answer, or after 40 ms. After a handshake
+/// there is none: a client that waits for it before it sends its first request (RFC 896, where it has not turned that
+/// off) would wait for nothing.
+pub fn acknowledge_now(stream: &impl AsFd) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_quickack(true)
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -126,6 +133,30 @@ mod tests {
         assert_eq!(ask(8 << 10).await.unwrap().status(), 200);
         assert_eq!(ask(24 << 10).await.unwrap().status(), 431);
         connection.abort();
+    }
+
+    #[test]
+    fn a_client_that_waits_for_an_acknowledgement_has_it() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_nodelay(true).unwrap();
+        server.set_nonblocking(true).unwrap();
+        let mut byte = [0];
+        for _ in 0..50 {
+            // As in a handshake: after an answer the kernel waits for the next to acknowledge with.
+            client.write_all(b"1").unwrap();
+            assert_eq!(server.read(&mut byte).unwrap(), 1);
+            server.write_all(b"2").unwrap();
+            client.read_exact(&mut byte).unwrap();
+            client.write_all(b"3").unwrap();
+            assert_eq!(server.read(&mut byte).unwrap(), 1);
+            acknowledge_now(&server).unwrap();
+            // Which is sent at once, as nothing is under way.
+            client.write_all(b"4").unwrap();
+            assert_eq!(server.read(&mut byte).expect("the client waits"), 1);
+        }
     }
 
     #[tokio::test]

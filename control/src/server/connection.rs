@@ -13,7 +13,7 @@ use std::{
 use axum::body::Body;
 use fairlead_serving::{
     guarded_body::GuardedBody,
-    http_connection::{Pings, http, set_options},
+    http_connection::{Pings, acknowledge_now, http, set_options},
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, service::service_fn};
@@ -218,7 +218,12 @@ impl Connections {
             shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => shaken,
         };
         match shaken {
-            Ok(Ok(stream)) => return Some((stream, place)),
+            Ok(Ok(stream)) => {
+                if let Err(error) = acknowledge_now(stream.get_ref().0) {
+                    tracing::debug!(%error, %peer, "the first request may be late");
+                }
+                return Some((stream, place));
+            }
             Ok(Err(e)) => {
                 self.metrics.handshake_failed(HandshakeFailure::of(&e));
                 tracing::debug!(%peer, "TLS handshake failed: {e}");
