@@ -178,6 +178,23 @@ async fn an_issuer_that_is_away_stops_nobody_else_and_its_keys_stay() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_bad_whoever_signed_it_is_refused_before_the_keys_are_known() {
+    let key = TestKey::new("1", Es256);
+    let issuer = TestIssuer::start(&[&key]).await;
+    issuer.set_away(true);
+    let all = authenticators(&[issuer.configuration()]);
+    let undecided = async |claim: &str, value: Value| {
+        let mut claims = issuer.claims();
+        claims[claim] = value;
+        let refused = all.authenticate(&key.token(Es256, &claims), Timestamp::now()).await.unwrap().unwrap_err();
+        refused.is_undecided()
+    };
+    assert!(!undecided("exp", json!(Timestamp::now().as_second() - 1)).await, "it has expired");
+    assert!(!undecided("aud", json!("other")).await, "it is for others");
+    assert!(undecided("sub", json!("joe")).await);
+}
+
+#[tokio::test]
 async fn documents_are_those_of_the_issuer_and_come_from_who_proves_to_be_it() {
     let key = TestKey::new("1", Es256);
     let issuer = TestIssuer::start(&[&key]).await;
