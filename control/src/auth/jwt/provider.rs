@@ -30,8 +30,8 @@ const REFRESH: Duration = Duration::from_secs(600);
 /// How often tokens may have keys fetched: anybody can make up one that no key has signed.
 const FETCHED_FOR_TOKENS_EVERY: Duration = Duration::from_secs(10);
 
-/// How many keys an issuer may have: each may be tried for a token that names none. Those that are known have a few.
-/// Kubernetes has no limit. Chosen, not measured.
+/// How many keys of an issuer are used, the first ones: each may be tried for a token that names none. Issuers that are
+/// known have a few. Kubernetes has no limit. Chosen, not measured.
 const MOST_KEYS: usize = 64;
 
 /// Why an issuer has no keys for the moment.
@@ -54,14 +54,6 @@ pub enum ProviderError {
     /// The keys cannot be fetched.
     #[error("oidc: get keys failed {0}")]
     Keys(FetchError),
-    /// There are more than anybody has.
-    #[error("the issuer {issuer:?} has {found} keys; at most {MOST_KEYS} are accepted")]
-    TooManyKeys {
-        /// As it was configured.
-        issuer: String,
-        /// How many it published.
-        found: usize,
-    },
     /// The task that fetched them ended.
     #[error("the keys could not be fetched to the end")]
     Ended,
@@ -196,10 +188,12 @@ impl OidcProvider {
         let url = document["jwks_uri"].as_str().filter(|url| !url.is_empty()).ok_or(ProviderError::NoKeys)?;
         let set = self.fetch.get(url).await.map_err(ProviderError::Keys)?;
         let keys = set["keys"].as_array().ok_or(ProviderError::Keys(FetchError::Json))?;
-        if keys.len() > MOST_KEYS {
-            return Err(ProviderError::TooManyKeys { issuer: self.configuration.url.clone(), found: keys.len() });
+        let (keys, are_more) = signing_keys(keys);
+        if are_more {
+            let issuer = &self.configuration.url;
+            tracing::warn!(issuer, "a token issuer publishes more than {MOST_KEYS} signing keys: the first are used");
         }
-        self.keys.store(Some(Arc::new(known_keys(keys))));
+        self.keys.store(Some(Arc::new(keys)));
         Ok(())
     }
 
@@ -225,9 +219,11 @@ async fn has_signed(keys: &[VerificationKey], token: &JwtToken<'_>, algorithm: S
     false
 }
 
-/// Those that may sign tokens. Others are for something else.
-fn known_keys(keys: &[Value]) -> Vec<VerificationKey> {
-    keys.iter().filter_map(VerificationKey::of).collect()
+/// The first of those that may sign tokens, and whether there are more. Others are for something else.
+fn signing_keys(keys: &[Value]) -> (Vec<VerificationKey>, bool) {
+    let mut all = keys.iter().filter_map(VerificationKey::of);
+    let first = all.by_ref().take(MOST_KEYS).collect();
+    (first, all.next().is_some())
 }
 
 impl fmt::Debug for OidcProvider {
