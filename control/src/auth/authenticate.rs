@@ -15,7 +15,7 @@ use super::{
     authorizer::Authorizer,
     client_certificate::{BadCertificate, CertificateIdentity},
     configuration::authentication::AnonymousConfiguration,
-    jwt::{JwtAuthenticators, JwtError},
+    jwt::{JwtAuthenticators, JwtError, token::VerifyError},
     outside::places::{Asker, NoPlace},
     request_headers::{FrontProxies, FrontProxyConnection, ProxiedIdentity, is_until},
     static_tokens::StaticTokens,
@@ -280,7 +280,7 @@ impl Authenticator {
         let mut failures = Vec::new();
         // The audiences of such a token are those of its issuer's configuration: here it is for this server alone.
         if let (Some(jwt), Some(audiences)) = (&self.0.jwt, self.own_audience(audiences)) {
-            match jwt.authenticate(token, Timestamp::now()).await {
+            match jwt.authenticate(token, Timestamp::now(), asker).await {
                 Some(Ok(identity)) => return Ok(Identified { identity: with_group_of_all(identity), audiences }),
                 Some(Err(error)) => failures.push(error.into()),
                 None => {}
@@ -312,7 +312,8 @@ impl Authenticator {
 /// asked makes no good token of one that has expired.
 pub fn no_place(failures: &[TokenFailure]) -> Option<NoPlace> {
     let full = failures.iter().find_map(|failure| match failure {
-        TokenFailure::Webhook(TokenWebhookError::NoPlace(full)) => Some(*full),
+        TokenFailure::Webhook(TokenWebhookError::NoPlace(full))
+        | TokenFailure::Jwt(JwtError::Verify(VerifyError::NoPlace(full))) => Some(*full),
         _ => None,
     });
     full.filter(|_| !failures.iter().any(is_conclusive))

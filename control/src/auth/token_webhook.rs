@@ -82,13 +82,7 @@ impl TokenWebhook {
 
     /// Who holds a token that is good for one of `audiences`; nobody if it is not. `own` are the audiences of a token
     /// for which the webhook names none, and `asker` is who has it asked.
-    pub async fn authenticate(
-        &self,
-        token: &str,
-        audiences: &[String],
-        own: &str,
-        asker: Asker<'_>,
-    ) -> TokenAnswer {
+    pub async fn authenticate(&self, token: &str, audiences: &[String], own: &str, asker: Asker<'_>) -> TokenAnswer {
         let parts = std::iter::once(token.as_bytes()).chain(audiences.iter().map(String::as_bytes));
         let key = self.answers.key(parts);
         let asked = self.answers.ask(

@@ -24,7 +24,6 @@ use crate::{
         jwt::{
             key::SigningAlgorithm::Es256,
             tests::issuer::{TestIssuer, TestKey, write_configuration},
-            token::VerifyError,
         },
         options::{AuthenticationOptions, TokenWebhookOptions},
         outside::{
@@ -343,8 +342,7 @@ async fn few_questions_of_strangers_are_under_way_at_a_time() {
     let options = TokenWebhookOptions { cache_ttl: Duration::ZERO, ..server.options() };
     let client = KubeconfigClient::read(&options.config_file).await.unwrap();
     let limits = OutsideLimits { of_strangers: 8, of_one_address: 1, of_known: 1, of_reviewers: 4 };
-    let webhook = TokenWebhook::new(client, options.version, options.cache_ttl)
-        .limited_to(OutsidePlaces::new(limits));
+    let webhook = TokenWebhook::new(client, options.version, options.cache_ttl).limited_to(OutsidePlaces::new(limits));
     let guarded = guarded(&AuthenticationOptions::default()).await;
     let authorizer =
         Authorizer::new(Arc::new(open_store(&guarded._dir.path().join("other"), &Registry::default()).unwrap()));
@@ -381,8 +379,7 @@ async fn token_reviews_take_no_places_of_users_and_too_many_are_told_to_come_aga
     let options = TokenWebhookOptions { cache_ttl: Duration::ZERO, ..server.options() };
     let client = KubeconfigClient::read(&options.config_file).await.unwrap();
     let limits = OutsideLimits { of_strangers: 1, of_one_address: 1, of_known: 0, of_reviewers: 2 };
-    let webhook =
-        TokenWebhook::new(client, options.version, options.cache_ttl).limited_to(OutsidePlaces::new(limits));
+    let webhook = TokenWebhook::new(client, options.version, options.cache_ttl).limited_to(OutsidePlaces::new(limits));
     let guarded = guarded(&AuthenticationOptions::default()).await;
     let authenticator = Authenticator::knowing(Known {
         tokens: TokenAuthenticator::new(&guarded.authorizer),
