@@ -25,7 +25,7 @@ use super::{
     audited,
     authenticate::{Authenticator, Credentials, KeptCredentials},
     authorize,
-    authorizer::{Authorizer, Verdict},
+    authorizer::{AuthorizationError, Authorizer, Verdict},
     connection_places::ConnectionPlace,
     ending_body::EndingBody,
     held_body::{self, HeldBody},
@@ -333,7 +333,7 @@ impl Gate {
         // In a box: most requests need no room for this.
         Box::pin(as_whom.assume(sender, &self.authorizer)).await.map_err(|error| match error {
             ImpersonationError::Refused(status) => status,
-            ImpersonationError::Unreadable(error) => error.to_status(),
+            ImpersonationError::Undecided(error) => error.to_status(),
         })
     }
 
@@ -355,7 +355,9 @@ impl Gate {
                 Err(authorize::forbidden(identity, &attributes, &reason))
             }
             Err(error) => {
-                current::annotate(REASON, || "internal error".to_owned());
+                if let AuthorizationError::Unreadable(_) = error {
+                    current::annotate(REASON, || "internal error".to_owned());
+                }
                 Err(error.to_status())
             }
         }

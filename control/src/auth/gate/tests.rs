@@ -10,6 +10,8 @@ use super::*;
 use crate::{
     api::open_store,
     auth::{
+        access_webhook::tests::full_webhook,
+        authorizer::ChainLink,
         bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
         client_certificate::CertificateIdentity,
         connection_places::{ConnectionPlaces, PlaceLimits},
@@ -210,6 +212,20 @@ async fn a_watch_ends_when_its_users_credential_is_withdrawn_and_not_before() {
     guarded.store.write_one(guarded.withdraw).await.unwrap();
     let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
     assert!(end.expect("it ends in time").is_none());
+}
+
+#[tokio::test]
+async fn a_watch_that_cannot_be_asked_about_for_long_ends() {
+    let guarded = Guarded::start(Endless).await;
+    let request = guarded.request().body(Body::empty()).unwrap();
+    let mut body = guarded.gate.clone().answer(request, Arc::new(None)).await.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+    let webhook = ChainLink::Webhook(Arc::new(full_webhook(guarded._dir.path()).await));
+    guarded.gate.authorizer.decide_by(vec![webhook, ChainLink::AlwaysAllow]);
+    let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
+    assert!(end.expect("it ends in time").is_none());
+    let request = guarded.request().body(Body::empty()).unwrap();
+    assert_eq!(guarded.gate.clone().answer(request, Arc::new(None)).await.status(), 429);
 }
 
 #[tokio::test]

@@ -99,6 +99,11 @@ impl<V: Clone + Send + Sync + 'static> Answers<V> {
         digest.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
+    /// The answer that is kept.
+    pub fn kept(&self, key: &AnswerKey) -> Option<V> {
+        self.state.lock().kept(key, Instant::now())
+    }
+
     /// The answer that is kept, or that `ask` gets. It runs in a task of its own, in a place that `place` gives, which
     /// is told whether the question was answered well before: who asked first may give up, and others go on waiting.
     /// `None` if the task ended without an answer.
