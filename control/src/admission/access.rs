@@ -41,15 +41,18 @@ pub fn authorizer<'v>(attributes: &Attributes<'_>) -> Cel<'v> {
 impl Authorize for Access {
     fn decide(&self, service_account: Option<&(String, String)>, check: &Check) -> Decision {
         let account = service_account.map(|(namespace, name)| service_account_identity(namespace, name));
-        let identity = account.as_ref().unwrap_or(&self.identity);
+        let requester = &self.identity;
+        let identity = account.as_ref().unwrap_or(requester);
         let decided = match check {
             Check::Path { verb, path } => {
-                self.authorizer.decide_here(identity, &asked::Attributes::Path { verb: verb.clone(), path })
+                let asked = asked::Attributes::Path { verb: verb.clone(), path };
+                self.authorizer.decide_here(requester, identity, &asked)
             }
             Check::Resource { verb, of } => {
                 let fields: Option<FieldSelector> =
                     Some(&of.field_selector).filter(|text| !text.is_empty()).and_then(|text| text.parse().ok());
                 self.authorizer.decide_here(
+                    requester,
                     identity,
                     &asked::Attributes::Resource(Resource {
                         verb,

@@ -11,8 +11,7 @@ use crate::{
     admission_plugins::PluginName,
     auth::{
         attributes::{Attributes, Resource},
-        authorizer::{Authorizer, Verdict},
-        stored_facts::Unreadable,
+        authorizer::{AuthorizationError, Authorizer, Verdict},
     },
     identity::MASTERS,
     request::WriteRequest,
@@ -64,7 +63,7 @@ async fn may(
     request: &WriteRequest<'_>,
     verb: &str,
     signer: &str,
-) -> Result<bool, Unreadable> {
+) -> Result<bool, AuthorizationError> {
     let domain = signer.split_once('/').map_or(String::new(), |(domain, _)| format!("{domain}/*"));
     for name in [signer, &domain] {
         let asked = Resource { verb, group: GROUP, version: "v1", resource: "signers", name, ..Resource::default() };

@@ -19,7 +19,7 @@ use super::{
     authorizer::Opinion,
     configuration::authorization::{FailurePolicy, WebhookConfiguration},
     outside::{
-        answers::{Answer, Answers},
+        answers::{Answer, AnswerKey, Answers},
         places::NoPlace,
         review::{OutsideReviewError, ReviewKind},
     },
@@ -43,7 +43,9 @@ pub struct AccessWebhook {
     conditions: Arc<AccessConditions>,
     answers: Answers<AccessAnswer>,
     /// Divided among those who are asked about, of whom all strangers are one: whether somebody may impersonate
-    /// whomever they name is asked before their request has a seat, and a request that streams has none.
+    /// whomever they name is asked before their request has a seat, and a request that streams has none. That there is
+    /// none left is no failure of the webhook: were it up to the failure policy, whoever takes all of theirs could have
+    /// others decide.
     places: Arc<Shares>,
     counts: Arc<AccessCounts>,
 }
@@ -55,6 +57,25 @@ struct AccessStatus {
     is_allowed: bool,
     is_denied: bool,
     reason: String,
+}
+
+/// What a webhook thinks, if that is known without asking it.
+pub enum WebhookOpinion {
+    /// It is not to be asked about this, or was asked before.
+    Known(Opinion),
+    /// It has to be asked.
+    ToAsk(AccessQuestion),
+}
+
+/// What a webhook is to be asked.
+pub struct AccessQuestion {
+    /// Of the review.
+    spec: Value,
+    key: AnswerKey,
+    /// Who is asked about.
+    user: Arc<str>,
+    needs_place: bool,
+    is_kept: bool,
 }
 
 /// What became of questions, for the metrics.
@@ -113,29 +134,55 @@ impl AccessWebhook {
         &self.counts
     }
 
-    /// What the webhook thinks.
-    pub async fn decide(&self, identity: &Identity, attributes: &Attributes<'_>) -> Opinion {
+    /// What the webhook thinks. Fails where too much is asked at a time.
+    pub async fn decide(&self, identity: &Identity, attributes: &Attributes<'_>) -> Result<Opinion, NoPlace> {
+        match self.known(identity, attributes) {
+            WebhookOpinion::Known(opinion) => Ok(opinion),
+            WebhookOpinion::ToAsk(question) => self.answer(question).await,
+        }
+    }
+
+    /// What is known of that without waiting.
+    pub fn known(&self, identity: &Identity, attributes: &Attributes<'_>) -> WebhookOpinion {
         let spec = spec(identity, attributes);
         match self.conditions.hold(&spec) {
             Ok(true) => {}
-            Ok(false) => return Opinion::none(String::new()),
-            Err(error) => return self.on_error(error.to_string()),
+            Ok(false) => return WebhookOpinion::Known(Opinion::none(String::new())),
+            Err(error) => return WebhookOpinion::Known(self.on_error(error.to_string())),
         }
-        let text = spec.to_string();
+        let key = self.answers.key([spec.to_string().as_bytes()]);
+        if let Some(answer) = self.answers.kept(&key) {
+            return WebhookOpinion::Known(self.opinion(answer));
+        }
+        let needs_place = !is_strangers_health_check(identity, attributes);
         let is_kept = controlled(attributes) < MOST_CONTROLLED;
+        WebhookOpinion::ToAsk(AccessQuestion { spec, key, user: identity.name.as_str().into(), needs_place, is_kept })
+    }
+
+    /// What the webhook answers. Fails where too much is asked at a time.
+    pub async fn answer(&self, question: AccessQuestion) -> Result<Opinion, NoPlace> {
+        let AccessQuestion { spec, key, user, needs_place, is_kept } = question;
         let asked = self.answers.ask(
-            self.answers.key([text.as_bytes()]),
-            |_| self.places.take(&identity.name, 1).ok_or(NoPlace),
+            key,
+            |_| match needs_place {
+                true => self.places.take(&user, 1).map(Some).ok_or(NoPlace),
+                false => Ok(None),
+            },
             || {
                 let webhook = self.clone();
                 async move { webhook.ask(spec, is_kept).await }
             },
         );
-        match asked.await {
-            Ok(Some(Ok(status))) => status.opinion(),
-            Ok(Some(Err(error))) => self.on_error(error.to_string()),
-            Ok(None) => self.on_error("the webhook could not be asked to the end".to_owned()),
-            Err(full) => self.on_error(full.to_string()),
+        Ok(match asked.await? {
+            Some(answer) => self.opinion(answer),
+            None => self.on_error("the webhook could not be asked to the end".to_owned()),
+        })
+    }
+
+    fn opinion(&self, answer: AccessAnswer) -> Opinion {
+        match answer {
+            Ok(status) => status.opinion(),
+            Err(error) => self.on_error(error.to_string()),
         }
     }
 
@@ -198,6 +245,21 @@ impl AccessStatus {
         }
     }
 }
+
+/// Whether a stranger looks whether this server is healthy. No other strangers can keep them from that: there are few
+/// such questions, and who asks the same waits for one answer.
+fn is_strangers_health_check(identity: &Identity, attributes: &Attributes<'_>) -> bool {
+    match attributes {
+        Attributes::Path { verb, path } => {
+            HEALTH_CHECKS.contains(path)
+                && matches!(verb.as_str(), "get" | "head")
+                && *identity == Identity::anonymous()
+        }
+        Attributes::Resource(_) => false,
+    }
+}
+
+const HEALTH_CHECKS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
 /// The spec of the review, with what is said alone, as Go writes it.
 fn spec(identity: &Identity, attributes: &Attributes<'_>) -> Value {
@@ -274,4 +336,4 @@ fn controlled(attributes: &Attributes<'_>) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

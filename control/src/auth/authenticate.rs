@@ -15,7 +15,8 @@ use super::{
     authorizer::Authorizer,
     client_certificate::{BadCertificate, CertificateIdentity},
     configuration::authentication::AnonymousConfiguration,
-    jwt::{JwtAuthenticators, JwtError},
+    jwt::{JwtAuthenticators, JwtError, token::VerifyError},
+    outside::places::{Asker, NoPlace},
     request_headers::{FrontProxies, FrontProxyConnection, ProxiedIdentity, is_until},
     static_tokens::StaticTokens,
     stored_facts::Unreadable,
@@ -237,7 +238,7 @@ impl Authenticator {
     /// Who holds a token that is not of this cluster, and is for this server.
     async fn holder(&self, token: &str, from: Option<IpAddr>) -> Result<Identity, Unauthenticated> {
         let audiences = [self.audience().to_owned()];
-        match self.foreign(token, &audiences, from).await {
+        match self.foreign(token, &audiences, from.map_or(Asker::Known, Asker::Stranger)).await {
             Ok(found) => Ok(found.identity),
             Err(failures) => {
                 for failure in &failures {
@@ -248,9 +249,10 @@ impl Authenticator {
         }
     }
 
-    /// Who holds a token that is good for one of `audiences`, or what is wrong with it.
+    /// Who holds a token that is good for one of `audiences`, or what is wrong with it. `reviewer` was shown it.
     pub async fn review(
         &self,
+        reviewer: &Identity,
         token: &str,
         audiences: &[String],
     ) -> Result<Result<Identified, Vec<TokenFailure>>, Unreadable> {
@@ -264,7 +266,7 @@ impl Authenticator {
             Ok(found) => Ok(Ok(found)),
             // One that this server has issued is nobody else's, and not sent to anybody.
             Err(Some(why)) => Ok(Err(vec![why.into()])),
-            Err(None) => Ok(self.foreign(token, audiences, None).await),
+            Err(None) => Ok(self.foreign(token, audiences, Asker::Reviewer(&reviewer.name)).await),
         }
     }
 
@@ -273,19 +275,19 @@ impl Authenticator {
         &self,
         token: &str,
         audiences: &[String],
-        from: Option<IpAddr>,
+        asker: Asker<'_>,
     ) -> Result<Identified, Vec<TokenFailure>> {
         let mut failures = Vec::new();
         // The audiences of such a token are those of its issuer's configuration: here it is for this server alone.
         if let (Some(jwt), Some(audiences)) = (&self.0.jwt, self.own_audience(audiences)) {
-            match jwt.authenticate(token, Timestamp::now()).await {
+            match jwt.authenticate(token, Timestamp::now(), asker).await {
                 Some(Ok(identity)) => return Ok(Identified { identity: with_group_of_all(identity), audiences }),
                 Some(Err(error)) => failures.push(error.into()),
                 None => {}
             }
         }
         if let Some(webhook) = &self.0.webhook {
-            match webhook.authenticate(token, audiences, self.audience(), from).await {
+            match webhook.authenticate(token, audiences, self.audience(), asker).await {
                 Ok(Some(found)) => {
                     let Identified { identity, audiences } = &*found;
                     let identity = with_group_of_all(identity.clone());
@@ -305,23 +307,33 @@ impl Authenticator {
     }
 }
 
-/// What a request with a bad token comes to. What the issuer that the token names says of it decides, if it says
-/// anything: that nobody else can be asked makes no good token of one that has expired.
+/// What is said of a token that nobody was asked about, since this server asks about too many: nothing where it is known
+/// to be bad. What the issuer that the token names says of it decides, if it says anything: that nobody else can be
+/// asked makes no good token of one that has expired.
+pub fn no_place(failures: &[TokenFailure]) -> Option<NoPlace> {
+    let full = failures.iter().find_map(|failure| match failure {
+        TokenFailure::Webhook(TokenWebhookError::NoPlace(full))
+        | TokenFailure::Jwt(JwtError::Verify(VerifyError::NoPlace(full))) => Some(*full),
+        _ => None,
+    });
+    full.filter(|_| !failures.iter().any(is_conclusive))
+}
+
+fn is_conclusive(failure: &TokenFailure) -> bool {
+    matches!(failure, TokenFailure::Jwt(error) if !error.is_undecided())
+}
+
+/// What a request with a bad token comes to.
 fn unauthenticated(failures: &[TokenFailure]) -> Unauthenticated {
-    let is_conclusive = |failure: &TokenFailure| matches!(failure, TokenFailure::Jwt(error) if !error.is_undecided());
     if failures.iter().any(is_conclusive) {
         return Unauthenticated::Refused;
     }
-    let full = failures.iter().find_map(|failure| match failure {
-        TokenFailure::Webhook(TokenWebhookError::NoPlace(full)) => Some(*full),
-        _ => None,
-    });
     let is_undecided = |failure: &TokenFailure| match failure {
         TokenFailure::Own(_) => false,
         TokenFailure::Jwt(error) => error.is_undecided(),
         TokenFailure::Webhook(error) => error.is_undecided(),
     };
-    match full {
+    match no_place(failures) {
         Some(full) => Unauthenticated::Failed(full.to_status()),
         None if failures.iter().any(is_undecided) => Unauthenticated::Undecided,
         None => Unauthenticated::Refused,

@@ -5,20 +5,20 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    sync::Semaphore,
-};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
-    access_webhook::AccessWebhook,
+    access_webhook::{AccessQuestion, AccessWebhook, WebhookOpinion},
     attributes::Attributes,
     authorize::{self, FixedDecision},
+    outside::places::NoPlace,
     rbac::{Rbac, RbacDecision, Rule},
     stored_facts::{StoredFacts, Unreadable},
 };
 use crate::{
+    flow_control::shares::Shares,
     identity::{Identity, MASTERS},
+    status::Status,
     store::Store,
 };
 
@@ -28,8 +28,8 @@ pub struct Authorizer {
     facts: StoredFacts,
     rbac: Rbac,
     chain: Arc<ArcSwap<Vec<ChainLink>>>,
-    /// Threads that may wait for webhooks.
-    waiting: Arc<Semaphore>,
+    /// Threads that may wait for webhooks, divided among those whose requests have them wait.
+    waiting: Arc<Shares>,
 }
 
 /// How many threads wait for webhooks at a time. The runtime replaces each by another, of which it has 512: were there
@@ -68,6 +68,17 @@ pub enum Verdict {
         /// Why somebody could not be asked.
         error: Option<String>,
     },
+}
+
+/// Why it is not decided what somebody may do.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorizationError {
+    /// An object that it needs cannot be read back.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// A webhook has to be asked, and this server asks too much at a time.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
 }
 
 /// What one of those who decide thinks.
@@ -109,6 +120,16 @@ struct Told {
     errors: Vec<String>,
 }
 
+impl AuthorizationError {
+    /// The 500, or the 429.
+    pub fn to_status(&self) -> Status {
+        match self {
+            Self::Unreadable(error) => error.to_status(),
+            Self::NoPlace(full) => full.to_status(),
+        }
+    }
+}
+
 impl Verdict {
     /// Nobody has an opinion.
     pub fn no_opinion(reason: impl Into<String>) -> Self {
@@ -127,7 +148,7 @@ impl Authorizer {
     /// Asks the objects of `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
         let chain = Arc::new(ArcSwap::from_pointee(vec![ChainLink::Node, ChainLink::Rbac]));
-        let waiting = Arc::new(Semaphore::new(MOST_WAITING_THREADS));
+        let waiting = Shares::new(MOST_WAITING_THREADS, usize::MAX);
         Self { facts: StoredFacts::new(store.clone()), rbac: Rbac::new(store), chain, waiting }
     }
 
@@ -146,8 +167,13 @@ impl Authorizer {
         &self.facts
     }
 
-    /// Decides. Fails if an object that it needs cannot be read back. Waits only for webhooks.
-    pub async fn decide(&self, identity: &Identity, attributes: &Attributes<'_>) -> Result<Verdict, Unreadable> {
+    /// Decides. Fails if an object that it needs cannot be read back, or a webhook cannot be asked yet. Waits only for
+    /// webhooks.
+    pub async fn decide(
+        &self,
+        identity: &Identity,
+        attributes: &Attributes<'_>,
+    ) -> Result<Verdict, AuthorizationError> {
         if identity.is_in(MASTERS) {
             return Ok(Verdict::Allowed { reason: String::new() });
         }
@@ -155,7 +181,7 @@ impl Authorizer {
         for link in chain.iter() {
             let opinion = match link {
                 // In a box: most requests need no room for this.
-                ChainLink::Webhook(webhook) => Box::pin(webhook.decide(identity, attributes)).await,
+                ChainLink::Webhook(webhook) => Box::pin(webhook.decide(identity, attributes)).await?,
                 link => self.opinion(link, identity, attributes)?,
             };
             if let Some(verdict) = told.add(opinion) {
@@ -165,16 +191,24 @@ impl Authorizer {
         Ok(told.refusal())
     }
 
-    /// The same for who cannot wait, such as an expression that asks. Where there is a webhook, the thread waits, and
-    /// other tasks go on in others; where too many wait already, the webhook counts as one that cannot be asked.
-    pub fn decide_here(&self, identity: &Identity, attributes: &Attributes<'_>) -> Result<Verdict, Unreadable> {
+    /// The same for who cannot wait, such as an expression that asks because of a request of `requester`. Where a
+    /// webhook has to be asked, the thread waits, and other tasks go on in others.
+    pub fn decide_here(
+        &self,
+        requester: &Identity,
+        identity: &Identity,
+        attributes: &Attributes<'_>,
+    ) -> Result<Verdict, AuthorizationError> {
         if identity.is_in(MASTERS) {
             return Ok(Verdict::Allowed { reason: String::new() });
         }
         let (chain, mut told) = (self.chain.load_full(), Told::default());
         for link in chain.iter() {
             let opinion = match link {
-                ChainLink::Webhook(webhook) => self.ask_here(webhook, identity, attributes),
+                ChainLink::Webhook(webhook) => match webhook.known(identity, attributes) {
+                    WebhookOpinion::Known(opinion) => opinion,
+                    WebhookOpinion::ToAsk(question) => self.ask_here(webhook, requester, question)?,
+                },
                 link => self.opinion(link, identity, attributes)?,
             };
             if let Some(verdict) = told.add(opinion) {
@@ -185,13 +219,19 @@ impl Authorizer {
     }
 
     /// Has this thread wait for a webhook.
-    fn ask_here(&self, webhook: &AccessWebhook, identity: &Identity, attributes: &Attributes<'_>) -> Opinion {
-        match (Handle::try_current(), self.waiting.try_acquire()) {
-            (Ok(handle), Ok(_waiting)) if handle.runtime_flavor() != RuntimeFlavor::CurrentThread => {
-                tokio::task::block_in_place(|| handle.block_on(webhook.decide(identity, attributes)))
+    fn ask_here(
+        &self,
+        webhook: &AccessWebhook,
+        requester: &Identity,
+        question: AccessQuestion,
+    ) -> Result<Opinion, NoPlace> {
+        match Handle::try_current() {
+            Ok(handle) if handle.runtime_flavor() != RuntimeFlavor::CurrentThread => {
+                let _thread = self.waiting.take(&requester.name, 1).ok_or(NoPlace)?;
+                tokio::task::block_in_place(|| handle.block_on(webhook.answer(question)))
             }
             // Its only thread would wait for itself. This service has several.
-            _ => webhook.cannot_be_asked(),
+            _ => Ok(webhook.cannot_be_asked()),
         }
     }
 
@@ -304,6 +344,6 @@ impl fmt::Debug for ChainLink {
 impl Authorizer {
     /// With another number of threads that may wait for webhooks.
     pub fn waiting_in(self, threads: usize) -> Self {
-        Self { waiting: Arc::new(Semaphore::new(threads)), ..self }
+        Self { waiting: Shares::new(threads, usize::MAX), ..self }
     }
 }

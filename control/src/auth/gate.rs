@@ -25,7 +25,7 @@ use super::{
     audited,
     authenticate::{Authenticator, Credentials, KeptCredentials},
     authorize,
-    authorizer::{Authorizer, Verdict},
+    authorizer::{AuthorizationError, Authorizer, Verdict},
     connection_places::ConnectionPlace,
     ending_body::EndingBody,
     held_body::{self, HeldBody},
@@ -296,8 +296,18 @@ impl Gate {
         let info = RequestInfo::of(parts);
         let sender = self.authenticator.authenticate(Credentials::of(parts, certificate)).await;
         let sender = sender.map_err(|why| why.to_status());
-        if let Some(place) = place_to_tell(parts) {
-            tell_place(place, &sender);
+        match good_front_proxy(parts) {
+            // One that found no share before may find one now.
+            Some(proxy) => {
+                if let Some(place) = parts.extensions.get::<ConnectionPlace>() {
+                    place.belongs_to(&proxy.holder());
+                }
+            }
+            None => {
+                if let Some(place) = place_to_tell(parts) {
+                    tell_place(place, &sender);
+                }
+            }
         }
         Asked { info, sender }
     }
@@ -323,7 +333,7 @@ impl Gate {
         // In a box: most requests need no room for this.
         Box::pin(as_whom.assume(sender, &self.authorizer)).await.map_err(|error| match error {
             ImpersonationError::Refused(status) => status,
-            ImpersonationError::Unreadable(error) => error.to_status(),
+            ImpersonationError::Undecided(error) => error.to_status(),
         })
     }
 
@@ -345,7 +355,9 @@ impl Gate {
                 Err(authorize::forbidden(identity, &attributes, &reason))
             }
             Err(error) => {
-                current::annotate(REASON, || "internal error".to_owned());
+                if let AuthorizationError::Unreadable(_) = error {
+                    current::annotate(REASON, || "internal error".to_owned());
+                }
                 Err(error.to_status())
             }
         }
@@ -383,11 +395,15 @@ struct Acting {
 /// The place of a request's connection, if who sends the request tells whose it is: that of a front proxy is the
 /// proxy's, as long as its certificate is good.
 fn place_to_tell(parts: &http::request::Parts) -> Option<&ConnectionPlace> {
-    let front_proxy = parts.extensions.get::<FrontProxyConnection>();
-    match front_proxy.is_some_and(|proxy| proxy.is_good_at(SystemTime::now())) {
-        true => None,
-        false => parts.extensions.get(),
+    match good_front_proxy(parts) {
+        Some(_) => None,
+        None => parts.extensions.get(),
     }
+}
+
+/// The front proxy that a request comes from, as long as its certificate is good.
+fn good_front_proxy(parts: &http::request::Parts) -> Option<&FrontProxyConnection> {
+    parts.extensions.get::<FrontProxyConnection>().filter(|proxy| proxy.is_good_at(SystemTime::now()))
 }
 
 /// Completes when the connection has to make room for others.

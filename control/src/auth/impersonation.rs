@@ -15,8 +15,7 @@ use super::{
     Identity,
     attributes::{Attributes, Resource},
     authorize,
-    authorizer::{Authorizer, Verdict},
-    stored_facts::Unreadable,
+    authorizer::{AuthorizationError, Authorizer, Verdict},
 };
 use crate::{
     identity::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED},
@@ -38,8 +37,8 @@ pub struct Impersonation {
 pub enum ImpersonationError {
     /// The user may not impersonate them: the 403, or the 500 where that cannot be told.
     Refused(Status),
-    /// Authorisation needs an object that cannot be read back.
-    Unreadable(Unreadable),
+    /// It is not decided whether the user may.
+    Undecided(AuthorizationError),
 }
 
 const USER: &str = "impersonate-user";
@@ -109,7 +108,7 @@ impl Impersonation {
     pub async fn assume(&self, identity: &Identity, authorizer: &Authorizer) -> Result<Identity, ImpersonationError> {
         for whom in self.requested() {
             let attributes = Attributes::Resource(Resource { verb: "impersonate", version: "v1", ..whom });
-            match authorizer.decide(identity, &attributes).await.map_err(ImpersonationError::Unreadable)? {
+            match authorizer.decide(identity, &attributes).await.map_err(ImpersonationError::Undecided)? {
                 Verdict::Allowed { .. } => {}
                 Verdict::Refused { error: Some(error), .. } => {
                     return Err(ImpersonationError::Refused(Status::internal(error)));

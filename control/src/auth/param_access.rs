@@ -123,7 +123,7 @@ impl<'a> Params<'a> {
 
 /// What cannot be looked up is neither allowed nor refused.
 fn allows(authorizer: &Authorizer, identity: &Identity, asked: Resource<'_>) -> Result<bool, Status> {
-    match authorizer.decide_here(identity, &Attributes::Resource(asked)) {
+    match authorizer.decide_here(identity, identity, &Attributes::Resource(asked)) {
         Ok(verdict) => Ok(matches!(verdict, Verdict::Allowed { .. })),
         Err(error) => Err(error.to_status()),
     }

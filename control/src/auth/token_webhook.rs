@@ -2,7 +2,7 @@
 //!
 //! Source: `k8s.io/apiserver/plugin/pkg/authenticator/token/webhook` and `pkg/authentication/token/cache`.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -81,19 +81,16 @@ impl TokenWebhook {
     }
 
     /// Who holds a token that is good for one of `audiences`; nobody if it is not. `own` are the audiences of a token
-    /// for which the webhook names none, and `from` is the address of who shows it, unless that is a user.
-    pub async fn authenticate(
-        &self,
-        token: &str,
-        audiences: &[String],
-        own: &str,
-        from: Option<IpAddr>,
-    ) -> TokenAnswer {
+    /// for which the webhook names none, and `asker` is who has it asked.
+    pub async fn authenticate(&self, token: &str, audiences: &[String], own: &str, asker: Asker<'_>) -> TokenAnswer {
         let parts = std::iter::once(token.as_bytes()).chain(audiences.iter().map(String::as_bytes));
         let key = self.answers.key(parts);
         let asked = self.answers.ask(
             key,
-            |is_known| self.places.take(from.filter(|_| !is_known).map_or(Asker::Known, Asker::Stranger)),
+            |is_known| match asker {
+                Asker::Stranger(_) if is_known => self.places.take(Asker::Known),
+                asker => self.places.take(asker),
+            },
             || {
                 let (webhook, token) = (self.clone(), token.to_owned());
                 let (audiences, own) = (audiences.to_vec(), own.to_owned());

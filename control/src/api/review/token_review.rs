@@ -4,8 +4,12 @@ use serde_json::{Value, json};
 
 use super::Review;
 use crate::{
-    api::Api,
-    auth::{authenticate::TokenFailure, token::Identified, user_info::user_info},
+    api::{Api, request::Call},
+    auth::{
+        authenticate::{TokenFailure, no_place},
+        token::Identified,
+        user_info::user_info,
+    },
     status::Status,
 };
 
@@ -13,10 +17,10 @@ use crate::{
 pub(super) static REVIEW: Review = Review {
     group: "authentication.k8s.io",
     kind: "TokenReview",
-    answer: |api, _, review| Box::pin(answer(api, review)),
+    answer: |api, call, review| Box::pin(answer(api, call, review)),
 };
 
-async fn answer(api: &Api, mut review: Value) -> Result<Value, Status> {
+async fn answer(api: &Api, call: &Call, mut review: Value) -> Result<Value, Status> {
     let token = review["spec"]["token"].as_str().unwrap_or_default();
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
@@ -27,12 +31,16 @@ async fn answer(api: &Api, mut review: Value) -> Result<Value, Status> {
     if audiences.is_empty() {
         audiences.push(authenticator.audience().to_owned());
     }
-    let found = authenticator.review(token, &audiences).await.map_err(|error| error.to_status())?;
+    let found = authenticator.review(&call.identity, token, &audiences).await.map_err(|error| error.to_status())?;
     review["status"] = match found {
         Ok(Identified { identity, audiences }) => {
             json!({"authenticated": true, "user": user_info(&identity), "audiences": audiences})
         }
-        Err(failures) => json!({"user": {}, "error": words(&failures)}),
+        Err(failures) => match no_place(&failures) {
+            // Nothing is known of the token: were it called bad, the other server would refuse its user.
+            Some(full) => return Err(full.to_status()),
+            None => json!({"user": {}, "error": words(&failures)}),
+        },
     };
     Ok(review)
 }

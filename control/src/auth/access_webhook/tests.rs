@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     api::open_store,
     auth::{
-        authorizer::{Authorizer, ChainLink, Verdict},
+        authorizer::{AuthorizationError, Authorizer, ChainLink, Verdict},
         configuration::authorization::{AuthorizationConfiguration, AuthorizerConfiguration},
         options::AuthorizationOptions,
         setup::authorization::{AccessWebhooks, AuthorizationSetup},
@@ -30,7 +30,7 @@ async fn server() -> TestServer {
             _ => json!({"allowed": false, "reason": "never heard of"}),
         };
         let code = if review["spec"]["user"] == "broken" { 400 } else { 200 };
-        let is_slow = review["spec"]["user"] == ANONYMOUS;
+        let is_slow = review["spec"]["user"] == ANONYMOUS && review["spec"]["resourceAttributes"].is_object();
         let answer = json!({"apiVersion": review["apiVersion"], "kind": "SubjectAccessReview", "status": status});
         let answer: futures::future::BoxFuture<'static, (u16, Value)> = Box::pin(async move {
             if is_slow {
@@ -141,6 +141,11 @@ async fn the_first_who_allows_or_denies_decides_and_answers_are_kept() {
         authorizer.decide(&admin, &Attributes::of(&info("GET", PODS))).await.unwrap(),
         Verdict::Allowed { .. }
     ));
+    // Whoever cannot wait is answered where the webhook need not be asked.
+    let here =
+        |uri| authorizer.decide_here(&user("joe"), &user("allowed"), &Attributes::of(&info("GET", uri))).unwrap();
+    assert_eq!(here(PODS), Verdict::Allowed { reason: "by the webhook".into() });
+    assert_eq!(here("/metrics"), Verdict::no_opinion(""));
     let listed = authorizer.list_rules(&user("joe"), "a");
     assert!(listed.is_incomplete);
     assert_eq!(listed.errors, ["webhook authorizer does not support user rule resolution"]);
@@ -151,19 +156,30 @@ async fn the_first_who_allows_or_denies_decides_and_answers_are_kept() {
     assert!(text.contains(counted), "{text}");
 }
 
-#[tokio::test]
-async fn strangers_whom_a_webhook_is_asked_about_leave_places_to_users() {
-    let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+/// A webhook at `server` that is asked about everything.
+async fn webhook(dir: &Path, server: &TestServer, failure_policy: FailurePolicy) -> AccessWebhook {
     let options = AuthorizationOptions {
         modes: vec![crate::auth::options::AuthorizationMode::Webhook],
-        webhook_config_file: Some(kubeconfig(dir.path(), &server)),
+        webhook_config_file: Some(kubeconfig(dir, server)),
         ..AuthorizationOptions::default()
     };
     let mut authorizers = AuthorizationConfiguration::of_flags(&options).unwrap().unwrap().authorizers;
     let AuthorizerConfiguration::Webhook { name, webhook } = authorizers.remove(0) else { panic!("there is one") };
     let client = KubeconfigClient::read(&webhook.kube_config_file).await.unwrap();
     let conditions = AccessConditions::compile(std::iter::empty()).unwrap();
-    let webhook = AccessWebhook::new(&name, client, webhook, conditions).limited_to(Shares::new(8, usize::MAX));
+    AccessWebhook::new(&name, client, WebhookConfiguration { failure_policy, ..webhook }, conditions)
+}
+
+/// A webhook that nobody can be asked about.
+pub async fn full_webhook(dir: &Path) -> AccessWebhook {
+    webhook(dir, &server().await, FailurePolicy::NoOpinion).await.limited_to(Shares::new(0, 0))
+}
+
+#[tokio::test]
+async fn strangers_whom_a_webhook_is_asked_about_leave_places_to_users() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+    let webhook = webhook(dir.path(), &server, FailurePolicy::NoOpinion).await;
+    let webhook = webhook.limited_to(Shares::new(8, usize::MAX));
     // Each names another whom they would like to impersonate.
     let asked: Vec<_> = (0..8)
         .map(|number| {
@@ -183,7 +199,11 @@ async fn strangers_whom_a_webhook_is_asked_about_leave_places_to_users() {
     tokio::time::timeout(std::time::Duration::from_secs(30), some_wait).await.expect("half of the places are theirs");
     let info = info("GET", PODS);
     let opinion = webhook.decide(&user("allowed"), &Attributes::of(&info)).await;
-    assert_eq!(opinion, Opinion::Allow("by the webhook".into()));
+    assert_eq!(opinion, Ok(Opinion::Allow("by the webhook".into())));
+    let stranger =
+        async |path| webhook.decide(&Identity::anonymous(), &Attributes::Path { verb: "get".to_owned(), path }).await;
+    assert_eq!(stranger("/version").await, Err(NoPlace));
+    assert_eq!(stranger("/livez").await, Ok(Opinion::none("never heard of")), "no stranger harms health checks");
     asked.iter().for_each(|task| task.abort());
 }
 
@@ -201,13 +221,20 @@ async fn a_webhook_that_fails_leaves_it_to_others_or_denies() {
         let verdict = decide(&authorizer, "broken", PODS).await;
         let Verdict::Refused { error: Some(_), is_denied: found, .. } = &verdict else { panic!("{verdict:?}") };
         assert_eq!(*found, is_denied, "{policy}");
-        // Others may allow what it cannot be asked about.
-        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
-        authorizer.decide_by(vec![ChainLink::AlwaysAllow]);
-        assert!(matches!(
-            authorizer.decide(&node, &Attributes::of(&info("GET", PODS))).await.unwrap(),
-            Verdict::Allowed { .. }
-        ));
+    }
+    // Others may allow what it cannot be asked about, but not what this server does not ask.
+    let (authorizer, _) = authorizer(dir.path(), AuthorizationOptions::default()).await;
+    for (policy, is_allowed) in [(FailurePolicy::NoOpinion, true), (FailurePolicy::Deny, false)] {
+        let webhook = webhook(dir.path(), &server, policy).await;
+        let decide = async |webhook: AccessWebhook| {
+            authorizer.decide_by(vec![ChainLink::Webhook(Arc::new(webhook)), ChainLink::AlwaysAllow]);
+            authorizer.decide(&user("broken"), &Attributes::of(&info("GET", PODS))).await
+        };
+        let verdict = decide(webhook.clone()).await.unwrap();
+        assert_eq!(matches!(verdict, Verdict::Allowed { .. }), is_allowed, "{verdict:?}");
+        let full = decide(webhook.clone().limited_to(Shares::new(0, 0))).await.unwrap_err();
+        assert_eq!(full.to_status().code, 429);
+        assert_eq!(webhook.counts().evaluations_failed_open(), u64::from(is_allowed), "it was asked once");
     }
 }
 
@@ -224,16 +251,19 @@ async fn who_cannot_wait_is_answered_as_well() {
     let asking = authorizer.clone();
     let asked = tokio::spawn(async move {
         let info = info("GET", PODS);
-        asking.decide_here(&user("allowed"), &Attributes::of(&info)).unwrap()
+        asking.decide_here(&user("joe"), &user("allowed"), &Attributes::of(&info)).unwrap()
     });
     assert_eq!(asked.await.unwrap(), Verdict::Allowed { reason: "by the webhook".into() });
     let full = authorizer.clone().waiting_in(0);
     let asked = tokio::spawn(async move {
         let info = info("GET", PODS);
-        full.decide_here(&user("joe"), &Attributes::of(&info)).unwrap()
+        let decide = |name| full.decide_here(&user("joe"), &user(name), &Attributes::of(&info));
+        (decide("allowed"), decide("joe"))
     });
-    let Verdict::Refused { error: Some(error), .. } = asked.await.unwrap() else { panic!("too many threads wait") };
-    assert_eq!(error, "the webhook cannot be asked by who cannot wait");
+    let (kept, refused) = asked.await.unwrap();
+    assert_eq!(kept.unwrap(), Verdict::Allowed { reason: "by the webhook".into() }, "no thread waits for it");
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, AuthorizationError::NoPlace(NoPlace)), "too many threads wait: {refused}");
     assert_eq!(server.bodies("/authorize").len(), 1);
     let sent = server.bodies("/authorize").remove(0);
     assert_eq!(sent["apiVersion"], "authorization.k8s.io/v1beta1");

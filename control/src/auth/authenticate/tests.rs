@@ -24,7 +24,6 @@ use crate::{
         jwt::{
             key::SigningAlgorithm::Es256,
             tests::issuer::{TestIssuer, TestKey, write_configuration},
-            token::VerifyError,
         },
         options::{AuthenticationOptions, TokenWebhookOptions},
         outside::{
@@ -98,6 +97,11 @@ impl Guarded {
     }
 }
 
+/// A server that reviews tokens.
+fn reviewer() -> Identity {
+    Identity::authenticated("system:serviceaccount:a:gateway".to_owned(), Vec::new())
+}
+
 #[tokio::test]
 async fn a_token_of_another_issuer_is_a_user_and_a_changed_file_is_used() {
     let (key, dir) = (TestKey::new("1", Es256), tempfile::tempdir().unwrap());
@@ -117,9 +121,9 @@ async fn a_token_of_another_issuer_is_a_user_and_a_changed_file_is_used() {
     assert_eq!(guarded.who(Some(&of_second)).await, Err(401), "nobody knows the issuer");
     assert_eq!(guarded.who(None).await, Ok("system:anonymous".to_owned()));
     let own = [guarded.setup.authenticator.audience().to_owned()];
-    let found = guarded.setup.authenticator.review(&of_first, &own).await.unwrap().unwrap();
+    let found = guarded.setup.authenticator.review(&reviewer(), &of_first, &own).await.unwrap().unwrap();
     assert_eq!(found.identity.groups, ["oidc:dev", "system:authenticated"]);
-    let for_others = guarded.setup.authenticator.review(&of_first, &["vault".to_owned()]).await.unwrap();
+    let for_others = guarded.setup.authenticator.review(&reviewer(), &of_first, &["vault".to_owned()]).await.unwrap();
     assert!(for_others.is_err(), "it is for this server alone");
 
     write_configuration(dir.path(), &[second.configuration()]);
@@ -258,7 +262,7 @@ async fn a_webhook_is_asked_once_and_its_answers_are_kept() {
     assert_eq!(guarded.who(Some("for-vault")).await, Err(401), "it is not for this server");
 
     let review = async |token: &str, audience: &str| {
-        let reviewed = guarded.setup.authenticator.review(token, &[audience.to_owned()]).await.unwrap();
+        let reviewed = guarded.setup.authenticator.review(&reviewer(), token, &[audience.to_owned()]).await.unwrap();
         reviewed.map_err(|failures| failures.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     let joe = review("good", &own).await.unwrap();
@@ -337,8 +341,8 @@ async fn few_questions_of_strangers_are_under_way_at_a_time() {
     let server = TokenServer::start().await;
     let options = TokenWebhookOptions { cache_ttl: Duration::ZERO, ..server.options() };
     let client = KubeconfigClient::read(&options.config_file).await.unwrap();
-    let webhook = TokenWebhook::new(client, options.version, options.cache_ttl)
-        .limited_to(OutsidePlaces::new(OutsideLimits { of_strangers: 8, of_one_address: 1, of_known: 1 }));
+    let limits = OutsideLimits { of_strangers: 8, of_one_address: 1, of_known: 1, of_reviewers: 4 };
+    let webhook = TokenWebhook::new(client, options.version, options.cache_ttl).limited_to(OutsidePlaces::new(limits));
     let guarded = guarded(&AuthenticationOptions::default()).await;
     let authorizer =
         Authorizer::new(Arc::new(open_store(&guarded._dir.path().join("other"), &Registry::default()).unwrap()));
@@ -367,4 +371,37 @@ async fn few_questions_of_strangers_are_under_way_at_a_time() {
     assert_eq!(slow, Err(401));
     assert_eq!(guarded.who(Some("good")).await, Ok("joe".to_owned()));
     assert_eq!(server.asked(), ["good", "slow", "good", "good"]);
+}
+
+#[tokio::test]
+async fn token_reviews_take_no_places_of_users_and_too_many_are_told_to_come_again() {
+    let server = TokenServer::start().await;
+    let options = TokenWebhookOptions { cache_ttl: Duration::ZERO, ..server.options() };
+    let client = KubeconfigClient::read(&options.config_file).await.unwrap();
+    let limits = OutsideLimits { of_strangers: 1, of_one_address: 1, of_known: 0, of_reviewers: 2 };
+    let webhook = TokenWebhook::new(client, options.version, options.cache_ttl).limited_to(OutsidePlaces::new(limits));
+    let guarded = guarded(&AuthenticationOptions::default()).await;
+    let authenticator = Authenticator::knowing(Known {
+        tokens: TokenAuthenticator::new(&guarded.authorizer),
+        static_tokens: None,
+        jwt: None,
+        webhook: Some(webhook),
+        front_proxies: None,
+        anonymous: AnonymousConfiguration::default(),
+    });
+    let own = [authenticator.audience().to_owned()];
+    let guarded = Guarded { gate: guarded.gate.clone().authenticating_by(authenticator.clone()), ..guarded };
+    let reviewed = async |token: &str| authenticator.review(&reviewer(), token, &own).await.unwrap();
+    let slow = reviewed("slow");
+    let others = async {
+        while server.slow.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let full = reviewed("another").await.expect_err("one reviewer takes half of the places");
+        assert_eq!(no_place(&full), Some(NoPlace));
+        assert_eq!(guarded.who(Some("good")).await, Ok("joe".to_owned()), "what users show is asked about");
+        server.released.notify_one();
+    };
+    let (slow, ()) = tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(slow, others) }).await.unwrap();
+    assert_eq!(no_place(&slow.expect_err("it is bad")), None);
 }

@@ -10,6 +10,8 @@ use super::*;
 use crate::{
     api::open_store,
     auth::{
+        access_webhook::tests::full_webhook,
+        authorizer::ChainLink,
         bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
         client_certificate::CertificateIdentity,
         connection_places::{ConnectionPlaces, PlaceLimits},
@@ -213,6 +215,20 @@ async fn a_watch_ends_when_its_users_credential_is_withdrawn_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_watch_that_cannot_be_asked_about_for_long_ends() {
+    let guarded = Guarded::start(Endless).await;
+    let request = guarded.request().body(Body::empty()).unwrap();
+    let mut body = guarded.gate.clone().answer(request, Arc::new(None)).await.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+    let webhook = ChainLink::Webhook(Arc::new(full_webhook(guarded._dir.path()).await));
+    guarded.gate.authorizer.decide_by(vec![webhook, ChainLink::AlwaysAllow]);
+    let end = tokio::time::timeout(Duration::from_secs(30), body.frame()).await;
+    assert!(end.expect("it ends in time").is_none());
+    let request = guarded.request().body(Body::empty()).unwrap();
+    assert_eq!(guarded.gate.clone().answer(request, Arc::new(None)).await.status(), 429);
+}
+
+#[tokio::test]
 async fn a_connection_that_switched_protocols_is_cut_when_its_credential_is_withdrawn() {
     let cut = CancellationToken::new();
     let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
@@ -290,6 +306,22 @@ async fn the_connection_of_a_front_proxy_is_its_own_though_a_visitor_is_refused(
     assert!(!place.is_strangers());
     assert_eq!(visit(&FrontProxyConnection { not_after: 0, ..proxy }).await, StatusCode::UNAUTHORIZED);
     assert!(place.is_strangers(), "its certificate has expired");
+}
+
+#[tokio::test]
+async fn the_connection_of_a_front_proxy_takes_a_share_once_there_is_one() {
+    let guarded = Guarded::start(Endless).await;
+    // One share, which another connection of the proxy holds.
+    let places = ConnectionPlaces::new(PlaceLimits { users: 1, nodes: 0, ..PlaceLimits::for_descriptors(1024) });
+    let proxy = FrontProxyConnection { name: "gateway".into(), not_after: i64::MAX };
+    let [first, second] = [1, 2].map(|host| places.admit([10, 0, 0, host].into()));
+    first.belongs_to(&proxy.holder());
+    second.belongs_to(&proxy.holder());
+    assert!(!first.is_strangers() && second.is_strangers());
+    drop(first);
+    let visit = Request::get("/version").extension(second.clone()).extension(proxy).body(Body::empty()).unwrap();
+    drop(guarded.gate.clone().answer(visit, Arc::new(None)).await);
+    assert!(!second.is_strangers());
 }
 
 /// Answers everything with a short text.

@@ -34,12 +34,14 @@ pub enum SigningAlgorithm {
 }
 
 /// One public key.
+#[derive(PartialEq, Eq)]
 pub struct VerificationKey {
     /// `kid`; empty where the issuer names it not.
     pub id: String,
     material: KeyMaterial,
 }
 
+#[derive(PartialEq, Eq)]
 enum KeyMaterial {
     /// Modulus and exponent, big-endian, without zeros before them.
     Rsa {
@@ -54,6 +56,7 @@ enum KeyMaterial {
     P521(Box<p521::ecdsa::VerifyingKey>),
 }
 
+#[derive(PartialEq, Eq)]
 struct Curve {
     name: &'static str,
     algorithm: SigningAlgorithm,

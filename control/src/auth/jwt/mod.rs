@@ -33,7 +33,10 @@ use self::{
     provider::OidcProvider,
     token::{JwtToken, VerifyError},
 };
-use super::configuration::authentication::JwtAuthenticatorConfiguration;
+use super::{
+    configuration::authentication::JwtAuthenticatorConfiguration,
+    outside::places::{Asker, NoPlace, OutsidePlace, OutsidePlaces},
+};
 use crate::{identity::Identity, webhook::Dial};
 
 /// Reads the tokens of all issuers of a configuration, which may be replaced. Cheap to clone.
@@ -43,6 +46,8 @@ pub struct JwtAuthenticators {
     replaced: watch::Sender<()>,
     accepted: Arc<[SigningAlgorithm]>,
     dial: Arc<dyn Dial>,
+    /// For tokens that several keys may have signed.
+    places: OutsidePlaces,
 }
 
 /// The issuers of one configuration.
@@ -70,7 +75,7 @@ pub enum JwtError {
 impl JwtError {
     /// Whether another answer is to be expected once the issuer can be asked.
     pub fn is_undecided(&self) -> bool {
-        matches!(self, Self::NotInitialized | Self::Verify(VerifyError::Keys(_)))
+        matches!(self, Self::NotInitialized | Self::Verify(VerifyError::Keys(_) | VerifyError::NoPlace(_)))
     }
 }
 
@@ -79,7 +84,14 @@ impl JwtAuthenticators {
     /// through `dial`.
     pub fn new(accepted: Vec<SigningAlgorithm>, dial: Arc<dyn Dial>) -> Self {
         let current = Arc::new(ArcSwap::from_pointee(JwtIssuers(Vec::new())));
-        Self { current, replaced: watch::Sender::new(()), accepted: accepted.into(), dial }
+        let (replaced, places) = (watch::Sender::new(()), OutsidePlaces::default());
+        Self { current, replaced, accepted: accepted.into(), dial, places }
+    }
+
+    /// With other limits of tokens at a time.
+    #[cfg(test)]
+    pub fn limited_to(self, places: OutsidePlaces) -> Self {
+        Self { places, ..self }
     }
 
     /// Whether there is any issuer.
@@ -129,15 +141,20 @@ impl JwtAuthenticators {
         }
     }
 
-    /// Whom a token names that is good now; `None` where no issuer that is known issued it.
-    pub async fn authenticate(&self, text: &str, now: Timestamp) -> Option<Result<Identity, JwtError>> {
+    /// Whom a token names that is good now and that `asker` shows; `None` where no issuer that is known issued it.
+    pub async fn authenticate(
+        &self,
+        text: &str,
+        now: Timestamp,
+        asker: Asker<'_>,
+    ) -> Option<Result<Identity, JwtError>> {
         let issuers = self.current.load_full();
         if issuers.0.is_empty() {
             return None;
         }
         let url = token::untrusted_issuer(text)?;
         let issuer = issuers.0.iter().find(|issuer| issuer.provider.configuration().url == url)?;
-        Some(issuer.authenticate(text, &self.accepted, now).await)
+        Some(issuer.authenticate(text, &self.accepted, now, &|| self.places.take(asker)).await)
     }
 }
 
@@ -156,20 +173,20 @@ impl JwtIssuers {
 }
 
 impl JwtIssuer {
-    /// What is cheap to see is looked at first: a token must be good in all else before keys are fetched for it.
+    /// What is cheap to see is looked at first: a token must be good in all else before keys are fetched for it. One
+    /// that has expired is bad whoever signed it, so that is told though the keys are not known. Kubernetes tells then
+    /// only that the issuer is not ready; here that would let what is under way outlive its token.
     async fn authenticate(
         &self,
         text: &str,
         accepted: &[SigningAlgorithm],
         now: Timestamp,
+        place: &(dyn Fn() -> Result<OutsidePlace, NoPlace> + Sync),
     ) -> Result<Identity, JwtError> {
-        if !self.provider.is_ready() {
-            return Err(JwtError::NotInitialized);
-        }
         let token = JwtToken::read(text)?;
         token.check(&self.provider.configuration().audiences, now)?;
         let algorithm = token.accepted_algorithm(accepted)?;
-        self.provider.verify(&token, algorithm).await.ok_or(JwtError::NotInitialized)??;
+        self.provider.verify(&token, algorithm, place).await.ok_or(JwtError::NotInitialized)??;
         Ok(self.mapping.user(&token.claims)?)
     }
 }

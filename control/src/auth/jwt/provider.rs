@@ -20,7 +20,10 @@ use super::{
     key::{SigningAlgorithm, VerificationKey},
     token::{JwtToken, VerifyError},
 };
-use crate::auth::configuration::authentication::IssuerConfiguration;
+use crate::auth::{
+    configuration::authentication::IssuerConfiguration,
+    outside::places::{NoPlace, OutsidePlace},
+};
 
 /// How long after a failure the first keys are tried again. Source: `oidc.go`.
 const RETRY: Duration = Duration::from_secs(10);
@@ -30,8 +33,8 @@ const REFRESH: Duration = Duration::from_secs(600);
 /// How often tokens may have keys fetched: anybody can make up one that no key has signed.
 const FETCHED_FOR_TOKENS_EVERY: Duration = Duration::from_secs(10);
 
-/// How many keys an issuer may have: each may be tried for a token that names none. Those that are known have a few.
-/// Kubernetes has no limit. Chosen, not measured.
+/// How many keys of an issuer are used, the first ones: each may be tried for a token that names none. Issuers that are
+/// known have a few. Kubernetes has no limit. Chosen, not measured.
 const MOST_KEYS: usize = 64;
 
 /// Why an issuer has no keys for the moment.
@@ -54,14 +57,6 @@ pub enum ProviderError {
     /// The keys cannot be fetched.
     #[error("oidc: get keys failed {0}")]
     Keys(FetchError),
-    /// There are more than anybody has.
-    #[error("the issuer {issuer:?} has {found} keys; at most {MOST_KEYS} are accepted")]
-    TooManyKeys {
-        /// As it was configured.
-        issuer: String,
-        /// How many it published.
-        found: usize,
-    },
     /// The task that fetched them ended.
     #[error("the keys could not be fetched to the end")]
     Ended,
@@ -124,15 +119,27 @@ impl OidcProvider {
         }
     }
 
-    /// Whether the issuer signed the token; `None` for as long as its keys are not known.
+    /// Whether the issuer signed the token; `None` for as long as its keys are not known. Where several keys may have
+    /// signed it, they are looked at in a place that `place` gives: anybody can make up a token that none has signed.
     pub async fn verify(
         self: &Arc<Self>,
         token: &JwtToken<'_>,
         algorithm: SigningAlgorithm,
+        place: &(dyn Fn() -> Result<OutsidePlace, NoPlace> + Sync),
     ) -> Option<Result<(), VerifyError>> {
         let known = self.keys.load_full()?;
-        if has_signed(&known, token, algorithm).await {
-            return Some(Ok(()));
+        Some(self.verify_with(&known, token, algorithm, place).await)
+    }
+
+    async fn verify_with(
+        self: &Arc<Self>,
+        known: &Arc<Vec<VerificationKey>>,
+        token: &JwtToken<'_>,
+        algorithm: SigningAlgorithm,
+        place: &(dyn Fn() -> Result<OutsidePlace, NoPlace> + Sync),
+    ) -> Result<(), VerifyError> {
+        if has_signed(known, token, algorithm, place).await? {
+            return Ok(());
         }
         let fetched = match self.fetch_for_token() {
             Some(fetch) => fetch.await,
@@ -140,14 +147,14 @@ impl OidcProvider {
             None => self.fetching.lock().last.as_ref().and_then(|last| last.peek().cloned()).unwrap_or(Ok(())),
         };
         if let Err(error) = fetched {
-            return Some(Err(VerifyError::Keys(error.to_string())));
+            return Err(VerifyError::Keys(error.to_string()));
         }
         // The same keys say the same.
-        let now = self.keys.load_full().filter(|now| !Arc::ptr_eq(now, &known));
-        Some(match now {
-            Some(now) if has_signed(&now, token, algorithm).await => Ok(()),
+        let now = self.keys.load_full().filter(|now| !Arc::ptr_eq(now, known));
+        match now {
+            Some(now) if has_signed(&now, token, algorithm, place).await? => Ok(()),
             _ => Err(VerifyError::Signature),
-        })
+        }
     }
 
     /// A fetch that is under way, or another one if it is time.
@@ -196,10 +203,16 @@ impl OidcProvider {
         let url = document["jwks_uri"].as_str().filter(|url| !url.is_empty()).ok_or(ProviderError::NoKeys)?;
         let set = self.fetch.get(url).await.map_err(ProviderError::Keys)?;
         let keys = set["keys"].as_array().ok_or(ProviderError::Keys(FetchError::Json))?;
-        if keys.len() > MOST_KEYS {
-            return Err(ProviderError::TooManyKeys { issuer: self.configuration.url.clone(), found: keys.len() });
+        let (keys, are_more) = signing_keys(keys);
+        // Those that were looked at for a token need not be looked at again.
+        if self.keys.load().as_deref().is_some_and(|known| **known == keys) {
+            return Ok(());
         }
-        self.keys.store(Some(Arc::new(known_keys(keys))));
+        if are_more {
+            let issuer = &self.configuration.url;
+            tracing::warn!(issuer, "a token issuer publishes more than {MOST_KEYS} signing keys: the first are used");
+        }
+        self.keys.store(Some(Arc::new(keys)));
         Ok(())
     }
 
@@ -214,20 +227,30 @@ impl OidcProvider {
 
 /// Whether one of the keys signed the token. One that names a key is looked at with that key alone, and each with those
 /// alone that can sign so. Other tasks go on between two keys: one may take a millisecond.
-async fn has_signed(keys: &[VerificationKey], token: &JwtToken<'_>, algorithm: SigningAlgorithm) -> bool {
+async fn has_signed(
+    keys: &[VerificationKey],
+    token: &JwtToken<'_>,
+    algorithm: SigningAlgorithm,
+    place: &(dyn Fn() -> Result<OutsidePlace, NoPlace> + Sync),
+) -> Result<bool, NoPlace> {
     let is_named = |key: &&VerificationKey| token.key_id.is_empty() || key.id == token.key_id;
-    for key in keys.iter().filter(is_named).filter(|key| key.fits(algorithm)) {
+    let fitting: Vec<_> = keys.iter().filter(is_named).filter(|key| key.fits(algorithm)).collect();
+    // One costs no more than a token of this cluster does.
+    let _place = if fitting.len() > 1 { Some(place()?) } else { None };
+    for key in fitting {
         if key.verifies(algorithm, token.signed.as_bytes(), &token.signature) {
-            return true;
+            return Ok(true);
         }
         tokio::task::yield_now().await;
     }
-    false
+    Ok(false)
 }
 
-/// Those that may sign tokens. Others are for something else.
-fn known_keys(keys: &[Value]) -> Vec<VerificationKey> {
-    keys.iter().filter_map(VerificationKey::of).collect()
+/// The first of those that may sign tokens, and whether there are more. Others are for something else.
+fn signing_keys(keys: &[Value]) -> (Vec<VerificationKey>, bool) {
+    let mut all = keys.iter().filter_map(VerificationKey::of);
+    let first = all.by_ref().take(MOST_KEYS).collect();
+    (first, all.next().is_some())
 }
 
 impl fmt::Debug for OidcProvider {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::key::SigningAlgorithm;
+use crate::auth::outside::places::NoPlace;
 
 /// So many seconds before `nbf` a token is good: clocks differ. There is none for `exp`.
 const NOT_BEFORE_LEEWAY: i64 = 60;
@@ -57,6 +58,9 @@ pub enum VerifyError {
     /// Whether one did cannot be told: the issuer's keys could not be fetched.
     #[error("failed to verify signature: fetching keys {0}")]
     Keys(String),
+    /// Too many are compared with all keys at a time.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
 }
 
 /// A token that was read. Nothing in it is to be believed before its signature is verified.

@@ -99,6 +99,11 @@ impl<V: Clone + Send + Sync + 'static> Answers<V> {
         digest.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
+    /// The answer that is kept.
+    pub fn kept(&self, key: &AnswerKey) -> Option<V> {
+        self.state.lock().kept(key, Instant::now())
+    }
+
     /// The answer that is kept, or that `ask` gets. It runs in a task of its own, in a place that `place` gives, which
     /// is told whether the question was answered well before: who asked first may give up, and others go on waiting.
     /// `None` if the task ended without an answer.
@@ -247,7 +252,8 @@ mod tests {
         let kept = |at| answers.state.lock().kept(&answers.key([b"a".as_slice()]), at);
         assert_eq!((kept(in_seconds(9)), kept(in_seconds(11))), (Some(0), None));
         assert_eq!(ask().await, Ok(Some(1)));
-        let none = OutsidePlaces::new(OutsideLimits { of_strangers: 0, of_one_address: 0, of_known: 0 });
+        let limits = OutsideLimits { of_strangers: 0, of_one_address: 0, of_known: 0, of_reviewers: 0 };
+        let none = OutsidePlaces::new(limits);
         let key = answers.key([b"b".as_slice()]);
         let full = answers.ask(key, |_| none.take(Asker::Known), || async { answer(0, true) }).await;
         assert_eq!(full, Err(NoPlace));

@@ -1,7 +1,9 @@
 //! How many questions about tokens are under way at a time: in all, and for strangers of one address. A stranger's
 //! token makes the server ask, so that one stranger must not have it ask without end, nor take the turns of all others.
-//! Strangers may come from many addresses, and users from behind one: some places are for those alone who are known, by
-//! a token that was good before or by another credential.
+//! Strangers may come from many addresses, and users from behind one: some places are for those alone whose token was
+//! good before.
+//!
+//! A server that reviews tokens passes on those of its own strangers: reviewers share places beside all these.
 
 use std::{
     collections::HashMap,
@@ -11,12 +13,17 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::status::Status;
+use crate::{
+    flow_control::shares::{Share, Shares},
+    status::Status,
+};
 
 /// Questions under way about tokens of strangers. This figure and those below are chosen, not measured.
 const OF_STRANGERS: usize = 96;
-/// Further ones, about tokens that were good before, and because of requests of users.
+/// Further ones, about tokens that were good before.
 const OF_KNOWN: usize = 32;
+/// Further ones, because of TokenReviews: one reviewer alone has half of them.
+const OF_REVIEWERS: usize = 64;
 /// Of those of strangers, about tokens from one address.
 const OF_ONE_ADDRESS: usize = 16;
 
@@ -25,6 +32,8 @@ const OF_ONE_ADDRESS: usize = 16;
 pub struct OutsidePlaces {
     limits: OutsideLimits,
     taken: Arc<Mutex<Taken>>,
+    /// Divided among those who send TokenReviews.
+    of_reviewers: Arc<Shares>,
 }
 
 /// How many places there are.
@@ -36,15 +45,19 @@ pub struct OutsideLimits {
     pub of_one_address: usize,
     /// Beside them, for who is known.
     pub of_known: usize,
+    /// Beside both, for TokenReviews.
+    pub of_reviewers: usize,
 }
 
 /// Because of whom a question is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
+pub enum Asker<'a> {
     /// Somebody who shows a token from this address.
     Stranger(IpAddr),
-    /// A user, or somebody whose token was good before.
+    /// Somebody whose token was good before, or who comes over no connection.
     Known,
+    /// A user of this name, who was shown the token by somebody else.
+    Reviewer(&'a str),
 }
 
 #[derive(Default)]
@@ -57,7 +70,15 @@ struct Taken {
 }
 
 /// A place, until it is dropped.
-pub struct OutsidePlace {
+pub enum OutsidePlace {
+    /// Of somebody who shows a token of their own.
+    Holder(HolderPlace),
+    /// Of a reviewer.
+    Reviewer(Share),
+}
+
+/// A place for the token of who shows it.
+pub struct HolderPlace {
     of: OutsidePlaces,
     /// Of a stranger.
     network: Option<IpAddr>,
@@ -65,7 +86,7 @@ pub struct OutsidePlace {
 
 /// There is no place for a further question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many questions to webhooks are under way")]
+#[error("too many questions about users are under way")]
 pub struct NoPlace;
 
 impl NoPlace {
@@ -77,21 +98,30 @@ impl NoPlace {
 
 impl Default for OutsidePlaces {
     fn default() -> Self {
-        Self::new(OutsideLimits { of_strangers: OF_STRANGERS, of_one_address: OF_ONE_ADDRESS, of_known: OF_KNOWN })
+        Self::new(OutsideLimits {
+            of_strangers: OF_STRANGERS,
+            of_one_address: OF_ONE_ADDRESS,
+            of_known: OF_KNOWN,
+            of_reviewers: OF_REVIEWERS,
+        })
     }
 }
 
 impl OutsidePlaces {
     /// With these limits.
     pub fn new(limits: OutsideLimits) -> Self {
-        Self { limits, taken: Arc::default() }
+        Self { limits, taken: Arc::default(), of_reviewers: Shares::new(limits.of_reviewers, usize::MAX) }
     }
 
     /// A place for a question.
-    pub fn take(&self, asker: Asker) -> Result<OutsidePlace, NoPlace> {
-        let OutsideLimits { of_strangers, of_one_address, of_known } = self.limits;
+    pub fn take(&self, asker: Asker<'_>) -> Result<OutsidePlace, NoPlace> {
+        let OutsideLimits { of_strangers, of_one_address, of_known, .. } = self.limits;
         let mut taken = self.taken.lock();
         let network = match asker {
+            Asker::Reviewer(name) => {
+                drop(taken);
+                return self.of_reviewers.take(name, 1).map(OutsidePlace::Reviewer).ok_or(NoPlace);
+            }
             Asker::Known if taken.all >= of_strangers.saturating_add(of_known) => return Err(NoPlace),
             Asker::Known => None,
             Asker::Stranger(address) => {
@@ -108,11 +138,11 @@ impl OutsidePlaces {
             }
         };
         taken.all = taken.all.saturating_add(1);
-        Ok(OutsidePlace { of: self.clone(), network })
+        Ok(OutsidePlace::Holder(HolderPlace { of: self.clone(), network }))
     }
 }
 
-impl Drop for OutsidePlace {
+impl Drop for HolderPlace {
     fn drop(&mut self) {
         let mut taken = self.of.taken.lock();
         taken.all = taken.all.saturating_sub(1);
@@ -137,13 +167,14 @@ fn network(from: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn stranger(address: &str) -> Asker {
+    fn stranger(address: &str) -> Asker<'static> {
         Asker::Stranger(address.parse().unwrap())
     }
 
     #[test]
     fn one_address_takes_no_more_than_its_share_and_gives_it_back() {
-        let places = OutsidePlaces::new(OutsideLimits { of_strangers: 3, of_one_address: 2, of_known: 0 });
+        let limits = OutsideLimits { of_strangers: 3, of_one_address: 2, of_known: 0, of_reviewers: 0 };
+        let places = OutsidePlaces::new(limits);
         let [a, b, c] = ["2001:db8::1", "2001:db8::2", "10.0.0.1"].map(stranger);
         let (first, _second) = (places.take(a).unwrap(), places.take(b).unwrap());
         assert!(places.take(a).is_err(), "both are of one host");
@@ -166,5 +197,19 @@ mod tests {
         assert_eq!(known.iter().filter(|place| place.is_ok()).count(), OF_KNOWN);
         drop(taken);
         assert!(places.take(stranger("10.0.0.1")).is_ok());
+    }
+
+    #[test]
+    fn reviewers_share_places_of_their_own_and_take_none_of_others() {
+        let places = OutsidePlaces::default();
+        let take_all = |name: &'static str| -> Vec<_> {
+            std::iter::from_fn(|| places.take(Asker::Reviewer(name)).ok()).take(OF_REVIEWERS).collect()
+        };
+        let busy = take_all("system:serviceaccount:a:gateway");
+        assert!((1..=OF_REVIEWERS / 2).contains(&busy.len()), "{}", busy.len());
+        assert!(!take_all("joe").is_empty(), "another reviewer finds some");
+        let known: Vec<_> = (0..OF_STRANGERS + OF_KNOWN).map(|_| places.take(Asker::Known)).collect();
+        assert!(known.iter().all(Result::is_ok), "who shows a token finds as many as before");
+        assert!(places.take(Asker::Reviewer("ann")).is_ok());
     }
 }

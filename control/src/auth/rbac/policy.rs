@@ -179,19 +179,20 @@ impl Policy {
         })
     }
 
-    /// The index of a subject with many grants, unless there is no room for it.
+    /// The index of a subject with many grants.
     fn index(&self, is_group: bool, name: &Arc<str>, namespace: &str, grants: &OfSubject) -> Option<Arc<SubjectIndex>> {
         if grants.len() < subject_index::FROM {
             return None;
         }
         let subject = IndexedSubject { is_group, name: name.clone(), namespace: namespace.into() };
-        self.indexes.get(subject, || {
+        let index = self.indexes.get(&subject, || {
             let mut index = SubjectIndex::default();
             for grant in grants.values() {
                 index.add(grant, self.rules_of_grant(grant).map_err(|error| error.to_string()));
             }
             index
-        })
+        });
+        Some(index)
     }
 
     fn rules_of_grant<'a>(&'a self, grant: &'a Grant) -> Result<&'a Arc<[Rule]>, RoleError<'a>> {

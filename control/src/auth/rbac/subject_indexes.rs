@@ -1,11 +1,12 @@
 //! The indexes of the subjects of one policy that have many grants: made when they are first asked for, each once, and
 //! kept while the policy's changes do not concern them.
 //!
-//! Their memory is limited. Where it is used up, the grants of further subjects are looked through, which costs time
-//! and no memory, until the next change of the policy has all indexes made anew.
+//! Their memory is limited. Where it is used up, an index makes room that was not used for the longest time, of the
+//! scope that holds most: who may ask about many subjects of a namespace drives out those of that namespace. A part is
+//! left to ClusterRoleBindings, whose subjects ask everywhere.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock},
 };
 
@@ -15,8 +16,10 @@ use super::{policy::RoleKey, subject_index::SubjectIndex};
 
 /// Bytes of all indexes, about; one that is under way when they are used up comes on top. Chosen, not measured.
 const MOST_BYTES: usize = 64 << 20;
-/// Indexes, whatever they take.
-const MOST: usize = 1024;
+/// An index counts as so many bytes at least, so that there are 1,024 at the most. Chosen, not measured.
+const LEAST_WEIGHT: usize = MOST_BYTES / 1024;
+/// Those of ClusterRoleBindings make no room for others up to so many bytes.
+const OF_CLUSTER: usize = MOST_BYTES / 2;
 
 /// The indexes of one policy. A policy is cloned to be changed: a clone has those that are made, and forgets some.
 #[derive(Debug, Default)]
@@ -24,8 +27,27 @@ pub(super) struct SubjectIndexes(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    by_subject: HashMap<Subject, Slot>,
-    bytes: usize,
+    by_subject: HashMap<Subject, KeptIndex>,
+    /// By namespace; only those that hold something.
+    scopes: HashMap<Arc<str>, Scope>,
+    /// Of all scopes.
+    weight: usize,
+    /// How often an index was used.
+    uses: u64,
+}
+
+#[derive(Clone, Debug)]
+struct KeptIndex {
+    slot: Slot,
+    weight: usize,
+    used: u64,
+}
+
+/// What the subjects of one namespace hold, or those of ClusterRoleBindings.
+#[derive(Debug, Default)]
+struct Scope {
+    weight: usize,
+    by_use: BTreeMap<u64, Subject>,
 }
 
 /// Empty until the index is made: who asks meanwhile waits for that.
@@ -40,66 +62,104 @@ pub(super) struct Subject {
 }
 
 impl Kept {
-    fn is_full(&self) -> bool {
-        self.bytes >= MOST_BYTES || self.by_subject.len() >= MOST
+    /// The slot of a subject, a new one where there is none. It was used last from now on.
+    fn slot(&mut self, subject: &Subject) -> Slot {
+        self.uses = self.uses.saturating_add(1);
+        let used = self.uses;
+        if let Some(kept) = self.by_subject.get_mut(subject) {
+            let before = std::mem::replace(&mut kept.used, used);
+            if let Some(scope) = self.scopes.get_mut(&subject.namespace)
+                && let Some(subject) = scope.by_use.remove(&before)
+            {
+                scope.by_use.insert(used, subject);
+            }
+            return kept.slot.clone();
+        }
+        let slot = Slot::default();
+        self.insert(subject.clone(), KeptIndex { slot: slot.clone(), weight: LEAST_WEIGHT, used });
+        self.make_room();
+        slot
     }
 
-    /// Only those that are made and that `stays` lets be: one under way is of the policy before.
-    fn of(all: impl Iterator<Item = (Subject, Slot)>, stays: impl Fn(&SubjectIndex) -> bool) -> Self {
-        let mut kept = Self::default();
-        for (subject, slot) in all {
-            let Some(index) = slot.get().filter(|index| stays(index)) else { continue };
-            kept.bytes = kept.bytes.saturating_add(index.bytes());
-            kept.by_subject.insert(subject, slot);
+    /// Counts an index that was made, unless it had to make room meanwhile.
+    fn weigh(&mut self, subject: &Subject, slot: &Slot, index: &SubjectIndex) {
+        let Some(kept) = self.by_subject.get(subject).filter(|kept| Arc::ptr_eq(&kept.slot, slot)).cloned() else {
+            return;
+        };
+        self.remove(subject);
+        self.insert(subject.clone(), KeptIndex { weight: index.bytes().max(LEAST_WEIGHT), ..kept });
+        self.make_room();
+    }
+
+    fn insert(&mut self, subject: Subject, kept: KeptIndex) {
+        let scope = self.scopes.entry(subject.namespace.clone()).or_default();
+        scope.weight = scope.weight.saturating_add(kept.weight);
+        scope.by_use.insert(kept.used, subject.clone());
+        self.weight = self.weight.saturating_add(kept.weight);
+        self.by_subject.insert(subject, kept);
+    }
+
+    fn remove(&mut self, subject: &Subject) {
+        let Some(kept) = self.by_subject.remove(subject) else { return };
+        self.weight = self.weight.saturating_sub(kept.weight);
+        let Some(scope) = self.scopes.get_mut(&subject.namespace) else { return };
+        scope.weight = scope.weight.saturating_sub(kept.weight);
+        scope.by_use.remove(&kept.used);
+        if scope.by_use.is_empty() {
+            self.scopes.remove(&subject.namespace);
         }
-        kept
+    }
+
+    /// Forgets until what is left fits.
+    fn make_room(&mut self) {
+        while self.weight > MOST_BYTES {
+            let is_spared = |namespace: &str, scope: &Scope| namespace.is_empty() && scope.weight <= OF_CLUSTER;
+            let scopes = self.scopes.iter().filter(|(namespace, scope)| !is_spared(namespace, scope));
+            let largest = scopes.max_by_key(|(_, scope)| scope.weight).map(|(_, scope)| scope);
+            let Some((_, subject)) = largest.and_then(|scope| scope.by_use.first_key_value()) else { return };
+            let subject = subject.clone();
+            self.remove(&subject);
+        }
     }
 }
 
 impl Clone for SubjectIndexes {
     fn clone(&self) -> Self {
-        let kept = self.0.lock();
-        if kept.is_full() {
-            return Self::default();
+        let of = self.0.lock();
+        let mut kept = Kept { uses: of.uses, ..Kept::default() };
+        // One under way is of the policy before.
+        for (subject, index) in of.by_subject.iter().filter(|(_, index)| index.slot.get().is_some()) {
+            kept.insert(subject.clone(), index.clone());
         }
-        let all = kept.by_subject.iter().map(|(subject, slot)| (subject.clone(), slot.clone()));
-        Self(Mutex::new(Kept::of(all, |_| true)))
+        Self(Mutex::new(kept))
     }
 }
 
 impl SubjectIndexes {
-    /// The index of a subject, made by `make` where there is none; nothing where there is no room for another.
-    pub(super) fn get(&self, subject: Subject, make: impl FnOnce() -> SubjectIndex) -> Option<Arc<SubjectIndex>> {
-        let slot = {
-            let mut kept = self.0.lock();
-            match kept.by_subject.get(&subject) {
-                Some(slot) => slot.clone(),
-                None if kept.is_full() => return None,
-                None => kept.by_subject.entry(subject).or_default().clone(),
-            }
-        };
+    /// The index of a subject, made by `make` where there is none.
+    pub(super) fn get(&self, subject: &Subject, make: impl FnOnce() -> SubjectIndex) -> Arc<SubjectIndex> {
+        let slot = self.0.lock().slot(subject);
         // Not under the lock: others decide meanwhile.
         let index = slot.get_or_init(|| {
             let made = make();
-            let mut kept = self.0.lock();
-            kept.bytes = kept.bytes.saturating_add(made.bytes());
+            self.0.lock().weigh(subject, &slot, &made);
             Arc::new(made)
         });
-        Some(index.clone())
+        index.clone()
     }
 
     /// Forgets the index of a subject whose grants change.
     pub(super) fn forget(&mut self, subject: &Subject) {
-        let kept = self.0.get_mut();
-        if let Some(slot) = kept.by_subject.remove(subject) {
-            kept.bytes = kept.bytes.saturating_sub(slot.get().map_or(0, |index| index.bytes()));
-        }
+        self.0.get_mut().remove(subject);
     }
 
     /// Forgets the indexes of all subjects that have a role which changes.
     pub(super) fn forget_role(&mut self, role: &RoleKey) {
         let kept = self.0.get_mut();
-        *kept = Kept::of(std::mem::take(&mut kept.by_subject).into_iter(), |index| !index.names_role(role));
+        let names_role = |index: &KeptIndex| index.slot.get().is_none_or(|index| index.names_role(role));
+        let stale = kept.by_subject.iter().filter(|(_, index)| names_role(index));
+        let stale: Vec<Subject> = stale.map(|(subject, _)| subject.clone()).collect();
+        stale.iter().for_each(|subject| kept.remove(subject));
     }
 
     /// Whose indexes are made.
@@ -119,7 +179,15 @@ mod tests {
     use super::{super::policy::Grant, *};
 
     fn subject(name: &str) -> Subject {
-        Subject { is_group: false, name: name.into(), namespace: "a".into() }
+        subject_in("a", name)
+    }
+
+    fn subject_in(namespace: &str, name: &str) -> Subject {
+        Subject { is_group: false, name: name.into(), namespace: namespace.into() }
+    }
+
+    fn holds(indexes: &SubjectIndexes, subject: &Subject) -> bool {
+        indexes.0.lock().by_subject.contains_key(subject)
     }
 
     /// Of one grant.
@@ -137,7 +205,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     together.wait();
-                    indexes.get(subject("joe"), || {
+                    indexes.get(&subject("joe"), || {
                         made.fetch_add(1, Ordering::SeqCst);
                         index("reader")
                     })
@@ -151,35 +219,68 @@ mod tests {
     fn a_change_forgets_the_indexes_that_it_concerns_and_no_others() {
         let of_before = SubjectIndexes::default();
         for (name, role) in [("joe", "reader"), ("ann", "writer"), ("eve", "reader")] {
-            assert!(of_before.get(subject(name), || index(role)).is_some());
+            of_before.get(&subject(name), || index(role));
         }
         let mut changed = of_before.clone();
         changed.forget(&subject("joe"));
         assert_eq!(changed.subjects().len(), 2);
         changed.forget_role(&("a".into(), "reader".into()));
         assert_eq!(changed.subjects(), [subject("ann")]);
-        assert_eq!(changed.0.lock().bytes, index("writer").bytes());
+        assert_eq!(changed.0.lock().weight, LEAST_WEIGHT);
         assert_eq!(of_before.subjects().len(), 3, "the policy before is as it was");
         // One that is under way is made of the policy before: the changed one has its own made.
-        let under_way = of_before.get(subject("new"), || {
+        of_before.get(&subject("new"), || {
             assert_eq!(of_before.clone().subjects().len(), 3);
             index("reader")
         });
-        assert!(under_way.is_some());
+        assert_eq!(of_before.clone().subjects().len(), 4);
     }
 
     #[test]
-    fn where_there_is_no_room_no_further_index_is_made_until_the_policy_changes() {
+    fn a_namespace_of_many_subjects_makes_room_itself() {
         let indexes = SubjectIndexes::default();
-        for number in 0..MOST {
-            assert!(indexes.get(subject(&number.to_string()), || index("reader")).is_some());
+        let everywhere = subject_in("", "operator");
+        let other = subject_in("b", "ann");
+        for known in [&everywhere, &other, &subject("first")] {
+            indexes.get(known, || index("reader"));
         }
-        let made = || indexes.get(subject("late"), || panic!("there is no room for it"));
-        assert!(made().is_none());
-        assert!(indexes.get(subject("0"), || panic!("it is made")).is_some());
-        assert!(indexes.clone().subjects().is_empty(), "after a change all are made anew");
-        let heavy = SubjectIndexes::default();
-        heavy.0.lock().bytes = MOST_BYTES;
-        assert!(heavy.get(subject("late"), || panic!("there is no room for it")).is_none());
+        for number in 0..MOST_BYTES / LEAST_WEIGHT {
+            indexes.get(&subject(&number.to_string()), || index("reader"));
+            // Used all the while.
+            indexes.get(&subject("0"), || panic!("it is made"));
+        }
+        assert!(holds(&indexes, &everywhere) && holds(&indexes, &other));
+        assert!(!holds(&indexes, &subject("first")) && !holds(&indexes, &subject("1")));
+        assert!(holds(&indexes, &subject("0")) && holds(&indexes, &subject("1023")));
+        let kept = indexes.0.lock();
+        assert_eq!((kept.by_subject.len(), kept.weight), (1024, MOST_BYTES));
+        drop(kept);
+        assert_eq!(indexes.clone().subjects().len(), 1024, "a change forgets none that it does not concern");
+    }
+
+    #[test]
+    fn large_indexes_are_bounded_and_many_namespaces_leave_a_part_to_cluster_role_bindings() {
+        let indexes = SubjectIndexes::default();
+        let put = |subject: Subject, weight: usize| {
+            let mut kept = indexes.0.lock();
+            let used = kept.uses;
+            kept.uses += 1;
+            kept.insert(subject, KeptIndex { slot: Slot::default(), weight, used });
+            kept.make_room();
+        };
+        for number in 0..32 {
+            put(subject_in("", &number.to_string()), 2 << 20);
+        }
+        assert_eq!(indexes.subjects().len(), 32);
+        for number in 0..64 {
+            put(subject_in(&number.to_string(), "joe"), 2 << 20);
+        }
+        let of_cluster = indexes.subjects().iter().filter(|subject| subject.namespace.is_empty()).count();
+        assert_eq!((of_cluster, indexes.subjects().len()), (16, 32));
+        assert_eq!(indexes.0.lock().weight, MOST_BYTES);
+        let left = indexes.subjects();
+        let mut changed = indexes;
+        left.iter().for_each(|subject| changed.forget(subject));
+        assert!(changed.0.lock().scopes.is_empty() && changed.0.lock().weight == 0);
     }
 }

@@ -68,7 +68,7 @@ impl Cluster {
     }
 
     pub fn decide(&self, identity: &Identity, method: &str, uri: &str) -> Verdict {
-        self.api.authorizer().decide_here(identity, &Attributes::of(&info(method, uri))).unwrap()
+        self.api.authorizer().decide_here(identity, identity, &Attributes::of(&info(method, uri))).unwrap()
     }
 
     pub fn allows(&self, identity: &Identity, method: &str, uri: &str) -> bool {

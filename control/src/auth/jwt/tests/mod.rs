@@ -3,7 +3,10 @@
 mod fuzz;
 pub mod issuer;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use ring::hmac;
@@ -11,7 +14,10 @@ use serde_json::{Value, json};
 
 use self::issuer::{TestIssuer, TestKey};
 use super::{SigningAlgorithm::*, *};
-use crate::{auth::configuration::authentication::JwtAuthenticatorConfiguration, webhook::Network};
+use crate::{
+    auth::{configuration::authentication::JwtAuthenticatorConfiguration, outside::places::OutsideLimits},
+    webhook::Network,
+};
 
 fn authenticators(configurations: &[Value]) -> JwtAuthenticators {
     let all = JwtAuthenticators::new(SigningAlgorithm::ALL.to_vec(), Arc::new(Network));
@@ -29,7 +35,7 @@ async fn ready(configurations: &[Value]) -> JwtAuthenticators {
 
 /// The name, or what is wrong.
 async fn name(all: &JwtAuthenticators, token: &str) -> Option<Result<String, String>> {
-    let found = all.authenticate(token, Timestamp::now()).await?;
+    let found = all.authenticate(token, Timestamp::now(), Asker::Known).await?;
     Some(found.map(|identity| identity.name).map_err(|error| error.to_string()))
 }
 
@@ -44,7 +50,7 @@ async fn tokens_are_taken_that_are_signed_in_any_of_the_ways_of_kubernetes() {
         assert_eq!(name(&all, &token).await, Some(Ok("oidc:jane".into())), "{algorithm:?}");
     }
     assert_eq!(issuer.fetches(), 1);
-    let found = all.authenticate(&keys[0].1.token(keys[0].0, &issuer.claims()), Timestamp::now()).await;
+    let found = all.authenticate(&keys[0].1.token(keys[0].0, &issuer.claims()), Timestamp::now(), Asker::Known).await;
     assert_eq!(found.unwrap().unwrap().groups, ["oidc:dev"]);
 }
 
@@ -121,18 +127,56 @@ async fn an_unknown_key_is_fetched_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn an_issuer_of_too_many_keys_is_refused_and_those_before_stay() {
-    let key = TestKey::new("1", Es256);
-    let issuer = TestIssuer::start(&[&key]).await;
+async fn a_token_that_names_no_key_is_compared_with_all_in_a_place_and_once() {
+    let (first, second, unknown) = (TestKey::new("", Es256), TestKey::new("", Es256), TestKey::new("", Es256));
+    let issuer = TestIssuer::start(&[&first]).await;
     let all = ready(&[issuer.configuration()]).await;
-    // With two that sign nothing.
-    issuer.publish(&[&key; 62]);
+    let limits = OutsideLimits { of_strangers: 0, of_one_address: 0, of_known: 1, of_reviewers: 0 };
+    let all = all.limited_to(OutsidePlaces::new(limits));
     let provider = all.current.load().0[0].provider.clone();
-    assert!(provider.fetch_once().await.is_ok());
-    issuer.publish(&[&key; 63]);
-    let error = provider.fetch_once().await.unwrap_err().to_string();
-    assert_eq!(error, format!("the issuer {:?} has 65 keys; at most 64 are accepted", issuer.url));
-    assert_eq!(name(&all, &key.token(Es256, &issuer.claims())).await, Some(Ok("oidc:jane".into())));
+    let shown = async |key: &TestKey, asker| {
+        all.authenticate(&key.token(Es256, &issuer.claims()), Timestamp::now(), asker).await.unwrap()
+    };
+    let stranger = Asker::Stranger([10, 0, 0, 1].into());
+    assert!(shown(&first, stranger).await.is_ok(), "one key is looked at without a place");
+    issuer.publish(&[&first, &second]);
+    provider.fetch_once().await.unwrap();
+    let refused = shown(&second, stranger).await.unwrap_err();
+    assert!(matches!(refused, JwtError::Verify(VerifyError::NoPlace(_))) && refused.is_undecided(), "{refused}");
+    assert!(shown(&second, Asker::Known).await.is_ok());
+    // The issuer is asked for its keys, which are the same.
+    let (fetches, places) = (issuer.fetches(), AtomicUsize::new(0));
+    let token = unknown.token(Es256, &issuer.claims());
+    let token = JwtToken::read(&token).unwrap();
+    let place = || {
+        places.fetch_add(1, Ordering::SeqCst);
+        OutsidePlaces::default().take(Asker::Known)
+    };
+    assert_eq!(provider.verify(&token, Es256, &place).await, Some(Err(VerifyError::Signature)));
+    assert_eq!((issuer.fetches() - fetches, places.into_inner()), (1, 1));
+}
+
+#[tokio::test]
+async fn of_an_issuer_of_too_many_keys_the_first_that_sign_are_used_and_withdrawn_ones_no_more() {
+    let (withdrawn, filler) = (TestKey::new("0", Es256), TestKey::new("1", Es256));
+    let (last, beyond) = (TestKey::new("2", Es256), TestKey::new("3", Es256));
+    let issuer = TestIssuer::start(&[&withdrawn]).await;
+    let all = ready(&[issuer.configuration()]).await;
+    let provider = all.current.load().0[0].provider.clone();
+    let publish = async |keys: &[&TestKey]| {
+        // With two that sign nothing, which do not count.
+        issuer.publish(keys);
+        provider.fetch_once().await.unwrap();
+    };
+    let mut keys = vec![&filler; 63];
+    keys.push(&last);
+    publish(&keys).await;
+    keys.push(&beyond);
+    publish(&keys).await;
+    let is_good = async |key: &TestKey| name(&all, &key.token(Es256, &issuer.claims())).await.unwrap().is_ok();
+    assert!(is_good(&filler).await && is_good(&last).await);
+    assert!(!is_good(&beyond).await, "it is one too many");
+    assert!(!is_good(&withdrawn).await, "the issuer has withdrawn it");
 }
 
 #[test]
@@ -162,7 +206,8 @@ async fn an_issuer_that_is_away_stops_nobody_else_and_its_keys_stay() {
         tokio::task::yield_now().await;
     }
     assert_eq!(name(&all, &key.token(Es256, &here.claims())).await, Some(Ok("oidc:jane".into())));
-    let error = all.authenticate(&key.token(Es256, &gone.claims()), Timestamp::now()).await.unwrap().unwrap_err();
+    let error =
+        all.authenticate(&key.token(Es256, &gone.claims()), Timestamp::now(), Asker::Known).await.unwrap().unwrap_err();
     assert!(error.is_undecided() && error.to_string() == "oidc: authenticator not initialized", "{error}");
     assert_eq!(all.current.load().not_ready(), [&*gone.url]);
 
@@ -170,11 +215,29 @@ async fn an_issuer_that_is_away_stops_nobody_else_and_its_keys_stay() {
     assert_eq!(name(&all, &key.token(Es256, &here.claims())).await, Some(Ok("oidc:jane".into())));
     let unknown = TestKey::new("2", Es256).token(Es256, &here.claims());
     for _ in 0..2 {
-        let error = all.authenticate(&unknown, Timestamp::now()).await.unwrap().unwrap_err();
+        let error = all.authenticate(&unknown, Timestamp::now(), Asker::Known).await.unwrap().unwrap_err();
         assert!(error.is_undecided() && error.to_string().contains("fetching keys"), "{error}");
     }
     stop.cancel();
     run.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_is_bad_whoever_signed_it_is_refused_before_the_keys_are_known() {
+    let key = TestKey::new("1", Es256);
+    let issuer = TestIssuer::start(&[&key]).await;
+    issuer.set_away(true);
+    let all = authenticators(&[issuer.configuration()]);
+    let undecided = async |claim: &str, value: Value| {
+        let mut claims = issuer.claims();
+        claims[claim] = value;
+        let refused =
+            all.authenticate(&key.token(Es256, &claims), Timestamp::now(), Asker::Known).await.unwrap().unwrap_err();
+        refused.is_undecided()
+    };
+    assert!(!undecided("exp", json!(Timestamp::now().as_second() - 1)).await, "it has expired");
+    assert!(!undecided("aud", json!("other")).await, "it is for others");
+    assert!(undecided("sub", json!("joe")).await);
 }
 
 #[tokio::test]
