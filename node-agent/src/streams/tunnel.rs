@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-/// The WebSocket protocol of port-forwards, which go through a tunnel since Kubernetes 1.30.
+/// The WebSocket protocol of port-forwards, which go through a tunnel since Kubernetes 1.31.
 pub const PORT_FORWARD: &str = "SPDY/3.1+portforward.k8s.io";
 
 /// The connection inside the messages.
