@@ -114,6 +114,6 @@ async fn an_older_server_gets_a_websocket_for_each_connection() {
 
 #[tokio::test]
 async fn a_server_that_refuses_is_an_error_before_anybody_may_connect() {
-    let error = dial(&api(&[]).await, &pod(), &forwards()).await.err().expect("a refusal");
+    let error = dial(&api(&[]).await, &pod(), &forwards()).await.expect_err("a refusal");
     assert_eq!(error.downcast_ref::<ApiError>().unwrap().code, 403);
 }
