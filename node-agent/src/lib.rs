@@ -1,9 +1,10 @@
 //! fairlead's node agent: runs the pods of one node, sets up their network, load-balances Services and answers DNS
 //! queries.
 //!
-//! Public is what the binary needs to start an agent and to say why it cannot, and the parts that the benches run
-//! alone: `dns`, `proxy` and the `world` that they serve. The hot path of DNS, what the node knows and what its servers
-//! share are packages of their own, beside this one.
+//! Public is what the binary needs to start an agent and to say why it cannot, what its client of streams shares with
+//! the agent (`spdy`, `tunnel`), and the parts that the benches run alone: `dns`, `proxy` and the `world` that they
+//! serve. The hot path of DNS, what the node knows and what its servers share are packages of their own, beside this
+//! one.
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
@@ -45,6 +46,7 @@ pub use config::Config;
 pub use fairlead_dns as dns;
 use fairlead_serving::{client_limit, connection_limit, error_chain, supervise};
 pub use fairlead_world as world;
+pub use streams::{spdy, tunnel};
 
 /// What a part leaves behind when it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

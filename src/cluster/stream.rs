@@ -21,12 +21,19 @@ pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 impl Cluster {
     /// Asks `path` to become a WebSocket that speaks `protocol`.
     pub async fn open_socket(&self, path: &str, protocol: &str) -> anyhow::Result<Socket> {
+        self.negotiate_socket(path, &[protocol]).await.map(|(socket, _)| socket)
+    }
+
+    /// Asks `path` to become a WebSocket that speaks one of `protocols`, of which the server chooses: by custom the
+    /// first one that it knows.
+    pub async fn negotiate_socket<'a>(&self, path: &str, protocols: &[&'a str]) -> anyhow::Result<(Socket, &'a str)> {
         let key = generate_key();
+        let asked = protocols.join(", ");
         let request = Request::get(path)
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")
-            .header(header::SEC_WEBSOCKET_PROTOCOL, protocol)
+            .header(header::SEC_WEBSOCKET_PROTOCOL, &asked)
             .header(header::SEC_WEBSOCKET_KEY, &key);
         let request = request.body(Body::empty()).context("cannot form the request")?;
         let response = self.answer(request).await?;
@@ -39,10 +46,11 @@ impl Cluster {
         if said(header::SEC_WEBSOCKET_ACCEPT) != Some(&derive_accept_key(key.as_bytes())) {
             anyhow::bail!("the server's answer is no WebSocket's");
         }
-        if said(header::SEC_WEBSOCKET_PROTOCOL) != Some(protocol) {
-            anyhow::bail!("the server does not speak {protocol}");
-        }
+        let chosen = said(header::SEC_WEBSOCKET_PROTOCOL);
+        let Some(protocol) = protocols.iter().copied().find(|protocol| chosen == Some(*protocol)) else {
+            anyhow::bail!("the server does not speak {asked}");
+        };
         let upgraded = hyper::upgrade::on(response).await.context("the connection broke off")?;
-        Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await)
+        Ok((WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await, protocol))
     }
 }

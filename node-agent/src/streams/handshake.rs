@@ -15,6 +15,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::tunnel;
+
 /// Protocols over SPDY that the client can speak, in its order of preference; in the answer, the one that is spoken.
 const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 /// In a refusal, those that this side can speak.
@@ -95,7 +97,7 @@ pub enum PortProtocol {
 
 impl Protocol for PortProtocol {
     const OVER_WEBSOCKET: &'static [(&'static str, Self)] = &[
-        ("SPDY/3.1+portforward.k8s.io", Self::Tunnel),
+        (tunnel::PORT_FORWARD, Self::Tunnel),
         ("v4.channel.k8s.io", Self::WebSocket { base64: false }),
         ("v4.base64.channel.k8s.io", Self::WebSocket { base64: true }),
         ("", Self::WebSocket { base64: false }),

@@ -32,11 +32,11 @@ mod port_forward;
 mod port_forward_spdy;
 mod port_forward_websocket;
 mod remote_command;
-mod spdy;
+pub mod spdy;
 mod spdy_wire;
 #[cfg(test)]
 mod tests;
-mod tunnel;
+pub mod tunnel;
 mod websocket_wire;
 mod wire;
 

@@ -4,3 +4,4 @@ mod command;
 mod lab;
 mod port_forward;
 mod spdy;
+mod tunnel_client;

@@ -1,4 +1,4 @@
-//! A WebSocket whose messages, one behind the other, are a connection of another protocol.
+//! A WebSocket whose messages, one behind the other, are a connection of another protocol. Either side's.
 //!
 //! Source: `TunnelingConnection` of client-go.
 
@@ -15,6 +15,9 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Error, Message},
 };
+
+/// The WebSocket protocol of port-forwards, which go through a tunnel since Kubernetes 1.31.
+pub const PORT_FORWARD: &str = "SPDY/3.1+portforward.k8s.io";
 
 /// The connection inside the messages.
 pub struct Tunnel<I> {

@@ -8,18 +8,21 @@
 //! |---|---|
 //! | `header_block` | names and values, compressed with a dictionary |
 //! | `frame` | frames as bytes |
-//! | `connection` | which streams there are, and who gets what comes |
+//! | `stream` | the halves of a stream, and which streams there are |
+//! | `connection` | who gets what comes; the server's side |
+//! | `client` | the client's side |
 //!
 //! Source: SPDY protocol, draft 3.1 (dev.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1).
 
+mod client;
 mod connection;
-#[cfg(test)]
-pub mod frame;
-#[cfg(not(test))]
-mod frame;
+pub(super) mod frame;
 mod header_block;
+mod stream;
 #[cfg(test)]
-pub mod test_client;
+pub(super) mod test_client;
 
-pub use connection::{Closer, Connection, Gone, Stream, StreamReader, StreamWriter};
+pub use client::{ClientConnection, OpenError, Opener, OpeningStream};
+pub use connection::{Closer, Connection};
 pub use header_block::Headers;
+pub use stream::{Chunk, Gone, Stream, StreamReader, StreamWriter};

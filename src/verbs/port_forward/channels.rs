@@ -1,0 +1,111 @@
+//! A WebSocket for each connection: `v4.channel.k8s.io`, for servers that do not know sessions (Kubernetes before
+//! 1.31).
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use bytes::{Bytes, BytesMut};
+use futures::{SinkExt, StreamExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{
+    failed,
+    listener::{self, LocalPort},
+};
+use crate::{
+    cluster::{Cluster, Socket, with_query},
+    verbs::remote::PodTarget,
+};
+
+/// The protocol of one connection to one port: two channels.
+pub const PROTOCOL: &str = "v4.channel.k8s.io";
+const DATA: u8 = 0;
+/// Bytes of a local connection that are sent at a time.
+const READ: usize = 32 * 1024;
+
+/// Forwards what connects. Ends with an error where the pod cannot be reached any more.
+pub async fn run(cluster: &Cluster, pod: &PodTarget, ports: Vec<LocalPort>) -> anyhow::Result<()> {
+    let mut accepting = listener::accept(ports);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(accepted) = accepting.next() => {
+                let (client, forward) = accepted?;
+                let query = [("ports", &*forward.remote.to_string())];
+                let path = with_query(&format!("{}/portforward", pod.path), &query);
+                let socket = cluster.open_socket(&path, PROTOCOL).await?;
+                connections.spawn(async move { (forward, copy(client, socket).await) });
+            }
+            Some(ended) = connections.join_next() => {
+                let (forward, ended) = ended.context("a connection's task ended early")?;
+                if let Err(error) = ended {
+                    eprintln!("{}", failed(forward.local, forward.remote, &error));
+                }
+            }
+            else => return Ok(()),
+        }
+    }
+}
+
+/// The protocol has no word for the end of one direction: once the client sends no more, the connection ends with the
+/// pod's, or when the pod has sent nothing for so long.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Copies both ways until the pod has ended the connection, or cannot be connected to.
+async fn copy(client: TcpStream, socket: Socket) -> anyhow::Result<()> {
+    client.set_nodelay(true)?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut to_pod, mut from_pod) = socket.split();
+    let up = async {
+        let mut buffer = BytesMut::with_capacity(READ);
+        while from_client.read_buf(&mut buffer).await? > 0 {
+            to_pod.send(Message::binary([&[DATA], &buffer.split()[..]].concat())).await?;
+            buffer.reserve(READ);
+        }
+        anyhow::Ok(())
+    };
+    let received = AtomicU64::new(0);
+    let mut down = pin!(async {
+        // The first message of each channel repeats the port.
+        let mut begun = [false; 2];
+        while let Some(message) = from_pod.next().await {
+            let mut bytes: Bytes = match message {
+                Ok(Message::Binary(bytes)) if !bytes.is_empty() => bytes,
+                Ok(_) => continue,
+                Err(_) => break,
+            };
+            let channel = bytes.split_to(1)[0];
+            match begun.get_mut(usize::from(channel)) {
+                Some(begun) if !*begun => *begun = true,
+                Some(_) if channel == DATA => {
+                    to_client.write_all(&bytes).await?;
+                    received.fetch_add(1, Ordering::Relaxed);
+                }
+                _ => bail!("{}", String::from_utf8_lossy(&bytes)),
+            }
+        }
+        to_client.shutdown().await?;
+        anyhow::Ok(())
+    });
+    tokio::select! {
+        ended = &mut down => return ended,
+        sent = up => sent?,
+    }
+    loop {
+        let before = received.load(Ordering::Relaxed);
+        match tokio::time::timeout(QUIET, &mut down).await {
+            Ok(ended) => return ended,
+            Err(_) if received.load(Ordering::Relaxed) == before => return Ok(()),
+            Err(_) => {}
+        }
+    }
+}

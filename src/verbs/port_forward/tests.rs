@@ -1,0 +1,119 @@
+//! Which ports are meant, how the protocol is chosen, and when a pod is gone.
+
+mod agent;
+mod api;
+mod sessions;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use self::{
+    agent::{COUNT, local_port},
+    api::api,
+};
+use super::*;
+use crate::cluster::fake::{Answer, FakeServer};
+
+fn pod() -> PodTarget {
+    let pod = json!({"metadata": {"name": "web-1"}, "spec": {"containers": [{"name": "c",
+        "ports": [{"name": "http", "containerPort": 8080}]}]}});
+    PodTarget { pod, path: String::new(), container: "c".into() }
+}
+
+#[test]
+fn what_a_node_says_of_a_failure_does_not_reach_the_terminal() {
+    let told = failed(8080, 80, &anyhow::anyhow!("refused\u{1b}[2J"));
+    assert_eq!(told, "an error occurred forwarding 8080 -> 80: refused^[[2J");
+}
+
+#[test]
+fn ports_are_numbers_or_names_of_the_pod_or_its_service() {
+    let of = |word| forward(word, &pod(), None).map(|found| (found.local, found.remote)).map_err(|e| e.to_string());
+    assert_eq!(of("80"), Ok((80, 80)));
+    assert_eq!(of("8000:80"), Ok((8000, 80)));
+    assert_eq!(of(":80"), Ok((0, 80)));
+    assert_eq!(of("9000:http"), Ok((9000, 8080)));
+    assert_eq!(of("http"), Ok((8080, 8080)));
+    assert_eq!(of(":no").unwrap_err(), "Pod 'web-1' does not have a named port 'no'");
+    for wrong in ["0", "70000", "x:80", ""] {
+        of(wrong).unwrap_err();
+    }
+    let service = json!({"kind": "Service", "metadata": {"name": "web"}, "spec": {"clusterIP": "10.96.0.9",
+        "ports": [
+        {"name": "web", "port": 80, "targetPort": "http"}, {"name": "raw", "port": 81, "targetPort": 9000},
+        {"name": "same", "port": 82}]}});
+    let of = |word| forward(word, &pod(), Some(&service)).map(|found| (found.local, found.remote));
+    assert_eq!(of("80").unwrap(), (80, 8080));
+    assert_eq!(of("1:web").unwrap(), (1, 8080));
+    assert_eq!(of(":81").unwrap(), (0, 9000));
+    assert_eq!(of("82").unwrap(), (82, 82));
+    assert_eq!(of("83").unwrap_err().to_string(), "Service web does not have a service port 83");
+}
+
+#[tokio::test]
+async fn a_pod_is_gone_when_it_is_missing_another_or_has_ended() {
+    let known = json!({"metadata": {"name": "web-1", "uid": "1"}, "status": {"phase": "Running"}});
+    let target = PodTarget { pod: known.clone(), path: "/api/v1/namespaces/default/pods/web-1".into(), ..pod() };
+    let with = |pointer, value| {
+        let mut pod = known.clone();
+        *pod.pointer_mut(pointer).unwrap() = value;
+        Answer::json(&pod)
+    };
+    for (answer, wanted) in [
+        (Answer::json(&known), false),
+        (with("/metadata/uid", json!("2")), true),
+        (with("/status/phase", json!("Succeeded")), true),
+        (Answer::refusal(404, "NotFound", "pods \"web-1\" not found"), true),
+        (Answer::refusal(403, "Forbidden", "no"), false),
+        (Answer::Unreachable, false),
+    ] {
+        assert_eq!(is_gone(&FakeServer::new([answer]).cluster("default"), &target).await, wanted);
+    }
+}
+
+fn forwards() -> [Forward; 1] {
+    [Forward { local: 0, remote: COUNT }]
+}
+
+#[tokio::test]
+async fn a_server_that_knows_sessions_gets_one() {
+    let cluster = api(&[tunnel::PORT_FORWARD, channels::PROTOCOL]).await;
+    let socket = dial(&cluster, &pod(), &forwards()).await.unwrap().expect("a session");
+    let (port, address) = local_port(COUNT).await;
+    let answered = async {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(b"four").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    tokio::select! {
+        ended = session::run(socket, vec![port], async || false) => panic!("{ended:?}"),
+        answer = answered => assert_eq!(answer, "4"),
+    }
+}
+
+#[tokio::test]
+async fn an_older_server_gets_a_websocket_for_each_connection() {
+    let (cluster, pod) = (api(&[channels::PROTOCOL]).await, pod());
+    assert!(dial(&cluster, &pod, &forwards()).await.unwrap().is_none());
+    let (port, address) = local_port(COUNT).await;
+    let answered = async {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(b"four").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    tokio::select! {
+        ended = channels::run(&cluster, &pod, vec![port]) => panic!("{ended:?}"),
+        answer = answered => assert_eq!(answer, "four"),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_is_an_error_before_anybody_may_connect() {
+    let error = dial(&api(&[]).await, &pod(), &forwards()).await.expect_err("a refusal");
+    assert_eq!(error.downcast_ref::<ApiError>().unwrap().code, 403);
+}
