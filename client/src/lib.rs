@@ -7,8 +7,8 @@
 //!
 //! [`transport`] is how requests travel: all of a client's on one HTTP/2 connection, where the server speaks it.
 //!
-//! [`placement`] holds the rules by which the readers of Pods and Nodes must decide alike; [`recorder`] writes Events
-//! for all of them.
+//! [`placement`] holds the rules by which the readers of Pods and Nodes must decide alike; [`node_silence`] what signer
+//! and joining agent say to each other; [`recorder`] writes Events for all of them.
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 
@@ -19,6 +19,7 @@ mod events;
 #[path = "../../tests/freezing_proxy.rs"]
 mod freezing_proxy;
 mod kinds;
+pub mod node_silence;
 mod null_times;
 mod object;
 pub mod placement;

@@ -12,6 +12,7 @@ use futures::{
     future::{BoxFuture, LocalBoxFuture},
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub use self::error::{StartError, StopError};
 use self::{
@@ -42,7 +43,6 @@ use crate::{
         measurements::Measured,
         node_object::{NodeDescription, NodeState},
         renewal::Renewal,
-        silence_wait,
     },
     retry::retry_while_transient,
     runtime::Runtime,
@@ -54,6 +54,7 @@ use crate::{
 mod control_addresses;
 mod error;
 mod late_routes;
+mod membership;
 mod part_configs;
 mod registration;
 mod runtime_at_start;
@@ -76,18 +77,21 @@ pub struct Running {
 /// One that never ran waits for it. Everything that runs later retries for as long as it takes: what the kernel serves
 /// already is not touched.
 ///
+/// `stop` ends the start with [`StartError::Stopped`] while the node has not joined, which may take long: nothing is on
+/// the host yet. From then on the start goes to its end.
+///
 /// Boxed, as is [`Running::shutdown`]: an `async fn` and all that it awaits would be compiled a second time by the
 /// crate that awaits it.
-pub fn start(config: Config) -> BoxFuture<'static, Result<Running, StartError>> {
-    start_parts(config).boxed()
+pub fn start(config: Config, stop: CancellationToken) -> BoxFuture<'static, Result<Running, StartError>> {
+    start_parts(config, stop).boxed()
 }
 
-async fn start_parts(config: Config) -> Result<Running, StartError> {
+async fn start_parts(config: Config, stop: CancellationToken) -> Result<Running, StartError> {
     make_data_dir(&config.data_dir)?;
     let kept = KeptFiles::of(&config);
     let last_known = kept.assignment.load_or_warn();
     let runtime = connect_unless_known(&config, last_known.as_ref(), RUNTIME_ANSWERS_WITHIN).await?;
-    let mut member = join(&config).await?;
+    let mut member = membership::join(&config, &stop).await?;
     let uplinks = network::uplinks(config.node_ip).await?;
     let node_ip = uplinks.first().ok_or(StartError::Uplink(network::UplinkError::NoAddress))?.address;
     let node = NodeDescription {
@@ -346,12 +350,6 @@ fn health(
 
 /// Where the node's DNS server listens, on the gateway of its pod subnet.
 const DNS_PORT: u16 = 53;
-
-async fn join(config: &Config) -> Result<Membership, StartError> {
-    let access = || register::access(&config.access, &config.node_name, &config.data_dir);
-    let join = || retry_while_transient("join the cluster", RegisterError::is_transient, access);
-    Ok(silence_wait::join_after_silence(&config.node_name, silence_wait::Patience::default(), join).await?)
-}
 
 /// Serves `routes` on the agent's port, with a certificate that is renewed. Waits while the API, which signs it, is
 /// away.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use fairlead_node_agent::{Running, StartError, Teardown, config::Access};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     privileges,
@@ -31,8 +32,11 @@ pub struct Up {
     cluster: ClusterArgs,
 }
 
-/// The node of this process needs its token only once.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
+/// The node of this process needs its token only once: at its first start, or when its certificate is lost. Then it may
+/// have to wait until its earlier self counts as silent, for twice the grace period and somewhat more.
+fn token_lifetime(grace: Duration) -> Duration {
+    grace.saturating_mul(3).saturating_add(Duration::from_secs(600))
+}
 
 impl Up {
     /// How the log is written.
@@ -48,21 +52,28 @@ impl Up {
         privileges::require_docker(&self.node.docker_host)?;
         privileges::require_datapath(self.node.datapath)?;
         let mut shutdown = Shutdown::listen()?;
+        let lifetime = token_lifetime(control_config.node_monitor_grace_period);
         let control = fairlead_control::start(control_config).await?;
-        let token = control.new_join_token(TOKEN_LIFETIME).await.context("cannot make a join token for this node")?;
+        let token = control.new_join_token(lifetime).await.context("cannot make a join token for this node")?;
         let access = Access::Join { server: server_url(control.address()), token };
         let agent_config = settings::agent(&self.common, &network, &self.node, access)?;
-        let mut starting = std::pin::pin!(fairlead_node_agent::start(agent_config));
+        let stop = CancellationToken::new();
+        let mut starting = std::pin::pin!(fairlead_node_agent::start(agent_config, stop.clone()));
         let (agent, ended) = tokio::select! {
-            started = &mut starting => (started.map_err(anyhow::Error::from), None),
+            started = &mut starting => (started.map(Some).map_err(anyhow::Error::from), None),
             signal = shutdown.requested() => {
                 // A start that is dropped half-way would leave what it had put on the host.
                 tracing::info!(signal, "ending as soon as the node has started");
+                stop.cancel();
                 (finish(starting).await, Some(signal))
             }
         };
         let agent = match agent {
-            Ok(agent) => agent,
+            Ok(Some(agent)) => agent,
+            Ok(None) => {
+                control.shutdown().await;
+                return Ok(());
+            }
             Err(error) => {
                 control.shutdown().await;
                 return Err(error);
@@ -82,11 +93,15 @@ impl Up {
     }
 }
 
-/// The rest of a start that is no longer wanted.
-async fn finish(starting: impl Future<Output = Result<Running, StartError>>) -> anyhow::Result<Running> {
+/// The rest of a start that is no longer wanted; `None` where the node had not joined yet.
+async fn finish(starting: impl Future<Output = Result<Running, StartError>>) -> anyhow::Result<Option<Running>> {
     const START_TIMEOUT: Duration = Duration::from_secs(30);
     let started = tokio::time::timeout(START_TIMEOUT, starting).await;
-    Ok(started.context("the node did not start, so what it had put on this host may still be there")??)
+    match started.context("the node did not start, so what it had put on this host may still be there")? {
+        Ok(running) => Ok(Some(running)),
+        Err(StartError::Stopped) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Where this host itself reaches a server bound to `address`.

@@ -1,5 +1,8 @@
 //! Signing requests of nodes, from the request to the certificate.
 
+use std::time::Duration;
+
+use fairlead_client::node_silence::{NODE_REPORTS, silent_in};
 use k8s_openapi::{
     ByteString,
     api::{certificates::v1::CertificateSigningRequest, core::v1::Node},
@@ -57,6 +60,25 @@ async fn a_serving_certificate_waits_for_its_node_and_is_signed_when_that_has_it
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(status)).await.expect("a node status");
     wait(&cluster, "serving", is_signed).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_as_a_node_that_is_there_learns_when_it_would_count_as_silent() {
+    // Its node is there before the controllers, which therefore know it.
+    let cluster = Cluster::with_grace(1, Duration::from_secs(40)).await;
+    let bootstrappers = vec!["system:bootstrappers".into(), "system:bootstrappers:fairlead:node".into()];
+    let joiner = Identity::authenticated("system:bootstrap:abcdef".into(), bootstrappers);
+    let requests: Api<CertificateSigningRequest> = Api::all(cluster.client_of(joiner));
+    let asked = request("asked", "kubernetes.io/kube-apiserver-client-kubelet", "client auth", &[]);
+    requests.create(&PostParams::default(), &asked).await.expect("created");
+    let is_denied = |csr: &CertificateSigningRequest| {
+        let denied = csr.status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|c| c.type_ == "Denied");
+        denied.is_some_and(|condition| condition.reason.as_deref() == Some(NODE_REPORTS))
+    };
+    wait(&cluster, "asked", is_denied).await;
+    let left = silent_in(&requests.get("asked").await.expect("is there")).expect("how long is left");
+    assert!(left > Duration::ZERO && left <= Duration::from_secs(40), "{left:?}");
     cluster.stop().await;
 }
 

@@ -1,5 +1,5 @@
-//! Where the agent was told that the control service is: by an address, or by a name that has some now. A name that comes
-//! to have others later is not followed; those that the control service itself advertises are in the World.
+//! Where the agent was told that the control service is: by an address, or by a name that has some now. A name that
+//! comes to have others later is not followed; those that the control service itself advertises are in the World.
 
 use std::{
     net::{SocketAddr, SocketAddrV4},

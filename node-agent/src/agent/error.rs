@@ -20,6 +20,9 @@ pub enum StartError {
     /// Docker does not run, or its socket is not where `--docker-host` says.
     #[error("cannot use the container runtime")]
     Runtime(#[source] runtime::Error),
+    /// Whoever started the agent wants it no more.
+    #[error("stopped before the node had joined")]
+    Stopped,
     /// The join token, the kubeconfig or the server's address is wrong.
     #[error("cannot become a member of the cluster")]
     Register(#[from] RegisterError),

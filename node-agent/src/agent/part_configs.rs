@@ -26,8 +26,8 @@ pub fn dns_config(config: &Config, listen: SocketAddrV4) -> dns::DnsConfig {
     }
 }
 
-/// The Service datapath's part; the cluster's DNS address leads to `names`, and the agent reaches the control service at
-/// `control_service`.
+/// The Service datapath's part; the cluster's DNS address leads to `names`, and the agent reaches the control service
+/// at `control_service`.
 pub fn proxy_config(
     config: &Config,
     uplinks: &[network::Uplink],

@@ -28,6 +28,8 @@ pub struct ForwardingPaths {
     pub sources: BTreeSet<Ipv4Network>,
     /// Other nodes and their pods: next hop and link.
     pub routes: BTreeMap<Ipv4Network, (Ipv4Addr, String)>,
+    /// Where other nodes may have the end of a tunnel: pods send nothing into it.
+    pub tunnel_ends: BTreeSet<Ipv4Addr>,
 }
 
 /// Keeps the table up to date. One writer at a time.
@@ -116,8 +118,11 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
         line(&format!("    type filter hook ingress devices = {{ {links} }} priority 0; policy accept;"));
         // Packets that are taken here are not routed, and so pass by the source filter.
         let own = list(pods.iter().map(|(address, link)| format!("\"{link}\" . {address}")).collect());
-        line(&format!("    meta iifname . ip saddr != {{ {own} }} drop"));
-        line(&format!("    udp dport {} drop", vxlan::PORT));
+        line(&format!("    meta iifname . ip saddr != {{ {own} }} counter drop"));
+        if !paths.tunnel_ends.is_empty() {
+            let ends = list(paths.tunnel_ends.iter().map(Ipv4Addr::to_string).collect());
+            line(&format!("    udp dport {} ip daddr {{ {ends} }} counter drop", vxlan::PORT));
+        }
         line("    jump forward");
         line("    jump leave");
         line("  }");
@@ -150,6 +155,7 @@ mod tests {
             links: ["eth0".to_owned()].into(),
             sources: ["10.244.0.0/16".parse().unwrap(), "192.0.2.2/32".parse().unwrap()].into(),
             routes: [("10.244.2.0/24".parse().unwrap(), (Ipv4Addr::new(192, 0, 2, 2), "eth0".to_owned()))].into(),
+            tunnel_ends: [Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(10, 244, 2, 1)].into(),
         };
         let expected = r#"table netdev fairlead
 delete table netdev fairlead
@@ -162,8 +168,8 @@ table netdev fairlead {
   }
   chain pods {
     type filter hook ingress devices = { "fl0", "fl1" } priority 0; policy accept;
-    meta iifname . ip saddr != { "fl0" . 10.244.1.2, "fl1" . 10.244.1.3 } drop
-    udp dport 4789 drop
+    meta iifname . ip saddr != { "fl0" . 10.244.1.2, "fl1" . 10.244.1.3 } counter drop
+    udp dport 4789 ip daddr { 10.244.2.1, 192.0.2.2 } counter drop
     jump forward
     jump leave
   }

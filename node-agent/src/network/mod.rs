@@ -143,6 +143,14 @@ pub struct Network {
 ///
 /// Must run in the network namespace of the node, inside a tokio runtime whose threads are all in that namespace.
 pub async fn start(config: NetworkConfig, world: watch::Receiver<Arc<World>>) -> Result<Network, NetworkError> {
+    start_filtering(config, world, SourceFilter::default()).await
+}
+
+async fn start_filtering(
+    config: NetworkConfig,
+    world: watch::Receiver<Arc<World>>,
+    source_filter: SourceFilter,
+) -> Result<Network, NetworkError> {
     let state = config.data_dir.join("network");
     std::fs::create_dir_all(&state).map_err(|source| NetworkError::State { path: state.clone(), source })?;
     let netlink = Netlink::open()?;
@@ -157,7 +165,7 @@ pub async fn start(config: NetworkConfig, world: watch::Receiver<Arc<World>>) ->
 
     // Subscribed before the first look at the kernel, so that no change is missed in between.
     let events = KernelEvents::open()?;
-    let (bypass, source_filter) = (Arc::new(Bypass::default()), Arc::new(SourceFilter::default()));
+    let (bypass, source_filter) = (Arc::new(Bypass::default()), Arc::new(source_filter));
     let (publish_problem, problem) = watch::channel(None);
     let (for_each, netlink_for_each, attacher_for_each) = (config.clone(), netlink.clone(), attacher.clone());
     let (bypass_for_each, sysctls_for_each) = (bypass.clone(), sysctls.clone());
@@ -174,7 +182,10 @@ pub async fn start(config: NetworkConfig, world: watch::Receiver<Arc<World>>) ->
     };
     let mut first = new_reconciler();
     let snapshot = world.borrow().clone();
-    first.sync(&snapshot).await?;
+    // A kernel may refuse the filter for good. The node says so, and runs as far as it can.
+    let outcome = first.sync(&snapshot).await;
+    first.report(&outcome);
+    outcome.paths?;
     let supervisor = Supervisor::new();
     let first = Mutex::new(Some((first, events)));
     supervisor.spawn("network", move |stop| {

@@ -1,7 +1,7 @@
 //! Runs the program `nft`, and says what went wrong. What is written is decided in [`super::masquerade`],
 //! [`super::bypass`] and [`super::source_filter`].
 
-use std::{io, process::Output};
+use std::{collections::BTreeMap, io, process::Output};
 
 use tokio::process::Command;
 
@@ -34,6 +34,16 @@ pub async fn is_there(family: &str) -> Result<bool, NftError> {
     match run(&["list", "table", family, TABLE], "").await {
         Ok(_) => Ok(true),
         Err(NftError::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many rules each chain of our table of `family` has that drop packets or have another chain look at them. None
+/// where there is no table.
+pub async fn rules(family: &str) -> Result<BTreeMap<String, usize>, NftError> {
+    match run(&["-j", "list", "table", family, TABLE], "").await {
+        Ok(listed) => Ok(rules_by_chain(&String::from_utf8_lossy(&listed.stdout))),
+        Err(NftError::Refused(_)) => Ok(BTreeMap::new()),
         Err(error) => Err(error),
     }
 }
@@ -92,6 +102,21 @@ fn dropping(json: &str) -> Vec<String> {
         .collect()
 }
 
+/// The rules of a table in nft's JSON that end in a drop or a jump, counted by chain. Pure.
+fn rules_by_chain(json: &str) -> BTreeMap<String, usize> {
+    let parsed: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let rules = parsed["nftables"].as_array().into_iter().flatten().filter_map(|item| item.get("rule"));
+    let mut by_chain = BTreeMap::new();
+    for rule in rules {
+        let verdict = rule["expr"].as_array().and_then(|parts| parts.last());
+        if verdict.is_some_and(|verdict| verdict.get("drop").is_some() || verdict.get("jump").is_some()) {
+            let rules: &mut usize = by_chain.entry(rule["chain"].as_str().unwrap_or_default().to_owned()).or_default();
+            *rules = rules.saturating_add(1);
+        }
+    }
+    by_chain
+}
+
 async fn run(arguments: &[&str], input: &str) -> Result<Output, NftError> {
     program::run("nft", arguments, input).await.map_err(|error| match error {
         ProgramError::Run(source) if source.kind() == io::ErrorKind::NotFound => NftError::Missing(source),
@@ -114,5 +139,16 @@ mod tests {
             {"chain": {"family": "ip", "table": "filter", "name": "DOCKER-USER"}}]}"#;
         assert_eq!(dropping(json), ["ip filter FORWARD"]);
         assert!(dropping("").is_empty());
+    }
+
+    #[test]
+    fn rules_that_drop_or_jump_are_counted_by_chain() {
+        let json = r#"{"nftables": [{"metainfo": {}}, {"chain": {"family": "inet", "table": "fairlead", "name": "pods"}},
+            {"rule": {"chain": "prerouting", "expr": [{"match": {}}, {"jump": {"target": "pods"}}]}},
+            {"rule": {"chain": "pods", "expr": [{"match": {}}, {"counter": {"packets": 1}}, {"drop": null}]}},
+            {"rule": {"chain": "pods", "expr": [{"drop": null}]}},
+            {"rule": {"chain": "pods", "expr": [{"accept": null}]}}]}"#;
+        assert_eq!(rules_by_chain(json), [("prerouting".to_owned(), 1), ("pods".to_owned(), 2)].into());
+        assert!(rules_by_chain("").is_empty());
     }
 }

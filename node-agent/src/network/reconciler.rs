@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +26,7 @@ use super::{
     netlink::{Netlink, NetlinkError, Route},
     nft::{self, NftError},
     routes::{self, LocalNode, Path, Routes},
-    source_filter::SourceFilter,
+    source_filter::{SourceFilter, tunnel_ends},
     sysctl::{SysctlError, Sysctls},
     uplink::{Uplink, UplinkError, choose_uplinks},
     vxlan,
@@ -44,6 +45,9 @@ pub enum SyncError {
     /// Our own tables.
     #[error("cannot write the firewall tables of the pod network")]
     Firewall(#[from] NftError),
+    /// A kernel without the family `arp` refuses one of them for good.
+    #[error("cannot keep pods to their own addresses")]
+    SourceFilter(#[source] NftError),
     /// Rules in Docker's chain.
     #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] DockerUserError),
@@ -53,6 +57,22 @@ pub enum SyncError {
     /// The setting of the tunnel's device.
     #[error("cannot enable forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
     Forwarding(#[source] std::io::Error),
+}
+
+/// What came of bringing the kernel to a World. Neither part keeps the other from being tried.
+#[derive(Debug)]
+pub struct SyncOutcome {
+    /// What pods may send.
+    pub filter: Result<(), SyncError>,
+    /// How packets travel.
+    pub paths: Result<(), SyncError>,
+}
+
+impl SyncOutcome {
+    /// What failed.
+    pub fn errors(&self) -> impl Iterator<Item = &SyncError> {
+        [&self.filter, &self.paths].into_iter().filter_map(|part| part.as_ref().err())
+    }
 }
 
 /// Keeps the kernel's side of the pod network equal to the World.
@@ -99,21 +119,14 @@ impl NetworkReconciler {
                 self.forget_firewall().await;
             }
             let snapshot = world.borrow_and_update().clone();
-            let retry = match self.sync(&snapshot).await {
-                Ok(()) => {
-                    self.report(None);
-                    back_off = FIRST_BACK_OFF;
-                    None
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the pod network is incomplete, trying again"
-                    );
-                    self.report(Some(crate::error_chain(&error)));
-                    back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
-                    Some(back_off)
-                }
+            let outcome = self.sync(&snapshot).await;
+            self.report(&outcome);
+            let retry = if outcome.errors().next().is_none() {
+                back_off = FIRST_BACK_OFF;
+                None
+            } else {
+                back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
+                Some(back_off)
             };
             let again = async {
                 match retry {
@@ -134,7 +147,13 @@ impl NetworkReconciler {
         }
     }
 
-    fn report(&self, problem: Option<String>) {
+    /// Says in the log and in [`Self::problem`] what failed.
+    pub fn report(&self, outcome: &SyncOutcome) {
+        for error in outcome.errors() {
+            tracing::warn!(error = error as &dyn std::error::Error, "the pod network is incomplete, trying again");
+        }
+        let failed: Vec<String> = outcome.errors().map(|error| crate::error_chain(error)).collect();
+        let problem = (!failed.is_empty()).then(|| failed.join("; "));
         self.problem.send_if_modified(|held| {
             let differs = *held != problem;
             *held = problem;
@@ -142,8 +161,15 @@ impl NetworkReconciler {
         });
     }
 
+    /// The filter first: it needs neither links nor routes, and pods send whether these are there or not.
+    pub async fn sync(&mut self, world: &World) -> SyncOutcome {
+        let ends = tunnel_ends(world, &self.config.node_name);
+        let filtered = self.source_filter.reconcile(ends, world.allows_removal(), || self.attacher.pods()).await;
+        SyncOutcome { filter: filtered.map_err(SyncError::SourceFilter), paths: self.sync_paths(world).await }
+    }
+
     /// Removes nothing before the World is complete.
-    pub async fn sync(&mut self, world: &World) -> Result<(), SyncError> {
+    async fn sync_paths(&mut self, world: &World) -> Result<(), SyncError> {
         let host = HostLinks::read(&self.netlink).await?;
         let uplinks = choose_uplinks(&host, Some(self.config.node_ip))?;
         for uplink in &uplinks {
@@ -173,9 +199,8 @@ impl NetworkReconciler {
             vxlan::remove_device(&self.netlink).await?;
         }
         self.attacher.repair().await?;
-        self.source_filter.refresh(|| self.attacher.pods()).await?;
         self.sync_masquerade(&desired, prune).await?;
-        self.sync_bypass(&desired, &host, &uplinks).await
+        self.sync_bypass(&desired, &host, &uplinks, tunnel_ends(world, &me.node_name)).await
     }
 
     /// Chains changed, by others or by this agent: what [`KernelCache`] says of the kernel's tables may be stale.
@@ -184,9 +209,7 @@ impl NetworkReconciler {
             self.cache.applied = None;
             self.bypass.forget().await;
         }
-        if !SourceFilter::is_there().await.unwrap_or(false) {
-            self.source_filter.forget().await;
-        }
+        self.source_filter.forget_changed().await;
         self.cache.dropping = None;
     }
 
@@ -265,12 +288,19 @@ impl NetworkReconciler {
 
 impl NetworkReconciler {
     /// Needed only where some chain drops forwarded packets.
-    async fn sync_bypass(&mut self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> Result<(), SyncError> {
+    async fn sync_bypass(
+        &mut self,
+        desired: &Routes,
+        host: &HostLinks,
+        uplinks: &[Uplink],
+        tunnel_ends: BTreeSet<Ipv4Addr>,
+    ) -> Result<(), SyncError> {
         let (chains, is_news) = match self.cache.dropping.clone() {
             Some(chains) => (chains, false),
             None => (nft::dropping_chains().await?, true),
         };
-        self.bypass.set((!chains.is_empty()).then(|| self.forwarding_paths(desired, host, uplinks))).await;
+        let paths = |tunnel_ends| ForwardingPaths { tunnel_ends, ..self.forwarding_paths(desired, host, uplinks) };
+        self.bypass.set((!chains.is_empty()).then(|| paths(tunnel_ends))).await;
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
         refreshed?;
         if is_news {
@@ -300,7 +330,8 @@ impl NetworkReconciler {
         let mut links: BTreeSet<String> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
         links.extend(routes.values().map(|(_, link)| link.clone()));
         let nodes = desired.values().map(|route| Ipv4Network::from(route.node_ip));
-        ForwardingPaths { links, sources: nodes.chain([self.config.cluster_cidr]).collect(), routes }
+        let sources = nodes.chain([self.config.cluster_cidr]).collect();
+        ForwardingPaths { links, sources, routes, tunnel_ends: BTreeSet::new() }
     }
 }
 

@@ -1,155 +1,260 @@
-//! A pod sends from its own address alone, in packets and in ARP, and makes no VXLAN packets: two tables of our own, of
-//! families `inet` and `arp`, that drop everything else that comes in on pods' links.
+//! A pod sends from its own address alone, in packets and in ARP, makes no IPv6 packets, and none of the tunnel between
+//! nodes: two tables of our own, of families `inet` and `arp`, that drop everything else that comes in on pods' links.
 //!
-//! The kernel's own check (`rp_filter` of the link) does not do: the host may say `net.ipv4.conf.all.rp_filter=2`, which
-//! weakens that of every link, and systemd-sysctl may write the links' values anew. And a VXLAN packet brings another
-//! packet, from whatever pod it likes, to any node that has the tunnel.
+//! The kernel's own check (`rp_filter` of the link) does not do: the host may say `net.ipv4.conf.all.rp_filter=2`,
+//! which weakens that of every link, and systemd-sysctl may write the links' values anew. A VXLAN packet brings another
+//! packet, from whatever pod it likes, to any node that has the tunnel; those to other hosts are the pods' own
+//! overlays. And by a Router Advertisement a pod would become the node's way to all of IPv6.
 //!
-//! The tables are written once; of a pod only elements of sets come and go, by the name of its link. So a pod that comes
-//! wakes nobody who waits for changes of chains.
+//! The tables are written once; of a pod only elements of sets come and go, by the name of its link. So a pod that
+//! comes wakes nobody who waits for changes of chains. Each table is written without the other where nft refuses one: a
+//! kernel may lack the family `arp`.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+mod tables;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use tokio::sync::Mutex;
 
-use super::{
-    nft::{self, NftError, TABLE},
-    vxlan,
-};
+use self::tables::{FilterSets, FilterTable};
+use super::nft::{self, NftError};
+use crate::world::World;
 
-/// Families of the tables.
-pub const FAMILIES: [&str; 2] = ["inet", "arp"];
+/// Runs scripts of nft.
+#[async_trait::async_trait]
+pub trait RunScript: Send + Sync {
+    /// All of `script` or nothing.
+    async fn apply(&self, script: &str) -> Result<(), NftError>;
+}
+
+/// The program.
+struct NftProgram;
+
+#[async_trait::async_trait]
+impl RunScript for NftProgram {
+    async fn apply(&self, script: &str) -> Result<(), NftError> {
+        nft::apply(script).await
+    }
+}
 
 /// Keeps the tables up to date. One writer at a time.
-#[derive(Default)]
 pub struct SourceFilter {
-    /// The pods that are in the sets; `None` where the tables have to be written.
-    applied: Mutex<Option<BTreeMap<String, Ipv4Addr>>>,
+    nft: Arc<dyn RunScript>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    nodes: BTreeSet<Ipv4Addr>,
+    tables: BTreeMap<FilterTable, TableState>,
+}
+
+/// What is known of one table.
+#[derive(Default)]
+struct TableState {
+    /// What it holds; `None` where it has to be written.
+    applied: Option<FilterSets>,
+    /// The kernel has taken it once.
+    was_taken: bool,
+}
+
+impl Default for SourceFilter {
+    fn default() -> Self {
+        Self::new(Arc::new(NftProgram))
+    }
 }
 
 impl SourceFilter {
-    /// Writes the tables anew at the next refresh, because another program changed them.
-    pub async fn forget(&self) {
-        *self.applied.lock().await = None;
+    /// With `nft` for the program.
+    pub fn new(nft: Arc<dyn RunScript>) -> Self {
+        let tables = FilterTable::ALL.into_iter().map(|table| (table, TableState::default())).collect();
+        Self { nft, state: Mutex::new(State { nodes: BTreeSet::new(), tables }) }
     }
 
-    /// Whether the kernel has both tables.
-    pub async fn is_there() -> Result<bool, NftError> {
-        for family in FAMILIES {
-            if !nft::is_there(family).await? {
-                return Ok(false);
+    /// Has those tables written anew that another program changed.
+    pub async fn forget_changed(&self) {
+        let mut state = self.state.lock().await;
+        for (table, known) in &mut state.tables {
+            // One that cannot be looked at is written.
+            if known.applied.is_some() && !stands(*table).await.unwrap_or(false) {
+                known.applied = None;
             }
         }
-        Ok(true)
     }
 
-    /// Brings the tables to the pods that are there. `pods` lists their links with their addresses, now.
+    /// Brings the tables to the nodes and pods that are there, also those which the kernel did not take before. `pods`
+    /// lists the pods' links with their addresses, now. No node is removed where not `prune`.
+    pub async fn reconcile(
+        &self,
+        mut nodes: BTreeSet<Ipv4Addr>,
+        prune: bool,
+        pods: impl Fn() -> Vec<(String, Ipv4Addr)>,
+    ) -> Result<(), NftError> {
+        let mut state = self.state.lock().await;
+        if !prune {
+            nodes.append(&mut state.nodes);
+        }
+        state.nodes = nodes;
+        self.bring(&mut state, pods, |_| true).await
+    }
+
+    /// Brings those tables to the pods that are there which the kernel has taken before: what one lacks that it never
+    /// took, no pod can be kept from by waiting.
     pub async fn refresh(&self, pods: impl Fn() -> Vec<(String, Ipv4Addr)>) -> Result<(), NftError> {
-        let mut applied = self.applied.lock().await;
-        let wanted: BTreeMap<String, Ipv4Addr> = pods().into_iter().collect();
-        if applied.as_ref() == Some(&wanted) {
+        let mut state = self.state.lock().await;
+        self.bring(&mut state, pods, |table| table.was_taken).await
+    }
+
+    async fn bring(
+        &self,
+        state: &mut State,
+        pods: impl Fn() -> Vec<(String, Ipv4Addr)>,
+        concerns: impl Fn(&TableState) -> bool,
+    ) -> Result<(), NftError> {
+        let pods: BTreeMap<String, Ipv4Addr> = pods().into_iter().collect();
+        let all = FilterSets { pods, nodes: state.nodes.clone() };
+        let mut behind: Vec<_> = state.tables.iter_mut().filter(|(_, known)| concerns(known)).collect();
+        behind.retain(|(_, known)| known.applied.as_ref() != Some(&all));
+        if behind.is_empty() {
             return Ok(());
         }
-        let elements = elements(&wanted);
-        let script = if applied.take().is_some() { elements } else { tables() + &elements };
-        nft::apply(&script).await?;
-        *applied = Some(wanted);
-        Ok(())
+        // Taken: what a write leaves that fails or ends half-way is not known.
+        let script: String =
+            behind.iter_mut().map(|(table, known)| table.script(known.applied.take().as_ref(), &all)).collect();
+        match self.nft.apply(&script).await {
+            Ok(()) => {
+                behind.iter_mut().for_each(|(_, known)| known.took(&all));
+                return Ok(());
+            }
+            Err(NftError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+        // It may be one of the tables, or an element that is not there any more: whole ones, each for itself.
+        let mut done = Ok(());
+        for (table, known) in behind {
+            match self.nft.apply(&table.script(None, &all)).await {
+                Ok(()) => known.took(&all),
+                Err(error) => done = done.and(Err(error)),
+            }
+        }
+        done
     }
 
     /// Removes the tables from the kernel.
     pub async fn remove(&self) -> Result<(), NftError> {
-        let mut applied = self.applied.lock().await;
-        *applied = None;
-        for family in FAMILIES {
-            nft::remove(family).await?;
+        let mut state = self.state.lock().await;
+        for (table, known) in &mut state.tables {
+            known.applied = None;
+            if nft::is_there(table.family()).await? {
+                nft::remove(table.family()).await?;
+            }
         }
         Ok(())
     }
 }
 
-/// Both tables without pods, as nft reads them.
-fn tables() -> String {
-    let sets = "  set links {\n    type ifname\n  }\n  set sources {\n    type ifname . ipv4_addr\n  }\n";
-    let begin =
-        |family| format!("table {family} {TABLE}\ndelete table {family} {TABLE}\ntable {family} {TABLE} {{\n{sets}");
-    let chains = [
-        "  chain prerouting {\n    type filter hook prerouting priority raw; policy accept;\n".to_owned()
-            + "    iifname @links iifname . ip saddr != @sources drop\n"
-            + &format!("    iifname @links udp dport {} drop\n  }}\n}}\n", vxlan::PORT),
-        "  chain input {\n    type filter hook input priority filter; policy accept;\n".to_owned()
-            + "    iifname @links iifname . arp saddr ip != @sources drop\n  }\n}\n",
-    ];
-    FAMILIES.into_iter().zip(chains).map(|(family, chain)| begin(family) + &chain).collect()
+impl TableState {
+    fn took(&mut self, sets: &FilterSets) {
+        *self = Self { applied: Some(sets.clone()), was_taken: true };
+    }
 }
 
-/// What the sets hold, in place of all that they held.
-fn elements(pods: &BTreeMap<String, Ipv4Addr>) -> String {
-    let list = |items: Vec<String>| items.join(", ");
-    let links = list(pods.keys().map(|link| format!("\"{link}\"")).collect());
-    let sources = list(pods.iter().map(|(link, address)| format!("\"{link}\" . {address}")).collect());
-    let mut text = String::new();
-    for family in FAMILIES {
-        for (set, elements) in [("links", &links), ("sources", &sources)] {
-            text.push_str(&format!("flush set {family} {TABLE} {set}\n"));
-            if !elements.is_empty() {
-                text.push_str(&format!("add element {family} {TABLE} {set} {{ {elements} }}\n"));
-            }
-        }
-    }
-    text
+/// Whether the kernel has the table with all of its rules.
+async fn stands(table: FilterTable) -> Result<bool, NftError> {
+    Ok(nft::rules(table.family()).await? == table.rules())
+}
+
+/// Where other nodes than `own` may have the end of a tunnel: at all addresses that the World tells, and at the first
+/// of their pods' subnet. Those that it does not tell, as of further links, are not known here.
+pub fn tunnel_ends(world: &World, own: &str) -> BTreeSet<Ipv4Addr> {
+    let others = world.nodes.values().filter(|node| &*node.name != own);
+    let of_node = |node: &Arc<crate::world::Node>| {
+        let gateway = node.pod_cidr.map(|pods| Ipv4Addr::from(u32::from(pods.network()).saturating_add(1)));
+        node.internal_ip.into_iter().chain(node.external_ips.clone()).chain(gateway).collect::<Vec<_>>()
+    };
+    others.flat_map(of_node).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+
     use super::*;
 
-    #[test]
-    fn what_comes_from_a_pods_link_has_the_pods_address() {
-        let expected = r#"table inet fairlead
-delete table inet fairlead
-table inet fairlead {
-  set links {
-    type ifname
-  }
-  set sources {
-    type ifname . ipv4_addr
-  }
-  chain prerouting {
-    type filter hook prerouting priority raw; policy accept;
-    iifname @links iifname . ip saddr != @sources drop
-    iifname @links udp dport 4789 drop
-  }
-}
-table arp fairlead
-delete table arp fairlead
-table arp fairlead {
-  set links {
-    type ifname
-  }
-  set sources {
-    type ifname . ipv4_addr
-  }
-  chain input {
-    type filter hook input priority filter; policy accept;
-    iifname @links iifname . arp saddr ip != @sources drop
-  }
-}
-"#;
-        assert_eq!(tables(), expected);
+    /// A kernel that refuses scripts with these words, and notes those that it takes.
+    struct Kernel {
+        refuses: Mutex<Vec<&'static str>>,
+        taken: Mutex<Vec<String>>,
     }
 
-    #[test]
-    fn the_sets_hold_the_pods_that_are_there_and_no_others() {
-        let pods = [("fl0".to_owned(), Ipv4Addr::new(10, 244, 1, 2)), ("fl1".to_owned(), Ipv4Addr::new(10, 244, 1, 3))];
-        let of_family = |family: &str| {
-            format!(
-                "flush set {family} fairlead links\nadd element {family} fairlead links {{ \"fl0\", \"fl1\" }}\n\
-                 flush set {family} fairlead sources\nadd element {family} fairlead sources {{ \"fl0\" . 10.244.1.2, \
-                 \"fl1\" . 10.244.1.3 }}\n"
-            )
-        };
-        assert_eq!(elements(&pods.into()), of_family("inet") + &of_family("arp"));
-        assert!(!elements(&BTreeMap::new()).contains("add"));
+    #[async_trait::async_trait]
+    impl RunScript for Kernel {
+        async fn apply(&self, script: &str) -> Result<(), NftError> {
+            if self.refuses.lock().iter().any(|words| script.contains(words)) {
+                return Err(NftError::Refused("no".into()));
+            }
+            self.taken.lock().push(script.to_owned());
+            Ok(())
+        }
+    }
+
+    fn filter(refuses: &[&'static str]) -> (Arc<Kernel>, SourceFilter) {
+        let kernel = Arc::new(Kernel { refuses: Mutex::new(refuses.to_vec()), taken: Mutex::default() });
+        (kernel.clone(), SourceFilter::new(kernel))
+    }
+
+    fn pods(hosts: &[u8]) -> Vec<(String, Ipv4Addr)> {
+        hosts.iter().map(|host| (format!("fl{host}"), Ipv4Addr::new(10, 244, 1, *host))).collect()
+    }
+
+    async fn reconcile(filter: &SourceFilter, hosts: &[u8]) -> Result<(), NftError> {
+        filter.reconcile(BTreeSet::new(), true, || pods(hosts)).await
+    }
+
+    #[tokio::test]
+    async fn where_the_kernel_lacks_one_family_the_other_filters_and_pods_come_all_the_same() {
+        let (kernel, filter) = filter(&["table arp"]);
+        assert!(reconcile(&filter, &[2]).await.is_err(), "said each time");
+        assert!(reconcile(&filter, &[2]).await.is_err(), "said each time");
+        filter.refresh(|| pods(&[2, 3])).await.unwrap();
+        let taken = kernel.taken.lock().clone();
+        assert_eq!(taken.len(), 2, "{taken:?}");
+        assert!(taken[0].starts_with("table inet fairlead\ndelete table inet") && !taken[0].contains("arp"));
+        assert!(taken[1].starts_with("add element inet fairlead links { \"fl3\" }\n"), "{}", taken[1]);
+        kernel.refuses.lock().clear();
+        reconcile(&filter, &[2, 3]).await.unwrap();
+        assert!(kernel.taken.lock()[2].starts_with("table arp fairlead\ndelete table arp"));
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_a_table_does_not_take_is_an_error_and_the_table_is_written_whole_again() {
+        let (kernel, filter) = filter(&[]);
+        reconcile(&filter, &[2]).await.unwrap();
+        kernel.refuses.lock().push("fl3");
+        assert!(filter.refresh(|| pods(&[2, 3])).await.is_err());
+        kernel.refuses.lock().clear();
+        filter.refresh(|| pods(&[2])).await.unwrap();
+        let last = kernel.taken.lock().last().cloned().unwrap();
+        assert!(last.contains("delete table inet") && last.contains("delete table arp"), "{last}");
+
+        // An element that is gone without our doing.
+        kernel.refuses.lock().push("delete element");
+        filter.refresh(|| pods(&[])).await.unwrap();
+        assert_eq!(kernel.taken.lock().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn nodes_stay_until_the_world_is_complete() {
+        let (kernel, filter) = filter(&[]);
+        let node = Ipv4Addr::new(192, 0, 2, 2);
+        filter.reconcile([node].into(), true, Vec::new).await.unwrap();
+        filter.reconcile(BTreeSet::new(), false, Vec::new).await.unwrap();
+        assert_eq!(kernel.taken.lock().len(), 1);
+        filter.reconcile(BTreeSet::new(), true, Vec::new).await.unwrap();
+        assert_eq!(kernel.taken.lock()[1], "delete element inet fairlead nodes { 192.0.2.2 }\n");
     }
 }

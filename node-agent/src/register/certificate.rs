@@ -6,7 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fairlead_client::{Api, Events};
+use fairlead_client::{
+    Api, Events,
+    node_silence::{NODE_REPORTS, silent_in},
+};
 use futures::TryStreamExt;
 use k8s_openapi::{
     ByteString,
@@ -93,8 +96,8 @@ async fn request(
         .map_err(|e| CertificateError::Watch(Box::new(e)))?;
     match decision {
         Some(Ok(chain_pem)) => Ok(Certificate { chain_pem, key_pem: key.serialize_pem() }),
-        Some(Err(Refusal { reason, message })) if reason == NODE_REPORTS => {
-            Err(CertificateError::NodeReports { name, message })
+        Some(Err(Refusal { reason, message, silent_in })) if reason == NODE_REPORTS => {
+            Err(CertificateError::NodeReports { name, message, silent_in })
         }
         Some(Err(Refusal { message, .. })) => Err(CertificateError::Denied { name, message }),
         None => Err(CertificateError::NotSigned { name }),
@@ -126,10 +129,9 @@ struct Refusal {
     reason: String,
     /// For people.
     message: String,
+    /// When another decision is possible.
+    silent_in: Option<Duration>,
 }
-
-/// Reason of the denial while the node of this name still reports, as the control service's signer words it.
-const NODE_REPORTS: &str = "NodeReports";
 
 /// The issued chain, or why there will be none; `None` while that is open.
 fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, Refusal>> {
@@ -137,10 +139,12 @@ fn outcome(csr: &CertificateSigningRequest) -> Option<Result<String, Refusal>> {
     let refused = status.conditions.iter().flatten().find(|c| c.type_ == "Denied" || c.type_ == "Failed");
     if let Some(condition) = refused {
         let message = condition.message.clone().unwrap_or_else(|| condition.type_.clone());
-        return Some(Err(Refusal { reason: condition.reason.clone().unwrap_or_default(), message }));
+        let reason = condition.reason.clone().unwrap_or_default();
+        return Some(Err(Refusal { reason, message, silent_in: silent_in(csr) }));
     }
     let chain = status.certificate.as_ref()?;
-    let unreadable = || Refusal { reason: String::new(), message: "the issued certificate is not PEM".to_owned() };
+    let unreadable =
+        || Refusal { reason: String::new(), message: "the issued certificate is not PEM".to_owned(), silent_in: None };
     Some(String::from_utf8(chain.0.clone()).map_err(|_| unreadable()))
 }
 
@@ -235,8 +239,9 @@ pub enum CertificateError {
     #[error("the certificate cannot be read")]
     Unreadable,
     /// The Node of this name counts as one that reports: maybe only because this host's own agent ended just now.
+    /// After `silent_in` it would count as silent, where the control service says so.
     #[error("the CertificateSigningRequest {name} was refused: {message}")]
-    NodeReports { name: String, message: String },
+    NodeReports { name: String, message: String, silent_in: Option<Duration> },
     /// A signer or a person refused; `message` says why.
     #[error("the CertificateSigningRequest {name} was refused: {message}")]
     Denied { name: String, message: String },

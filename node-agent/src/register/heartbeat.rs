@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use fairlead_client::node_silence::RENEW_EVERY;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -15,8 +16,7 @@ use super::{
 };
 use crate::deadline::{AnswerError, instant_after};
 
-/// As the kubelet: the Lease is renewed every 10 s, the status written again every 5 minutes.
-const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// The status is written again this often, as by the kubelet.
 const STATUS_EVERY: Duration = Duration::from_secs(300);
 const _: () = assert!(KEEP_ALIVE.interval.as_secs() < RENEW_EVERY.as_secs());
 

@@ -17,7 +17,10 @@ pub mod silence_wait;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::config::Access;
 use certificate::CertificateError;
@@ -76,9 +79,15 @@ impl RegisterError {
         }
     }
 
-    /// Whether it was refused because a node of this name still reports.
-    pub fn is_node_reporting(&self) -> bool {
-        matches!(self, Self::Certificate(CertificateError::NodeReports { .. }))
+    /// Where it was refused because a node of this name still reports: after how long that would count as silent.
+    pub fn reporting_node_silent_in(&self) -> Option<Duration> {
+        match self {
+            // An older control service does not say it, and counts by its grace, of which this is the default.
+            Self::Certificate(CertificateError::NodeReports { silent_in, .. }) => {
+                Some(silent_in.unwrap_or(Duration::from_secs(40)))
+            }
+            _ => None,
+        }
     }
 }
 

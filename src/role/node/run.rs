@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use fairlead_node_agent::{Teardown, config::Access};
+use tokio_util::sync::CancellationToken;
 
 use crate::role::{
     privileges,
@@ -60,7 +61,8 @@ impl RunNode {
         privileges::expect_docker(&config.docker_host, fairlead_node_agent::ran_before(&config))?;
         let mut shutdown = Shutdown::listen()?;
         let running = tokio::select! {
-            running = fairlead_node_agent::start(config) => running?,
+            // A start that is dropped leaves what it has put on the host to the next agent.
+            running = fairlead_node_agent::start(config, CancellationToken::new()) => running?,
             signal = shutdown.requested() => {
                 tracing::info!(signal, "ended before the node was ready");
                 return Ok(());

@@ -25,6 +25,7 @@ use crate::{
 /// of megabytes pass.
 const MOST_MIB: u64 = 96;
 const HUGE: u64 = 300_000_000;
+const QUIET_FOLLOWERS: usize = 3;
 
 /// Those that leave the cluster as it is.
 pub const TESTS: &[NamedTest] = &[
@@ -56,6 +57,11 @@ fn held(cluster: &Cluster) -> Result<Vec<Held>> {
         })
     };
     processes.map(of).collect()
+}
+
+/// How many files the agents have open.
+fn agent_files(cluster: &Cluster) -> Result<usize> {
+    Ok(held(cluster)?.iter().filter(|held| held.name != "control").map(|held| held.files).sum())
 }
 
 /// Waits until as many files are open as before, or fewer.
@@ -151,17 +157,24 @@ fn killed_followers(cluster: &Cluster) -> Result {
     for kubectl in all(cluster)? {
         let before = held(cluster)?;
         let mut followers = Vec::new();
-        for arguments in
-            [&["logs", "-f", "talker"][..], &["logs", "-f", "--tail=1", "talker"], &["logs", "-f", "quiet"]]
-        {
+        for arguments in [&["logs", "-f", "talker"][..], &["logs", "-f", "--tail=1", "talker"]] {
             for _ in 0..3 {
                 followers.push(kubectl.spawn(arguments)?);
             }
         }
-        // They follow: those of a pod that talks have read something.
-        for follower in followers.iter_mut().take(6) {
+        // They follow: those of a pod that talks have read something, and the control service has a connection to the
+        // agent for each of the others.
+        for follower in &mut followers {
             line_with(&mut follower.0, "line")?;
         }
+        let talking = agent_files(cluster)?;
+        for _ in 0..QUIET_FOLLOWERS {
+            followers.push(kubectl.spawn(&["logs", "-f", "quiet"])?);
+        }
+        wait::until("followers of a quiet pod", PATIENCE, || match agent_files(cluster)? {
+            files if files >= talking + QUIET_FOLLOWERS => Ok(()),
+            files => Err(format!("{}: {files} files, {talking} before", kubectl.name).into()),
+        })?;
         drop(followers);
         given_back(cluster, &kubectl.name, &before)?;
     }
@@ -275,6 +288,13 @@ pub fn agent_killed_under_streams() -> Result {
         cluster.restart_agent(0, &[])?;
         wait::until(&format!("exec after kill {round}"), Duration::from_secs(120), || {
             expect("exec", cluster.kubectl(&["exec", "plain", "--", "echo", "again"])?.trim(), "again")
+        })?;
+        // Docker reads on what a command writes after who started it has gone, and has no call that ends one: those of
+        // an agent that was killed run on until their container ends, as the next agent cannot tell them from a
+        // person's. Here they end, and nothing starts them again.
+        cluster.in_pod("plain", "kill $(ps | grep '[/]dev/zero' | cut -c1-5) || true")?;
+        wait::until("the commands to end", PATIENCE, || {
+            expect("plain", cluster.in_pod("plain", "ps | grep -c '[/]dev/zero' || true")?.trim(), "0")
         })?;
     }
     Ok(())

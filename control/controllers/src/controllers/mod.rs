@@ -2,7 +2,8 @@
 //!
 //! A controller is a watch, a pure decision and the requests that carry it out. They share their watches
 //! ([`Informers`]) and the machinery in [`crate::engine`], and know nothing of each other: what one writes, another
-//! sees as an event.
+//! sees as an event. One thing is written nowhere: for how long nodes have been silent ([`Heartbeats`]), by which node
+//! lifecycle and certificate signing decide.
 
 mod certificate_signing;
 mod claiming;
@@ -46,12 +47,16 @@ use fairlead_pki::Authority;
 use futures::future::BoxFuture;
 use ipnetwork::Ipv4Network;
 use kube::Client;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
 
-use self::served::{Currency, ServedKinds};
 pub use self::{
     certificate_signing::ControlNames,
     service_account_tokens::{SignToken, TokenOf},
+};
+use self::{
+    node_lifecycle::Heartbeats,
+    served::{Currency, ServedKinds},
 };
 use crate::{
     engine::{QueueStats, Recorder, Tasks, start_recorder},
@@ -89,6 +94,7 @@ struct Context {
     recorder: Recorder,
     kinds: ServedKinds,
     currency: Currency,
+    heartbeats: Arc<Mutex<Heartbeats>>,
 }
 
 /// The running controllers.
@@ -111,7 +117,8 @@ pub fn start(
     let informers = Arc::new(Informers::default());
     let recorder = start_recorder(client.clone(), &tasks);
     let (kinds, currency) = served::start(&client, [kinds_changed, others_changed], &tasks);
-    let context = Context { client, config, informers: informers.clone(), recorder, kinds, currency };
+    let heartbeats = Arc::new(Mutex::new(Heartbeats::new(config.node_monitor_grace_period, Instant::now())));
+    let context = Context { client, config, informers: informers.clone(), recorder, kinds, currency, heartbeats };
     certificate_signing::start(&context, &tasks);
     cluster_role_aggregation::start(&context, &tasks);
     daemon_set::start(&context, &tasks);

@@ -3,7 +3,12 @@
 use std::{net::UdpSocket, process::Command, time::Duration};
 
 use super::*;
-use crate::network::{pod_link, source_filter::SourceFilter};
+use crate::network::{
+    nft::{self as nft_program, NftError},
+    pod_link,
+    source_filter::{RunScript, SourceFilter},
+    start_filtering,
+};
 
 /// `from` sends from an address that is not its own and then from its own: the second alone comes to `to`.
 pub(super) fn assert_only_own_source_passes(from: (&TestMachine, Ipv4Addr), to: (&TestMachine, Ipv4Addr)) {
@@ -57,7 +62,9 @@ struct LooseNode {
     network: Arc<Network>,
     a: (TestMachine, Ipv4Addr),
     b: (TestMachine, Ipv4Addr),
-    _others: (TestMachine, tempfile::TempDir, watch::Sender<Arc<World>>),
+    outside: TestMachine,
+    world: watch::Sender<Arc<World>>,
+    _data: tempfile::TempDir,
 }
 
 impl LooseNode {
@@ -65,11 +72,35 @@ impl LooseNode {
         let dir = tempfile::tempdir().unwrap();
         let (node, outside) = node();
         node.inside(|| std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "2").unwrap());
-        let (network, publish) = start_following(&node, config(dir.path()));
+        let (network, world) = start_following(&node, config(dir.path()));
         let (a, b) = (TestMachine::new(), TestMachine::new());
         let (address_a, address_b) = (attach(&node, &network, "a", &a), attach(&node, &network, "b", &b));
-        Self { node, network, a: (a, address_a), b: (b, address_b), _others: (outside, dir, publish) }
+        Self { node, network, a: (a, address_a), b: (b, address_b), outside, world, _data: dir }
     }
+
+    /// Whether UDP packets of pod `a` to port 4789 come to this machine by that address. Others do.
+    fn gets_vxlan(&self, machine: &TestMachine, address: Ipv4Addr) -> bool {
+        let bind = |port| machine.inside(move || UdpSocket::bind(("0.0.0.0", port)).unwrap());
+        let (tunnel, other) = (bind(4789), bind(7777));
+        other.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        tunnel.set_nonblocking(true).unwrap();
+        send(&self.a.0, self.a.1, (address, 4789));
+        send(&self.a.0, self.a.1, (address, 7777));
+        other.recv_from(&mut [0; 8]).unwrap();
+        match tunnel.recv_from(&mut [0; 8]) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                false
+            }
+        }
+    }
+}
+
+/// What `nft list` says.
+fn listed(machine: &TestMachine, what: &'static [&'static str]) -> String {
+    let listed = machine.inside(move || Command::new("nft").arg("list").args(what).output());
+    String::from_utf8(listed.unwrap().stdout).unwrap()
 }
 
 #[test]
@@ -81,16 +112,14 @@ fn a_pod_sends_from_its_own_address_alone_whatever_the_host_says_of_reverse_path
     assert_only_own_source_passes((&loose.a.0, loose.a.1), (&loose.b.0, loose.b.1));
     assert_only_own_source_passes((&loose.b.0, loose.b.1), (&loose.node, NODE));
 
-    for table in ["delete table inet fairlead", "delete table arp fairlead"] {
-        nft(&loose.node, table);
+    let drops = |table| listed(&loose.node, table).matches(" drop").count();
+    let (packets, neighbours) = (&["table", "inet", "fairlead"], &["table", "arp", "fairlead"]);
+    for change in ["delete table inet fairlead", "delete table arp fairlead", "flush chain inet fairlead pods"] {
+        nft(&loose.node, change);
+        wait_until("the rules to be back", || drops(packets) == 4 && drops(neighbours) == 1);
     }
-    let there = || loose.node.wait(async { SourceFilter::is_there().await.unwrap() });
-    wait_until("the tables to be back", there);
     let link = pod_link::host_end("a");
-    let set = || {
-        let listed = loose.node.inside(|| Command::new("nft").args(["list", "table", "inet", "fairlead"]).output());
-        String::from_utf8(listed.unwrap().stdout).unwrap()
-    };
+    let set = || listed(&loose.node, &["table", "inet", "fairlead"]);
     wait_until("the pods to be in them", || set().contains(&link));
     let detaching = loose.network.clone();
     loose.node.wait(async move { detaching.detach("a").await.unwrap() });
@@ -131,20 +160,103 @@ fn a_pod_is_no_neighbour_by_another_address() {
 }
 
 #[test]
-fn a_pod_sends_no_vxlan_packets() {
+fn a_pod_sends_no_vxlan_packets_to_nodes_and_its_own_to_pods_and_other_hosts() {
     if !can_make_namespaces() {
         return;
     }
     let loose = LooseNode::start();
-    for (machine, address) in [(&loose.node, NODE), (&loose.b.0, loose.b.1)] {
-        let bind = |port| machine.inside(move || UdpSocket::bind(("0.0.0.0", port)).unwrap());
-        let (tunnel, other) = (bind(4789), bind(7777));
-        other.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        tunnel.set_nonblocking(true).unwrap();
-        send(&loose.a.0, loose.a.1, (address, 4789));
-        send(&loose.a.0, loose.a.1, (address, 7777));
-        other.recv_from(&mut [0; 8]).unwrap();
-        let held_back = tunnel.recv_from(&mut [0; 8]).unwrap_err();
-        assert_eq!(held_back.kind(), std::io::ErrorKind::WouldBlock);
+    loose.outside.inside(|| {
+        let back = Command::new("ip").args(["route", "add", "10.244.0.0/16", "via", "192.0.2.1"]).status();
+        assert!(back.unwrap().success());
+    });
+    assert!(!loose.gets_vxlan(&loose.node, NODE) && !loose.gets_vxlan(&loose.node, loose.network.gateway()));
+    assert!(loose.gets_vxlan(&loose.b.0, loose.b.1), "an overlay among pods");
+    assert!(loose.gets_vxlan(&loose.outside, OUTSIDE), "an overlay with a host that is no node");
+
+    let two = Node {
+        name: "two".into(),
+        internal_ip: Some(OUTSIDE),
+        pod_cidr: Some("10.244.2.0/24".parse().unwrap()),
+        ..Node::default()
+    };
+    let mut world = World { synced: true, revision: 1, ..World::default() };
+    world.nodes.insert("two".into(), Arc::new(two));
+    loose.world.send_replace(Arc::new(world));
+    let ends = || listed(&loose.node, &["set", "inet", "fairlead", "nodes"]);
+    wait_until("the node to be known", || ends().contains("192.0.2.9") && ends().contains("10.244.2.1"));
+    assert!(!loose.gets_vxlan(&loose.outside, OUTSIDE));
+}
+
+/// Tells all of the link that it leads to other networks (RFC 4861, section 4.2).
+fn advertise_router(pod: &TestMachine) {
+    pod.inside(|| {
+        let add = Command::new("ip").args(["-6", "address", "add", "fe80::bad/64", "dev", "eth0", "nodad"]).status();
+        assert!(add.unwrap().success());
+        let link = nix::net::if_::if_nametoindex("eth0").unwrap();
+        let icmp = socket2::Protocol::ICMPV6;
+        let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::RAW, Some(icmp)).unwrap();
+        socket.set_multicast_hops_v6(255).unwrap();
+        socket.set_multicast_if_v6(link).unwrap();
+        // Type 134; the kernel fills in the checksum. Hop limit 64, no flags, for 1800 s.
+        let advertisement = [134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+        let all_nodes = std::net::SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, link);
+        assert_eq!(socket.send_to(&advertisement, &all_nodes.into()).unwrap(), advertisement.len());
+    });
+}
+
+#[test]
+fn a_pod_is_no_router_of_the_node_by_ipv6() {
+    if !can_make_namespaces() {
+        return;
     }
+    if !std::path::Path::new("/proc/sys/net/ipv6").exists() {
+        return crate::skipped::skipped("this kernel has no IPv6");
+    }
+    let loose = LooseNode::start();
+    let arrived = loose.node.inside(|| UdpSocket::bind(("0.0.0.0", 7777)).unwrap());
+    arrived.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    advertise_router(&loose.a.0);
+    send(&loose.a.0, loose.a.1, (NODE, 7777));
+    arrived.recv_from(&mut [0; 8]).unwrap();
+    let told = |what: &'static str| {
+        let told = loose.node.inside(move || Command::new("ip").args(["-6", what]).output().unwrap());
+        String::from_utf8(told.stdout).unwrap()
+    };
+    assert!(!told("route").contains("default"), "{}", told("route"));
+    assert!(!told("neighbour").contains("fe80::bad"), "{}", told("neighbour"));
+    let rules = listed(&loose.node, &["chain", "inet", "fairlead", "pods"]);
+    let counted = rules.lines().find(|rule| rule.contains("ipv6")).unwrap();
+    assert!(!counted.contains("packets 0 "), "{counted}");
+}
+
+/// nft of a kernel without the family `arp`.
+struct WithoutArp;
+
+#[async_trait::async_trait]
+impl RunScript for WithoutArp {
+    async fn apply(&self, script: &str) -> Result<(), NftError> {
+        if script.contains("table arp") {
+            return Err(NftError::Refused("Operation not supported".into()));
+        }
+        nft_program::apply(script).await
+    }
+}
+
+#[test]
+fn a_node_whose_kernel_refuses_a_part_of_the_filter_says_so_and_runs() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, outside) = node();
+    let (_world, seen) = watch::channel(Arc::new(World::default()));
+    let (config, filter) = (config(dir.path()), SourceFilter::new(Arc::new(WithoutArp)));
+    let network = Arc::new(node.wait(async move { start_filtering(config, seen, filter).await.unwrap() }));
+    assert!(network.problem().is_some_and(|problem| problem.contains("keep pods to their own addresses")));
+    let (a, b) = (TestMachine::new(), TestMachine::new());
+    let (address_a, address_b) = (attach(&node, &network, "a", &a), attach(&node, &network, "b", &b));
+    outside.serve_who_am_i(80);
+    assert_eq!(a.ask_who_am_i(OUTSIDE, 80).unwrap(), NODE.to_string(), "masqueraded");
+    assert_only_own_source_passes((&a, address_a), (&b, address_b));
+    shutdown(&node, &network, Teardown::Remove);
 }

@@ -21,10 +21,10 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use ipnetwork::Ipv4Network;
 pub use owner::FrontendOwner;
-use reserved::Reserved;
+use reserved::{Reserved, ReservedDifference};
 pub use selection::{Candidate, Excluded, Exclusion, Selection, SelectionName, SelectionPolicy};
 
-use crate::world::{HostPorts, ObjectName, Protocol, Service, World};
+use crate::world::{HostPorts, ObjectName, Protocol, World};
 
 /// What this node is, as far as the table depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ impl ServiceTable {
     /// The table of `new`, from the table of `old`; with the Services whose entry changed.
     ///
     /// The cost is that of what differs: a change of one Service works on that Service only, a change of this node on
-    /// all.
+    /// all. One of another node's agent looks at all, and works on those with its address.
     pub fn advance(&self, old: &World, new: &World, node: &ThisNode) -> (Self, BTreeSet<FrontendOwner>) {
         let mut services = self.services.clone();
         let mut changed = BTreeSet::new();
@@ -148,12 +148,7 @@ impl ServiceTable {
             Arc::new(Reserved::new(new, node, &node_addresses))
         };
         let mut names = candidates(old, new, node);
-        if reserved != self.reserved {
-            let may_take = |service: &Service| {
-                !service.external_ips.is_empty() || service.ports.iter().any(|port| port.node_port.is_some())
-            };
-            names.extend(new.services.iter().filter(|(_, service)| may_take(service)).map(|(name, _)| name.clone()));
-        }
+        names.extend(concerned(new, &self.reserved.difference(&reserved)));
         for name in names {
             let entry = frontends::table_service(&name, new, node, &reserved).map(Arc::new);
             set_entry(&mut services, FrontendOwner::Service(name), entry, &mut changed);
@@ -221,6 +216,14 @@ fn candidates(old: &World, new: &World, node: &ThisNode) -> BTreeSet<ObjectName>
         names.insert(frontends::dns_service());
     }
     names
+}
+
+/// Services whose frontends depend on what came to be reserved, or ceased to be.
+fn concerned(world: &World, difference: &ReservedDifference) -> impl Iterator<Item = ObjectName> {
+    // A node that comes changes no NodePort, and no Service without its address: mostly none is looked at.
+    let services = (!difference.is_empty()).then_some(&world.services);
+    let all = services.into_iter().flat_map(|services| services.iter());
+    all.filter(|(_, service)| difference.concerns(service)).map(|(name, _)| name.clone())
 }
 
 fn changed_key<V>(item: DiffItem<'_, '_, ObjectName, V>) -> ObjectName {

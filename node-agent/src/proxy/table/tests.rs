@@ -342,10 +342,59 @@ fn no_service_takes_the_address_of_any_nodes_agent() {
     let (table, _) = table.advance(&world, &joined, &this_node());
     assert_eq!(shown(&table), (vec![0, 0, 1, 1], 1));
     let mut moved = joined.clone();
-    put_node(&mut moved, "there", [192, 0, 2, 2], 30080);
+    put_node(&mut moved, "there", [192, 0, 2, 3], 10250);
     let (table, _) = table.advance(&joined, &moved, &this_node());
-    assert_eq!(shown(&table), (vec![2, 2, 1, 1], 1), "its NodePort would be the agent's port");
+    assert_eq!(shown(&table), (vec![0, 0, 2, 2, 1, 1], 0));
     assert_eq!(table.services, ServiceTable::new(&moved, &this_node()).services);
+}
+
+#[test]
+fn what_another_node_says_of_its_agent_takes_no_node_port_and_no_host_port() {
+    let mut taking = service("taking", Ipv4Addr::new(10, 96, 0, 7));
+    taking.ports[0].node_port = Some(30080);
+    taking.external_ips = vec![Ipv4Addr::new(169, 254, 1, 1)];
+    let node = ThisNode { addresses: [Ipv4Addr::new(192, 0, 2, 1)].into(), ..this_node() };
+    for (ip, port) in [
+        ([127, 0, 0, 1], 443),
+        ([127, 0, 0, 1], 30080),
+        ([192, 0, 2, 2], 30080),
+        ([192, 0, 2, 1], 30080),
+        ([192, 0, 2, 1], 443),
+        ([0, 0, 0, 0], 443),
+        ([169, 254, 1, 1], 80),
+    ] {
+        let mut world = World::default();
+        put(&mut world, taking.clone(), vec![endpoint(1, "here")]);
+        put_node(&mut world, "here", [192, 0, 2, 1], 10250);
+        put_node(&mut world, "false", ip, port);
+        let ports = [None, Some([192, 0, 2, 1]), Some([127, 0, 0, 1])].map(|ip| host_port(ip, 443, Protocol::Tcp));
+        let (table, _) = ServiceTable::new(&world, &node).with_host_ports(&pods(ports.into()), &node);
+        assert!(table.service(&name("taking")).unwrap().unserved.is_empty(), "{ip:?}:{port}");
+        assert!(table.pod(&name("web")).unwrap().unserved.is_empty(), "{ip:?}:{port}");
+    }
+}
+
+#[test]
+fn a_node_that_comes_has_those_services_looked_at_that_have_its_address() {
+    let mut world = World::default();
+    for (number, external) in [(1, [203, 0, 113, 1]), (2, [192, 0, 2, 2])] {
+        let mut service = service(&format!("s{number}"), Ipv4Addr::new(10, 96, 0, number));
+        service.external_ips = vec![external.into()];
+        (service.ports[0].port, service.ports[0].node_port) = (10250, Some(30080));
+        put(&mut world, service, vec![endpoint(1, "here")]);
+    }
+    let concerned = |old: &World, new: &World, node: &ThisNode| {
+        let reserved = |world: &World| Reserved::new(world, node, &node_addresses(world, node));
+        super::concerned(new, &reserved(old).difference(&reserved(new))).collect::<Vec<_>>()
+    };
+    let mut joined = world.clone();
+    put_node(&mut joined, "there", [192, 0, 2, 9], 10250);
+    assert!(concerned(&world, &joined, &this_node()).is_empty());
+    put_node(&mut joined, "there", [192, 0, 2, 2], 10250);
+    assert_eq!(concerned(&world, &joined, &this_node()), [name("s2")]);
+    let told = ThisNode { reserved: ["192.0.2.9:30080".parse().unwrap()].into(), ..this_node() };
+    put_node(&mut joined, "there", [192, 0, 2, 9], 10250);
+    assert_eq!(concerned(&world, &joined, &told), [name("s1"), name("s2")], "the control service is on that node");
 }
 
 #[test]

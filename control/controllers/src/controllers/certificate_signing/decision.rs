@@ -18,7 +18,6 @@ use x509_parser::{certification_request::X509CertificationRequest, prelude::From
 
 use super::{
     denial::Denial,
-    node_silence::StoredHeartbeats,
     reserved::{self, ControlNames},
 };
 use crate::objects::informer_index::node_of_user;
@@ -63,14 +62,16 @@ pub fn requesting_node(csr: &CertificateSigningRequest) -> Option<&str> {
     csr.spec.username.as_deref().and_then(node_of_user)
 }
 
-/// Decides; `node` is the Node of [`requesting_node`], where it exists, and `nodes` are all there are, with their
-/// `heartbeats`.
+/// How long until the agent of a node counts as silent, by the node's name; `None` where it does.
+pub type UntilSilent<'a> = &'a dyn Fn(&str) -> Option<Duration>;
+
+/// Decides; `node` is the Node of [`requesting_node`], where it exists, and `nodes` are all there are.
 pub fn decide(
     csr: &CertificateSigningRequest,
     node: Option<&Node>,
     nodes: &[Arc<Node>],
     control: &ControlNames,
-    heartbeats: &StoredHeartbeats,
+    until_silent: UntilSilent,
 ) -> SigningDecision {
     let status = csr.status.clone().unwrap_or_default();
     let has = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind);
@@ -82,8 +83,7 @@ pub fn decide(
         SERVING_SIGNER => Usage::Server,
         _ => return SigningDecision::Leave,
     };
-    let is_heard_of = |node: &Node| heartbeats.is_heard_of(node);
-    match examine(&csr.spec, usage, has("Approved"), node, nodes, control, is_heard_of) {
+    match examine(&csr.spec, usage, has("Approved"), node, nodes, control, until_silent) {
         Ok(decision) => decision,
         Err(denial) => SigningDecision::Deny(denial),
     }
@@ -96,7 +96,7 @@ fn examine(
     node: Option<&Node>,
     nodes: &[Arc<Node>],
     control: &ControlNames,
-    is_heard_of: impl Fn(&Node) -> bool,
+    until_silent: UntilSilent,
 ) -> Result<SigningDecision, Denial> {
     let pem = std::str::from_utf8(&spec.request.0).map_err(|_| Denial::NotPem)?;
     let request = CertificateSigningRequestParams::from_pem(pem).map_err(unreadable)?;
@@ -118,9 +118,14 @@ fn examine(
             }
             // A join token is for new nodes: with the certificate of one that is there come its pods' Secrets.
             let own = node_name(&common_name);
-            let is_taken = nodes.iter().any(|node| node.metadata.name.as_deref() == Some(own) && is_heard_of(node));
-            if !approved && !same_node && !is_in(MASTERS) && is_taken {
-                return Err(Denial::NodeIsThere(own.to_owned()));
+            let is_taken = nodes.iter().any(|node| node.metadata.name.as_deref() == Some(own) && has_reported(node));
+            if !approved
+                && !same_node
+                && !is_in(MASTERS)
+                && is_taken
+                && let Some(silent_in) = until_silent(own)
+            {
+                return Err(Denial::NodeIsThere { node: own.to_owned(), silent_in });
             }
         }
         Usage::Server => {
@@ -152,6 +157,12 @@ fn examine(
     let subject = CertificateSubject { common_name, organization: Some(NODES.into()), dns_names, addresses };
     let lifetime = asked.unwrap_or(LIFETIME).clamp(SHORTEST, LIFETIME);
     Ok(SigningDecision::Sign(Box::new(Grant { request, subject, usage, lifetime })))
+}
+
+/// False of a Node that somebody made for a host which is yet to come.
+fn has_reported(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready")
 }
 
 /// The common name of a request whose subject is a node's: O is `system:nodes` alone, CN `system:node:NAME`.

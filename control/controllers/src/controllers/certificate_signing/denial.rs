@@ -1,5 +1,8 @@
 //! Why a CertificateSigningRequest is denied. The texts stand in its condition, for the person or program that made it.
 
+use std::time::Duration;
+
+use fairlead_client::node_silence::NODE_REPORTS;
 use fairlead_pki::identity::NODES;
 
 /// Why a request is denied; stands in its condition `Denied`.
@@ -38,10 +41,15 @@ pub enum Denial {
     NamedClient,
     /// A join token is no way to become a node that has joined before and still reports.
     #[error(
-        "node {0:?} is there and reports: give this host another name, or stop that node's agent and wait until it has \
-         been silent for --node-monitor-grace-period, or delete the Node"
+        "node {node:?} is there and reports: give this host another name, or stop that node's agent and wait until it \
+         has been silent for --node-monitor-grace-period, or delete the Node"
     )]
-    NodeIsThere(String),
+    NodeIsThere {
+        /// Its name.
+        node: String,
+        /// After this long it would count as silent, should nothing come from it.
+        silent_in: Duration,
+    },
     /// A serving certificate that names none.
     #[error("a serving certificate needs a DNS name or an address")]
     NamelessServer,
@@ -67,11 +75,19 @@ pub enum Denial {
 }
 
 impl Denial {
-    /// The reason in the condition, for programs: the agent that joins asks again after `NodeReports` alone.
+    /// The reason in the condition, for programs: the agent that joins asks again after [`NODE_REPORTS`] alone.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NodeIsThere(_) => "NodeReports",
+            Self::NodeIsThere { .. } => NODE_REPORTS,
             _ => "NotPermitted",
+        }
+    }
+
+    /// When another decision is possible without anybody's doing.
+    pub fn silent_in(&self) -> Option<Duration> {
+        match self {
+            Self::NodeIsThere { silent_in, .. } => Some(*silent_in),
+            _ => None,
         }
     }
 }

@@ -1,39 +1,36 @@
 //! Certificate signing: approves and signs valid requests of nodes, denies requests that can never be valid, and
 //! deletes old ones.
 //!
-//! [`decision`], [`node_silence`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on
+//! [`decision`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on
 //! again when that Node changes.
 
 mod decision;
 mod denial;
-mod node_silence;
 mod reserved;
 
 use std::{sync::Arc, time::Duration};
 
-use fairlead_client::Api;
+use fairlead_client::{Api, node_silence::silent_in_annotations};
 use fairlead_pki::Authority;
 use k8s_openapi::{
     api::{
         certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
-        coordination::v1::Lease,
         core::v1::Node,
     },
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use parking_lot::Mutex;
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
-use self::{
-    decision::{Grant, SigningDecision},
-    node_silence::StoredHeartbeats,
-};
-use super::Context;
+use self::decision::{Grant, SigningDecision};
+use super::{Context, node_lifecycle::Heartbeats};
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, is_gone_or_taken},
-    objects::{informer_index::requested_by, informers::LEASE_NAMESPACE},
+    objects::informer_index::requested_by,
 };
 
 pub use self::{decision::requesting_node, reserved::ControlNames};
@@ -46,10 +43,7 @@ const KEEP_OPEN: Duration = Duration::from_secs(24 * 3600);
 struct Controller {
     requests: Api<CertificateSigningRequest>,
     nodes: Arc<Informer<Node>>,
-    leases: Arc<Informer<Lease>>,
-    grace: Duration,
-    /// When this controller was started.
-    started: Timestamp,
+    heartbeats: Arc<Mutex<Heartbeats>>,
     authority: Arc<Authority>,
     control: ControlNames,
 }
@@ -60,9 +54,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
     let controller = Controller {
         requests: Api::all(context.client.clone()),
         nodes: informers.nodes.clone(),
-        leases: informers.leases.clone(),
-        grace: context.config.node_monitor_grace_period,
-        started: Timestamp::now(),
+        heartbeats: context.heartbeats.clone(),
         authority: context.config.authority.clone(),
         control: context.config.control_names.clone(),
     };
@@ -79,7 +71,6 @@ pub fn start(context: &Context, tasks: &Tasks) {
                 requests.indexed(&requested_by(&change.key.name)).iter().for_each(|csr| queue.add(Key::of(&**csr)));
             }
         })
-        .reads(&informers.leases)
         .start(tasks, 4, Controller::reconcile);
 }
 
@@ -93,12 +84,16 @@ impl Controller {
         match self.decide(&csr) {
             SigningDecision::Leave | SigningDecision::Wait => {}
             SigningDecision::Deny(denial) => {
-                self.add_condition(&csr, "Denied", denial.reason(), &denial.to_string()).await?;
+                let mut metadata = version(&csr);
+                if let Some(left) = denial.silent_in() {
+                    metadata["annotations"] = json!(silent_in_annotations(left));
+                }
+                self.add_condition(&csr, metadata, "Denied", denial.reason(), &denial.to_string()).await?;
                 tracing::info!(request = %key, %denial, "denied a signing request");
             }
             SigningDecision::Sign(grant) => {
                 let message = "approved by fairlead for a node of the cluster";
-                let approved = self.add_condition(&csr, "Approved", "AutoApproved", message).await?;
+                let approved = self.add_condition(&csr, version(&csr), "Approved", "AutoApproved", message).await?;
                 self.issue(&approved, &grant).await?;
             }
         }
@@ -107,20 +102,16 @@ impl Controller {
 
     fn decide(&self, csr: &CertificateSigningRequest) -> SigningDecision {
         let node = requesting_node(csr).and_then(|name| self.nodes.get(&Key::cluster(name)));
-        let heartbeats = StoredHeartbeats {
-            lease: &|name| self.leases.get(&Key::new(LEASE_NAMESPACE, name)),
-            grace: self.grace,
-            listening_since: self.started,
-            now: Timestamp::now(),
-        };
-        decision::decide(csr, node.as_deref(), &self.nodes.all(), &self.control, &heartbeats)
+        let until_silent = |name: &str| self.heartbeats.lock().until_certain(&Key::cluster(name), Instant::now());
+        decision::decide(csr, node.as_deref(), &self.nodes.all(), &self.control, &until_silent)
     }
 
-    /// Adds a condition, unless it is there or the request changed since it was read. Returns the request as it then
-    /// is.
+    /// Adds a condition, with `metadata`, unless it is there or the request changed since it was read. Returns the
+    /// request as it then is.
     async fn add_condition(
         &self,
         csr: &CertificateSigningRequest,
+        metadata: serde_json::Value,
         kind: &str,
         reason: &str,
         message: &str,
@@ -138,7 +129,7 @@ impl Controller {
             last_update_time: Some(now.clone()),
             last_transition_time: Some(now),
         });
-        let patch = Patch::Merge(json!({"metadata": version(csr), "status": {"conditions": conditions}}));
+        let patch = Patch::Merge(json!({"metadata": metadata, "status": {"conditions": conditions}}));
         let patched = self.requests.patch_subresource("approval", name(csr), &PatchParams::default(), &patch).await;
         patched.map_err(Failure::request("answer a signing request"))
     }

@@ -3,9 +3,13 @@
 //! While the store refuses writes or stalls, no heartbeat arrives, from whatever node: that time says nothing about the
 //! nodes. So silence counts only while Leases of some node are renewed; where no node renews one, the controller renews
 //! one of its own.
+//!
+//! The signer of nodes' certificates asks here, too, before it gives a silent node's name to another host: see
+//! [`Heartbeats::until_certain`].
 
 use std::{collections::HashMap, time::Duration};
 
+use fairlead_client::node_silence::RENEW_EVERY;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use tokio::time::Instant;
 
@@ -14,6 +18,8 @@ use crate::engine::Key;
 
 /// The controller writes no more often than this, however short the grace is.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// A node has missed so many heartbeats before it is certain that it is silent.
+const MISSED_AT_LEAST: u32 = 3;
 
 /// When the heartbeats of nodes arrived.
 pub struct Heartbeats {
@@ -21,6 +27,8 @@ pub struct Heartbeats {
     heard: HashMap<Key, Instant>,
     /// When the last Lease of any node, or of the controller, was renewed.
     last: Instant,
+    /// Since when they came without a gap.
+    unbroken_since: Instant,
     /// How long a node may be silent.
     grace: Duration,
 }
@@ -39,7 +47,7 @@ pub enum Silence {
 impl Heartbeats {
     /// Nodes are lost that are silent for `grace`.
     pub fn new(grace: Duration, now: Instant) -> Self {
-        Self { heard: HashMap::new(), last: now, grace }
+        Self { heard: HashMap::new(), last: now, unbroken_since: now, grace }
     }
 
     /// A Lease was renewed: that of `node`, or of the controller.
@@ -49,6 +57,9 @@ impl Heartbeats {
             for heard in self.heard.values_mut() {
                 *heard = heard.checked_add(gap).map_or(now, |moved| moved.min(now));
             }
+        }
+        if gap > self.longest_certain_gap() {
+            self.unbroken_since = now;
         }
         self.last = now;
         if let Some(node) = node {
@@ -84,6 +95,23 @@ impl Heartbeats {
         }
     }
 
+    /// How long until it is certain that the agent of `node` is silent, should nothing come from it; `None` once it is.
+    ///
+    /// More than [`Silence::Lost`] wants: other heartbeats must have come without a gap for the node's whole time, and
+    /// when it was over, so that no pause of this process or of the store proves anything. However short the grace is,
+    /// the node has missed some. The time begins with this process, or when the node was heard last.
+    pub fn until_certain(&mut self, node: &Key, now: Instant) -> Option<Duration> {
+        let heard = *self.heard.entry(node.clone()).or_insert(now);
+        let since = heard.max(self.unbroken_since);
+        let needed = self.grace.max(RENEW_EVERY.saturating_mul(MISSED_AT_LEAST));
+        if self.last.saturating_duration_since(since) >= needed {
+            return None;
+        }
+        let left = needed.saturating_sub(now.saturating_duration_since(since));
+        // Over, but for the evidence, which comes with the controller's own heartbeat at the latest.
+        Some(if left.is_zero() { self.until_own(now).unwrap_or(SHORTEST_INTERVAL) } else { left })
+    }
+
     /// When the controller has to write a heartbeat of its own, should none arrive before; `None` is now.
     pub fn until_own(&self, now: Instant) -> Option<Duration> {
         let quiet = now.saturating_duration_since(self.last);
@@ -94,6 +122,12 @@ impl Heartbeats {
     /// of an only node.
     pub fn own_interval(&self) -> Duration {
         self.grace.saturating_mul(3).checked_div(8).unwrap_or_default().max(SHORTEST_INTERVAL)
+    }
+
+    /// After a longer time without any heartbeat nothing is certain: 20 s of 40 s, where the controller's own comes after
+    /// 15 s.
+    fn longest_certain_gap(&self) -> Duration {
+        self.own_interval().saturating_mul(4).checked_div(3).unwrap_or_default()
     }
 
     /// A longer time without any heartbeat does not count: 25 s of 40 s. What counts at most, and what a node takes to
@@ -202,6 +236,49 @@ mod tests {
         assert_eq!(heartbeats.silence(&key("a"), now), Silence::NothingArrives(Duration::from_secs(15)));
         assert_eq!(heartbeats.silence(&key("b"), now), Silence::Left(GRACE));
         assert_eq!(heartbeats.until_own(now), None, "the controller tries with a Lease of its own");
+    }
+
+    /// How long until "a" is certainly silent, which was heard at the start, when heartbeats of "b" came at `seconds`.
+    fn until_certain(grace: Duration, seconds: &[u64], now: u64) -> Option<u64> {
+        let start = Instant::now();
+        let mut heartbeats = Heartbeats::new(grace, start);
+        heartbeats.renewed(Some(&key("a")), start);
+        for second in seconds {
+            heartbeats.renewed(Some(&key("b")), after(start, *second));
+        }
+        heartbeats.until_certain(&key("a"), after(start, now)).map(|left| left.as_secs())
+    }
+
+    #[test]
+    fn a_node_is_certainly_silent_once_others_were_heard_after_its_whole_time() {
+        assert_eq!(until_certain(GRACE, &[10, 20, 30], 35), Some(5));
+        assert_eq!(until_certain(GRACE, &[10, 20, 30, 39], 41), Some(13), "nothing was heard since");
+        assert_eq!(until_certain(GRACE, &[10, 20, 30, 40], 40), None);
+        assert_eq!(until_certain(GRACE, &[10, 30], 1000), Some(0), "this process was paused: ask again soon");
+        assert_eq!(until_certain(GRACE, &[10, 1000], 1000), Some(40), "and the time begins anew");
+        assert_eq!(until_certain(GRACE, &[9, 33, 41], 41), Some(32), "nobody was heard for 24 s");
+    }
+
+    #[test]
+    fn a_node_is_certainly_silent_after_missed_heartbeats_however_short_the_grace_is() {
+        let grace = Duration::from_secs(4);
+        let beats: Vec<u64> = (1..=30).collect();
+        assert_eq!(until_certain(grace, &beats[..5], 5), Some(25));
+        assert_eq!(until_certain(grace, &beats, 30), None);
+    }
+
+    #[test]
+    fn the_only_node_is_certainly_silent_by_the_heartbeats_of_the_controller() {
+        let start = Instant::now();
+        let mut heartbeats = Heartbeats::new(GRACE, start);
+        heartbeats.renewed(Some(&key("a")), start);
+        let mut now = start;
+        while let Some(left) = heartbeats.until_certain(&key("a"), now) {
+            assert!(left <= GRACE && now < after(start, 60), "{left:?}");
+            now += heartbeats.until_own(now).expect("a heartbeat has just arrived");
+            heartbeats.renewed(None, now);
+        }
+        assert_eq!(now, after(start, 45));
     }
 
     #[test]

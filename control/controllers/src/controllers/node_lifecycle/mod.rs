@@ -9,7 +9,10 @@ mod health;
 mod heartbeats;
 mod taints;
 
-pub use self::health::{Readiness, readiness};
+pub use self::{
+    health::{Readiness, readiness},
+    heartbeats::Heartbeats,
+};
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -32,7 +35,7 @@ use tokio::time::Instant;
 use self::{
     disruption::{Disruption, Eviction, Transition},
     health::unknown_conditions,
-    heartbeats::{Heartbeats, Silence, is_renewal, shows_life},
+    heartbeats::{Silence, is_renewal, shows_life},
     taints::NoExecute,
 };
 use super::{Context, pod_requests::several};
@@ -54,7 +57,7 @@ struct Controller {
     pods: Arc<Informer<Pod>>,
     recorder: Recorder,
     grace: Duration,
-    heartbeats: Mutex<Heartbeats>,
+    heartbeats: Arc<Mutex<Heartbeats>>,
     disruption: Mutex<Disruption>,
     /// Nodes that ceased to be ready, and whose pods are not marked yet.
     ceased: Mutex<HashSet<Key>>,
@@ -69,7 +72,7 @@ pub fn start(context: &Context, tasks: &Tasks) {
         pods: informers.pods.clone(),
         recorder: context.recorder.clone(),
         grace: context.config.node_monitor_grace_period,
-        heartbeats: Mutex::new(Heartbeats::new(context.config.node_monitor_grace_period, Instant::now())),
+        heartbeats: context.heartbeats.clone(),
         disruption: Mutex::default(),
         ceased: Mutex::default(),
     };

@@ -37,7 +37,7 @@ async fn controller(answer: impl Fn(usize) -> u16 + Clone + Send + Sync + 'stati
         pods: informers.pods.clone(),
         recorder: Recorder::silent(),
         grace,
-        heartbeats: Mutex::new(Heartbeats::new(grace, Instant::now())),
+        heartbeats: Arc::new(Mutex::new(Heartbeats::new(grace, Instant::now()))),
         disruption: Mutex::default(),
         ceased: Mutex::default(),
     })

@@ -26,16 +26,14 @@ fn decide(csr: &CertificateSigningRequest, node: Option<&Node>) -> SigningDecisi
     decide_among(csr, node, &[], &control())
 }
 
-/// Where no node has a Lease.
+/// Where every node has been heard just now.
 fn decide_among(
     csr: &CertificateSigningRequest,
     node: Option<&Node>,
     nodes: &[Arc<Node>],
     control: &ControlNames,
 ) -> SigningDecision {
-    let (grace, now) = (Duration::from_secs(40), "2030-01-01T00:00:00Z".parse().unwrap());
-    let heartbeats = StoredHeartbeats { lease: &|_| None, grace, listening_since: now, now };
-    super::decide(csr, node, nodes, control, &heartbeats)
+    super::decide(csr, node, nodes, control, &|_| Some(Duration::from_secs(40)))
 }
 
 struct Asked {
@@ -265,8 +263,10 @@ fn a_join_token_gives_no_certificate_of_a_node_that_reports() {
     };
     let other = Arc::new(claiming("n2", "", &[]));
     let of = |asked: &Asked, node: Arc<Node>| decide_among(&csr(asked), None, &[other.clone(), node], &control());
-    let denied = SigningDecision::Deny(Denial::NodeIsThere("n1".into()));
-    for reports in ["True", "False"] {
+    let silent_in = Duration::from_secs(40);
+    let denied = SigningDecision::Deny(Denial::NodeIsThere { node: "n1".into(), silent_in });
+    // What the condition says may be of a time in which nobody could report.
+    for reports in ["True", "False", "Unknown"] {
         assert_eq!(of(&JOIN, with(Some(reports))), denied, "{reports}");
         let renews = Asked { username: "system:node:n1", groups: &[NODES], ..JOIN };
         for may in [renews, Asked { username: "admin", groups: &[MASTERS], ..JOIN }] {
@@ -278,9 +278,12 @@ fn a_join_token_gives_no_certificate_of_a_node_that_reports() {
         let decision = decide_among(&approved, None, &[with(Some(reports))], &control());
         assert!(matches!(decision, SigningDecision::Sign(_)), "a person has said yes");
     }
-    for silent in [None, Some("Unknown")] {
-        assert!(matches!(of(&JOIN, with(silent)), SigningDecision::Sign(_)), "{silent:?}");
-    }
+    assert!(matches!(of(&JOIN, with(None)), SigningDecision::Sign(_)), "it never reported");
+    let after_silence = super::decide(&csr(&JOIN), None, &[with(Some("True"))], &control(), &|name| {
+        assert_eq!(name, "n1");
+        None
+    });
+    assert!(matches!(after_silence, SigningDecision::Sign(_)));
 }
 
 #[test]
