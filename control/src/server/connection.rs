@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::http_connection::{Answered, HttpConnection, RequestService};
 use crate::{
     auth::{
-        arrivals::WaitingConnection,
+        arrivals::{SPARED, WaitingConnection},
         client_certificate::ClientCertificates,
         connection_places::{ConnectionPlace, ConnectionPlaces, StrangersRequest},
         gate::{ConnectionCertificate, Gate},
@@ -191,7 +191,7 @@ impl Connections {
                 .map_err(|e| HandshakeFailure::of(&e))?;
             Ok::<_, HandshakeFailure>(arrival.turn().await)
         };
-        let turn = tokio::select! {
+        let mut turn = tokio::select! {
             () = self.closing.cancelled() => return None,
             () = arrival.is_cut() => {
                 tracing::debug!(%peer, "{CUT}");
@@ -207,17 +207,20 @@ impl Connections {
             },
         };
         let place = self.places.admit(peer.ip());
+        place.spare_in_handshake();
         drop(arrival);
         let handshake = async {
             let mut handshake = pin!(self.acceptor.accept(stream));
-            match tokio::time::timeout(TURN, handshake.as_mut()).await {
-                Ok(shaken) => shaken,
-                // The client has it wait: others need not.
-                Err(_) => {
-                    drop(turn);
-                    handshake.await
-                }
+            if let Ok(shaken) = tokio::time::timeout(TURN, handshake.as_mut()).await {
+                return shaken;
             }
+            // The client has it wait: others need not.
+            turn.pass_on();
+            if let Ok(shaken) = tokio::time::timeout(SPARED, handshake.as_mut()).await {
+                return shaken;
+            }
+            drop(turn);
+            handshake.await
         };
         let shaken = tokio::select! {
             () = self.closing.cancelled() => return None,

@@ -1,4 +1,4 @@
-//! Many connections: what each costs while nothing is asked.
+//! Many connections: all of one user are served, and what each costs while nothing is asked.
 
 use std::time::Instant;
 
@@ -72,4 +72,26 @@ fn an_idle_connection_holds_little_memory() {
     assert!(each < MOST_OF_HTTP_1, "{each} bytes over HTTP/1.1");
     let each = bytes_of_each(&client, MOST_OF_HTTP_2, || asked_once_over_http_2(&served));
     assert!(each < MOST_OF_HTTP_2, "{each} bytes over HTTP/2");
+}
+
+#[tokio::test]
+async fn all_connections_that_one_user_opens_at_once_are_served_while_there_are_places() {
+    let limits = PlaceLimits { strangers: 16, of_one_address: 8, nodes: 64, of_one_node: 4, system: 8, users: 40 };
+    let served = serve(limits, Pings::default()).await;
+    let mut held = join_all((0..90).map(|_| asked_once(&served))).await;
+    for client in &mut held {
+        let answer = client.send_request(served.request("/version")).await;
+        assert_eq!(answer.expect("the connection is still served").status(), 200);
+    }
+    assert_eq!(served.metric("fairlead_connections_cut_total"), 0.0);
+    assert_eq!(served.metric("fairlead_connections{class=\"beyond_share\"}"), 0.0);
+    // Who comes later has a place of their own, though there are not as many left.
+    let mut nodes = Vec::new();
+    for name in (0..60).map(|index| format!("n{index}")) {
+        let client = served.client_of_node(&name);
+        heartbeat(&client, &name).await;
+        nodes.push(client);
+    }
+    assert_eq!(served.metric("fairlead_connections{class=\"node\"}"), 60.0);
+    assert!(served.metric("fairlead_connections_returned_total") > 0.0);
 }
