@@ -3,10 +3,10 @@
 //! long that clients give up, and so much memory.
 //!
 //! One that waits costs little more than its file descriptor. It may take a place that nobody else needs; when there is
-//! none left, the oldest makes room. One address alone gets three quarters of what is free. Handshakes take turns, a few of each address at a time, so that one that sends many
-//! does not hold up the others; whoever lets the server wait gives its turn to the next. There is a bound on those that
-//! are waited for, too: clients of which thousands connect at once are slow to answer, and none of them is to be cut
-//! for the next one before it had some time ([`SPARED`]).
+//! none left, the oldest makes room. One address alone gets three quarters of what is free. Handshakes take turns, a few
+//! of each address at a time, so that one that sends many does not hold up the others; whoever lets the server wait
+//! gives its turn to the next. There is a bound on those that are waited for, too: clients of which thousands connect at
+//! once are slow to answer, and none of them is to be cut for the next one before it had some time ([`SPARED`]).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -208,7 +208,10 @@ impl Turn {
 
 impl Drop for WaitingConnection {
     fn drop(&mut self) {
-        self.of.waiting.lock().remove(self.id);
+        let mut waiting = self.of.waiting.lock();
+        waiting.remove(self.id);
+        // One that made room may have had a part of its turn until now.
+        waiting.forget_if_idle(self.from);
     }
 }
 
@@ -303,6 +306,20 @@ mod tests {
         assert_eq!((begin(&two[2..3]).len(), begin(&one[4..5]).len()), (1, 1));
         drop((one, two));
         assert_eq!(arrivals.waiting(), 0);
+    }
+
+    #[test]
+    fn one_that_is_cut_while_it_waits_for_its_turn_leaves_nothing() {
+        let arrivals = arrivals(1);
+        let turn = arrivals.arrive(address(1), 1_000).turn().now_or_never().unwrap();
+        let second = arrivals.arrive(address(2), 1_000);
+        let mut waiting = Box::pin(second.turn());
+        assert!((&mut waiting).now_or_never().is_none());
+        let third = arrivals.arrive(address(3), 0);
+        assert!(second.is_cut().now_or_never().is_some());
+        drop(waiting);
+        drop((second, third, turn));
+        assert!(arrivals.waiting.lock().by_address.is_empty());
     }
 
     #[test]
