@@ -3,7 +3,8 @@
 //! Each is a file descriptor that is needed elsewhere, and a place that others want. One that comes when there is no
 //! room cuts the oldest on which nothing is asked, or the oldest of all: whoever holds many keeps nobody out. A request
 //! protects its connection for a short time only ([`PROTECTED`]): one whose answer is never taken would otherwise stay,
-//! and those in their handshake would go.
+//! and those in their handshake would go. A handshake may be spared for a short time, too ([`Counted::spare`]): before
+//! it go those on which nothing happens, and after it those that are being answered.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -43,11 +44,24 @@ struct Requests {
     next: u64,
     /// When those under way came, the oldest first.
     under_way: BTreeMap<u64, Instant>,
+    /// Until when the handshake is spared.
+    spared_until: Option<Instant>,
+}
+
+/// How ready a connection is to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Protection {
+    None,
+    Spared,
+    Asked,
 }
 
 /// How long a connection on which something is asked is spared, from its first request on: enough to send a short
 /// answer. Later requests prolong it by nothing, or who asks without end would never make room.
 pub const PROTECTED: Duration = Duration::from_secs(2);
+
+/// How long a handshake is spared: a client that begins thousands at once is slow to answer each of them.
+pub const SPARED: Duration = Duration::from_secs(2);
 
 /// A request under way. Dropped, it is answered.
 #[derive(Debug)]
@@ -121,15 +135,31 @@ impl Connections {
     }
 }
 
-/// The oldest that no request protects; where each is protected, the oldest.
-fn oldest<'o>(mut by_age: impl Iterator<Item = (&'o u64, &'o Open)> + Clone, now: Instant) -> Option<u64> {
-    let first = by_age.clone().next();
-    by_age.find(|(_, open)| !open.requests.lock().protect(now)).or(first).map(|(id, _)| *id)
+/// The oldest of those with the least protection; where each is asked, the oldest.
+fn oldest<'o>(by_age: impl Iterator<Item = (&'o u64, &'o Open)>, now: Instant) -> Option<u64> {
+    let mut first: Option<(Protection, u64)> = None;
+    for (id, open) in by_age {
+        let protection = open.requests.lock().protection(now);
+        if protection == Protection::None {
+            return Some(*id);
+        }
+        if first.is_none_or(|(least, _)| protection < least) {
+            first = Some((protection, *id));
+        }
+    }
+    first.map(|(_, id)| id)
 }
 
 impl Requests {
-    fn protect(&self, now: Instant) -> bool {
-        !self.under_way.is_empty() && self.first.is_some_and(|first| now.saturating_duration_since(first) < PROTECTED)
+    fn protection(&self, now: Instant) -> Protection {
+        let is_recent = |first| now.saturating_duration_since(first) < PROTECTED;
+        if !self.under_way.is_empty() && self.first.is_some_and(is_recent) {
+            return Protection::Asked;
+        }
+        match self.spared_until.is_some_and(|until| now < until) {
+            true => Protection::Spared,
+            false => Protection::None,
+        }
     }
 }
 
@@ -142,6 +172,15 @@ impl Counted {
     /// What [`Counted::is_cut`] waits for; never cancelled once this is dropped.
     pub fn cut(&self) -> CancellationToken {
         self.cut.clone()
+    }
+
+    /// Its handshake begins, for which it is spared for a short time.
+    pub fn spare(&self) {
+        self.spare_at(Instant::now());
+    }
+
+    fn spare_at(&self, now: Instant) {
+        self.requests.lock().spared_until = now.checked_add(SPARED);
     }
 
     /// A request has come.
@@ -251,5 +290,24 @@ mod tests {
         assert!(held[1].cut.is_cancelled() && !held[0].cut.is_cancelled());
         let _next = admit(begun + PROTECTED);
         assert!(held[0].cut.is_cancelled() && !in_handshake.cut.is_cancelled());
+    }
+
+    #[test]
+    fn a_handshake_is_spared_for_a_short_time_and_makes_room_before_what_is_asked() {
+        let limit = ConnectionLimit::new(3, 3);
+        let begun = Instant::now();
+        let admit = |now| limit.admit_at(address(1), CancellationToken::new(), now);
+        let (in_handshake, idle, asked) = (admit(begun), admit(begun), admit(begun));
+        in_handshake.spare_at(begun);
+        let _request = asked.begin_at(begun);
+        let is_cut = || [&in_handshake, &idle, &asked].map(|held| held.cut.is_cancelled());
+        let second = admit(begun + SPARED / 2);
+        second.spare_at(begun + SPARED / 2);
+        assert_eq!(is_cut(), [false, true, false], "on which nothing happens");
+        let third = admit(begun + SPARED - Duration::from_millis(1));
+        third.spare_at(begun + SPARED - Duration::from_millis(1));
+        assert_eq!(is_cut(), [true, true, false], "where there is no other");
+        let _fourth = admit(begun + SPARED + SPARED / 2);
+        assert_eq!((is_cut(), second.cut.is_cancelled()), ([true, true, true], false), "neither lasts for ever");
     }
 }

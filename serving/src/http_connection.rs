@@ -5,6 +5,7 @@
 
 use std::{io, os::fd::AsFd, time::Duration};
 
+use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
     server::conn::auto,
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 /// From the end of one answer to the next request's header, over HTTP/1. Longer than clients keep an idle connection
 /// (90 s in Go and in hyper): the one who sends requests should be the one who closes, or a request may meet a
 /// connection that is just going.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Streams of one HTTP/2 connection, as Go's servers allow; clients that need more open another.
 const MAX_STREAMS: u32 = 250;
 /// Bytes of a request's header over HTTP/1, with its first line. Go's servers take 1 MiB. Over HTTP/2, where one
@@ -41,6 +42,13 @@ impl Default for Pings {
     fn default() -> Self {
         Self { interval: Duration::from_secs(30), timeout: Duration::from_secs(20) }
     }
+}
+
+/// HTTP/1 alone, with the same time limits and bounds as [`http`].
+pub(crate) fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
+    builder
 }
 
 /// HTTP/1 and HTTP/2, with time limits and bounds.

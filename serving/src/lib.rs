@@ -11,6 +11,7 @@ pub mod connection_limit;
 mod error_chain;
 pub mod guarded_body;
 pub mod http_connection;
+pub mod idle_http1;
 pub mod supervise;
 
 pub use error_chain::error_chain;

@@ -3,16 +3,19 @@
 //! long that clients give up, and so much memory.
 //!
 //! One that waits costs little more than its file descriptor. It may take a place that nobody else needs; when there is
-//! none left, the oldest makes room. One address alone gets three quarters of what is free, as borrowers of places do
-//! ([`super::borrowed_places`]). Handshakes take turns, a few of each address at a time, so that one that sends many
-//! does not hold up the others; whoever lets the server wait gives its turn to the next.
+//! none left, the oldest makes room. One address alone gets three quarters of what is free. Handshakes take turns, a few
+//! of each address at a time, so that one that sends many does not hold up the others; whoever lets the server wait
+//! gives its turn to the next. There is a bound on those that are waited for, too: clients of which thousands connect at
+//! once are slow to answer, and none of them is to be cut for the next one before it had some time ([`SPARED`]).
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
+use fairlead_serving::connection_limit;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -22,10 +25,26 @@ const SHARE: usize = 3;
 /// Handshakes of one address at a time.
 const OF_ONE_ADDRESS: usize = 16;
 
+/// For how long a handshake keeps its place among those under way, and others wait for it.
+pub const SPARED: Duration = connection_limit::SPARED;
+
+/// How many handshakes there may be at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandshakeLimits {
+    /// That the server has just begun.
+    pub turns: usize,
+    /// That are under way, for as long as they are spared.
+    pub under_way: usize,
+    /// The same, of one address.
+    pub of_one_address: usize,
+}
+
 /// All that wait. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
+    limits: HandshakeLimits,
     turns: Arc<Semaphore>,
+    under_way: Arc<Semaphore>,
     waiting: Arc<Mutex<Waiting>>,
 }
 
@@ -43,7 +62,14 @@ struct Waiting {
 #[derive(Debug)]
 struct Address {
     waiting: usize,
+    handshakes: HandshakesOfAddress,
+}
+
+#[derive(Clone, Debug)]
+struct HandshakesOfAddress {
     turns: Arc<Semaphore>,
+    under_way: Arc<Semaphore>,
+    most_under_way: usize,
 }
 
 /// One that waits. Dropped, it does so no more.
@@ -52,7 +78,7 @@ pub struct WaitingConnection {
     id: u64,
     from: IpAddr,
     cut: CancellationToken,
-    turns_of_address: Arc<Semaphore>,
+    of_address: HandshakesOfAddress,
     of: Arrivals,
 }
 
@@ -60,15 +86,26 @@ pub struct WaitingConnection {
 #[derive(Debug)]
 pub struct Turn {
     from: IpAddr,
-    of_address: Option<OwnedSemaphorePermit>,
-    _of_all: OwnedSemaphorePermit,
+    /// Of its address and of all.
+    turns: Option<[OwnedSemaphorePermit; 2]>,
+    under_way: Option<[OwnedSemaphorePermit; 2]>,
     of: Arrivals,
 }
 
+impl HandshakeLimits {
+    /// Where there are so many places for strangers, whose handshakes take most of them. The rest is for those who have
+    /// not shown yet who they are.
+    pub fn within(strangers: usize, of_one_address: usize) -> Self {
+        let most = |places: usize| places.saturating_sub(places / 8).max(1);
+        Self { turns: (strangers / 4).max(1), under_way: most(strangers), of_one_address: most(of_one_address) }
+    }
+}
+
 impl Arrivals {
-    /// With so many turns at a time.
-    pub fn new(turns: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(turns.max(1))), waiting: Arc::default() }
+    /// Nobody waits.
+    pub fn new(limits: HandshakeLimits) -> Self {
+        let [turns, under_way] = [limits.turns, limits.under_way].map(|most| Arc::new(Semaphore::new(most)));
+        Self { limits, turns, under_way, waiting: Arc::default() }
     }
 
     /// Takes one in that comes from this address, while so many places are free beside those that wait already.
@@ -84,10 +121,11 @@ impl Arrivals {
         let (id, cut) = (waiting.next, CancellationToken::new());
         waiting.next = waiting.next.wrapping_add(1);
         waiting.by_age.insert(id, (from, cut.clone()));
-        let turns = || Arc::new(Semaphore::new(OF_ONE_ADDRESS));
-        let address = waiting.by_address.entry(from).or_insert_with(|| Address { waiting: 0, turns: turns() });
+        let handshakes = || HandshakesOfAddress::at_most(self.limits.of_one_address);
+        let address =
+            waiting.by_address.entry(from).or_insert_with(|| Address { waiting: 0, handshakes: handshakes() });
         address.waiting = address.waiting.saturating_add(1);
-        WaitingConnection { id, from, cut, turns_of_address: address.turns.clone(), of: self.clone() }
+        WaitingConnection { id, from, cut, of_address: address.handshakes.clone(), of: self.clone() }
     }
 
     /// How many wait.
@@ -123,10 +161,21 @@ impl Waiting {
     }
 
     fn forget_if_idle(&mut self, from: IpAddr) {
-        let is_idle = |a: &Address| a.waiting == 0 && a.turns.available_permits() == OF_ONE_ADDRESS;
+        let is_idle = |address: &Address| address.waiting == 0 && address.handshakes.are_none();
         if self.by_address.get(&from).is_some_and(is_idle) {
             self.by_address.remove(&from);
         }
+    }
+}
+
+impl HandshakesOfAddress {
+    fn at_most(most_under_way: usize) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self { turns: semaphore(OF_ONE_ADDRESS), under_way: semaphore(most_under_way), most_under_way }
+    }
+
+    fn are_none(&self) -> bool {
+        self.turns.available_permits() == OF_ONE_ADDRESS && self.under_way.available_permits() == self.most_under_way
     }
 }
 
@@ -138,22 +187,37 @@ impl WaitingConnection {
 
     /// Waits for its turn.
     pub async fn turn(&self) -> Turn {
-        // First that of the address: one with many takes no turn from others while it waits for its own.
-        let of_address = self.turns_of_address.clone().acquire_owned().await.expect("nobody closes the semaphore");
-        let of_all = self.of.turns.clone().acquire_owned().await.expect("nobody closes the semaphore");
-        Turn { from: self.from, of_address: Some(of_address), _of_all: of_all, of: self.of.clone() }
+        let one = async |semaphore: &Arc<Semaphore>| {
+            semaphore.clone().acquire_owned().await.expect("nobody closes the semaphore")
+        };
+        // First those of the address: one with many takes nothing from others while it waits for its own.
+        let turn_of_address = one(&self.of_address.turns).await;
+        let of_address = one(&self.of_address.under_way).await;
+        let under_way = Some([of_address, one(&self.of.under_way).await]);
+        let turns = Some([turn_of_address, one(&self.of.turns).await]);
+        Turn { from: self.from, turns, under_way, of: self.of.clone() }
+    }
+}
+
+impl Turn {
+    /// Lets others begin: this handshake waits for its client.
+    pub fn pass_on(&mut self) {
+        self.turns = None;
     }
 }
 
 impl Drop for WaitingConnection {
     fn drop(&mut self) {
-        self.of.waiting.lock().remove(self.id);
+        let mut waiting = self.of.waiting.lock();
+        waiting.remove(self.id);
+        // One that made room may have had a part of its turn until now.
+        waiting.forget_if_idle(self.from);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.of_address = None;
+        (self.turns, self.under_way) = (None, None);
         self.of.waiting.lock().forget_if_idle(self.from);
     }
 }
@@ -168,6 +232,10 @@ mod tests {
         [10, 0, 0, last].into()
     }
 
+    fn arrivals(turns: usize) -> Arrivals {
+        Arrivals::new(HandshakeLimits { turns, under_way: 1_000, of_one_address: 1_000 })
+    }
+
     fn arrive(arrivals: &Arrivals, from: u8, count: usize, free: usize) -> Vec<WaitingConnection> {
         (0..count).map(|_| arrivals.arrive(address(from), free)).collect()
     }
@@ -178,7 +246,7 @@ mod tests {
 
     #[test]
     fn thousands_that_come_at_once_wait_as_long_as_there_are_places() {
-        let arrivals = Arrivals::new(64);
+        let arrivals = arrivals(64);
         let held = arrive(&arrivals, 1, 10_000, 15_000);
         assert_eq!((cut(&held), arrivals.waiting()), (0, 10_000));
         drop(held);
@@ -188,7 +256,7 @@ mod tests {
 
     #[test]
     fn one_address_leaves_a_quarter_to_others_and_cuts_its_own() {
-        let arrivals = Arrivals::new(64);
+        let arrivals = arrivals(64);
         let greedy = arrive(&arrivals, 1, 200, 100);
         assert_eq!((arrivals.waiting(), cut(&greedy)), (75, 125));
         let others = arrive(&arrivals, 2, 10, 100);
@@ -197,7 +265,7 @@ mod tests {
 
     #[test]
     fn where_no_place_is_left_the_oldest_makes_room_and_whoever_comes_is_taken_in() {
-        let arrivals = Arrivals::new(64);
+        let arrivals = arrivals(64);
         let crowd: Vec<_> = (0..200).map(|from| arrivals.arrive(address(from), 100)).collect();
         assert_eq!((arrivals.waiting(), cut(&crowd), arrivals.cut()), (100, 100, 100));
         assert_eq!(cut(&crowd[..100]), 100, "the oldest");
@@ -207,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_address_has_few_turns_at_a_time_and_holds_up_no_other() {
-        let arrivals = Arrivals::new(64);
+        let arrivals = arrivals(64);
         let many = arrive(&arrivals, 1, 100, 1_000);
         let turns: Vec<Turn> = many.iter().filter_map(|arrival| arrival.turn().now_or_never()).collect();
         assert_eq!(turns.len(), OF_ONE_ADDRESS);
@@ -220,5 +288,45 @@ mod tests {
         assert!(again.turn().now_or_never().is_some());
         drop((again, other));
         assert!(arrivals.waiting.lock().by_address.is_empty());
+    }
+
+    #[test]
+    fn others_begin_while_a_client_is_slow_to_answer_and_wait_where_too_many_are() {
+        let arrivals = Arrivals::new(HandshakeLimits { turns: 2, under_way: 5, of_one_address: 3 });
+        let (one, two) = (arrive(&arrivals, 1, 9, 1_000), arrive(&arrivals, 2, 9, 1_000));
+        let begin = |held: &[WaitingConnection]| {
+            let mut begun: Vec<Turn> = held.iter().filter_map(|arrival| arrival.turn().now_or_never()).collect();
+            begun.iter_mut().for_each(Turn::pass_on);
+            begun
+        };
+        let begun = [begin(&one[..2]), begin(&one[2..4]), begin(&two[..2]), begin(&two[2..4])];
+        assert_eq!(begun.each_ref().map(Vec::len), [2, 1, 2, 0], "three of an address, and five of all");
+        let [first, ..] = begun;
+        drop(first);
+        assert_eq!((begin(&two[2..3]).len(), begin(&one[4..5]).len()), (1, 1));
+        drop((one, two));
+        assert_eq!(arrivals.waiting(), 0);
+    }
+
+    #[test]
+    fn one_that_is_cut_while_it_waits_for_its_turn_leaves_nothing() {
+        let arrivals = arrivals(1);
+        let turn = arrivals.arrive(address(1), 1_000).turn().now_or_never().unwrap();
+        let second = arrivals.arrive(address(2), 1_000);
+        let mut waiting = Box::pin(second.turn());
+        assert!((&mut waiting).now_or_never().is_none());
+        let third = arrivals.arrive(address(3), 0);
+        assert!(second.is_cut().now_or_never().is_some());
+        drop(waiting);
+        drop((second, third, turn));
+        assert!(arrivals.waiting.lock().by_address.is_empty());
+    }
+
+    #[test]
+    fn handshakes_leave_some_places_of_strangers_to_others() {
+        let limits = HandshakeLimits::within(1875, 234);
+        assert_eq!(limits, HandshakeLimits { turns: 468, under_way: 1641, of_one_address: 205 });
+        let least = HandshakeLimits::within(1, 1);
+        assert_eq!(least, HandshakeLimits { turns: 1, under_way: 1, of_one_address: 1 });
     }
 }

@@ -1,10 +1,10 @@
-//! Places of nodes that others have for as long as nodes leave them free.
+//! Places of nodes, components and users that a user has beyond their share, for as long as those leave them free.
 //!
-//! A DaemonSet on thousands of nodes needs thousands of them: each borrower may have [`SHARE`] times what is then left
-//! free, so that one alone gets three quarters, and who comes later finds some. Nobody's place is taken for another
-//! borrower, who could else cut connections by opening and closing one; but once nodes come, whoever has borrowed most
-//! gives back first. The ServiceAccounts of one namespace count together. A place is lent and taken back under one
-//! lock: no more are lent than nodes leave free.
+//! A DaemonSet on thousands of nodes needs thousands of them, and so does one user with ten thousand connections: each
+//! borrower may have [`SHARE`] times what is then left free, so that one alone gets five sixths, and who comes later
+//! finds some. Nobody's place is taken for another borrower, who could else cut connections by opening and closing one;
+//! but once somebody comes whose own share it is, whoever has borrowed most gives back first. The ServiceAccounts of
+//! one namespace count together. A place is lent and taken back under one lock: no more are lent than are free.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::flow_control::shares::{Shares, namespace_of};
 
 /// The dynamic threshold of shared buffers in switches (Choudhury and Hahne, 1998).
-const SHARE: usize = 3;
+const SHARE: usize = 5;
 
 /// The places that are lent.
 #[derive(Debug)]
 pub struct BorrowedPlaces {
-    nodes: Arc<Shares>,
+    /// Whose places they are.
+    lenders: Vec<Arc<Shares>>,
     lent: Mutex<Lent>,
 }
 
@@ -52,16 +53,20 @@ pub struct BorrowedPlace {
 }
 
 impl BorrowedPlaces {
-    /// Of these places of nodes.
-    pub fn new(nodes: Arc<Shares>) -> Arc<Self> {
-        Arc::new(Self { nodes, lent: Mutex::default() })
+    /// Of what these leave free.
+    pub fn new(lenders: Vec<Arc<Shares>>) -> Arc<Self> {
+        Arc::new(Self { lenders, lent: Mutex::default() })
+    }
+
+    fn free(&self) -> usize {
+        self.lenders.iter().fold(0, |free, lender| free.saturating_add(lender.free()))
     }
 
     /// A place for a connection of `user` that is to be cut by this token; `None` beyond what they may borrow.
     pub fn borrow(self: &Arc<Self>, user: &str, cut: &CancellationToken) -> Option<BorrowedPlace> {
         let by = Borrower::of(user);
         let mut lent = self.lent.lock();
-        let left = self.nodes.free().checked_sub(lent.open)?.checked_sub(1)?;
+        let left = self.free().checked_sub(lent.open)?.checked_sub(1)?;
         let mine = lent.by_borrower.get(&by).map_or(0, BTreeMap::len);
         if mine > 0 && mine >= left.saturating_mul(SHARE) {
             return None;
@@ -73,10 +78,10 @@ impl BorrowedPlaces {
         Some(BorrowedPlace { id, by, of: self.clone() })
     }
 
-    /// Cuts until no more are lent than nodes leave free.
+    /// Cuts until no more are lent than are free.
     pub fn make_room(&self) {
         let mut lent = self.lent.lock();
-        while lent.open > self.nodes.free() && lent.take_back() {}
+        while lent.open > self.free() && lent.take_back() {}
     }
 
     /// How many are lent.
@@ -155,12 +160,12 @@ mod tests {
     #[test]
     fn one_who_is_alone_borrows_most_of_what_is_free_and_those_who_come_find_some_without_cutting_anybody() {
         let nodes = Shares::new(200, usize::MAX);
-        let places = BorrowedPlaces::new(nodes.clone());
+        let places = BorrowedPlaces::new(vec![nodes.clone()]);
         let held: Vec<_> = (0..100).map(|number| nodes.take_anyway(&format!("node-{number}"), 1)).collect();
         let busy: Vec<_> = (0..100).flat_map(|number| borrow(&places, &account("busy", number))).collect();
         let joe = borrow_all(&places, "joe");
         let ann = borrow_all(&places, "ann");
-        assert_eq!([busy.len(), joe.len(), ann.len()], [75, 18, 5]);
+        assert_eq!([busy.len(), joe.len(), ann.len()], [83, 14, 2]);
         assert!(borrow(&places, "late").is_some() && borrow(&places, "joe").is_none());
         assert_eq!((cut(&busy), places.returned()), (vec![], 0));
         drop((busy, joe, ann, held));
@@ -169,9 +174,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_free_of_all_lenders_is_lent_and_each_of_them_gets_its_own_back() {
+        let (nodes, users) = (Shares::new(60, usize::MAX), Shares::new(40, usize::MAX));
+        let places = BorrowedPlaces::new(vec![nodes.clone(), users.clone()]);
+        let busy = borrow_all(&places, "busy");
+        assert_eq!(busy.len(), 83);
+        let held = (nodes.take_anyway("node", 10), users.take_anyway("ann", 3));
+        places.make_room();
+        assert_eq!(cut(&busy), Vec::<usize>::new(), "there were places that nobody had");
+        let more = (nodes.take_anyway("node", 50), users.take_anyway("ann", 37));
+        places.make_room();
+        assert_eq!((cut(&busy).len(), places.open()), (83, 0));
+        drop((held, more));
+    }
+
+    #[test]
     fn who_has_borrowed_most_gives_back_first() {
         let nodes = Shares::new(100, usize::MAX);
-        let places = BorrowedPlaces::new(nodes.clone());
+        let places = BorrowedPlaces::new(vec![nodes.clone()]);
         let ann = [borrow(&places, "ann").unwrap(), borrow(&places, "ann").unwrap()];
         let mut busy: Vec<_> = (0..3).flat_map(|_| borrow(&places, &account("busy", 0))).collect();
         busy.extend((0..3).flat_map(|_| borrow(&places, &account("busy", 1))));
@@ -186,7 +206,7 @@ mod tests {
     #[test]
     fn no_more_are_lent_than_nodes_leave_free_though_both_come_at_once() {
         let nodes = Shares::new(64, usize::MAX);
-        let places = BorrowedPlaces::new(nodes.clone());
+        let places = BorrowedPlaces::new(vec![nodes.clone()]);
         for _ in 0..50 {
             let held = std::thread::scope(|scope| {
                 let borrowers: Vec<_> = ["ann", "joe"].map(|user| scope.spawn(|| borrow_all(&places, user))).into();

@@ -4,11 +4,11 @@
 //! the class of its user once it has shown who that is: by the certificate of its handshake, or with the first request
 //! that has a good token. So whoever shows nothing takes no place from those who do; strangers make room for strangers.
 //! Each class is divided: a node holds some connections and always finds a place for its first, users share theirs as
-//! they share seats ([`Shares`]). A connection beyond its user's share borrows a place that nodes leave free
-//! ([`BorrowedPlaces`]), such as those of a DaemonSet that runs on each of many nodes: it has to make room once nodes
-//! come. Where its user may borrow no more, it stays among the strangers, with their limit for each address: it is
-//! served, and is one of those that make room. Where a credential is not good any more, the connection becomes a
-//! stranger's again.
+//! they share seats ([`Shares`]). A connection beyond its user's share borrows a place that nodes, components and users
+//! leave free ([`BorrowedPlaces`]), such as those of a DaemonSet that runs on each of many nodes: it has to make room
+//! once those come whose share it is. So shares are a limit only while there are few places left. Where its user may
+//! borrow no more, it stays among the strangers, with their limit for each address: it is served, and is one of those
+//! that make room. Where a credential is not good any more, the connection becomes a stranger's again.
 //!
 //! Whoever shows nothing at all has little time, too: what strangers ask for is answered at once, so that an answer
 //! which is not taken is one that nobody wants ([`ConnectionPlace::overstays`]).
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Identity,
-    arrivals::{Arrivals, WaitingConnection},
+    arrivals::{Arrivals, HandshakeLimits, WaitingConnection},
     borrowed_places::{BorrowedPlace, BorrowedPlaces},
 };
 use crate::{
@@ -70,7 +70,7 @@ pub struct ConnectionPlaces {
     /// How many of the strangers' places are held by known users beyond their share.
     beyond_share: Arc<AtomicUsize>,
     nodes: Arc<Shares>,
-    /// Places of nodes that others have.
+    /// Places of nodes, components and users that are held beyond a share.
     borrowed: Arc<BorrowedPlaces>,
     system: Arc<Shares>,
     users: Arc<Shares>,
@@ -97,7 +97,7 @@ enum Held {
         /// Its user is known, and holds as many as they may.
         beyond_share: Option<BeyondShare>,
     },
-    /// Its user is known and holds as many as they may, and nodes leave places free.
+    /// Its user is known and holds their share, and others leave places free.
     Borrowed {
         _place: BorrowedPlace,
     },
@@ -160,7 +160,7 @@ impl PlaceLimits {
     }
 }
 
-/// A connection with its TLS and buffers takes some 50 KiB.
+/// A connection with its TLS takes some 12 KiB while nothing is asked over HTTP/1, and 50 KiB over HTTP/2.
 const MOST: usize = 16 * 1024;
 const LEAST: usize = 64;
 const LEAST_OF_ONE_ADDRESS: usize = 16;
@@ -171,16 +171,17 @@ impl ConnectionPlaces {
     /// Nobody is connected.
     pub fn new(limits: PlaceLimits) -> Self {
         let nodes = Shares::new(limits.nodes, limits.of_one_node);
+        let (system, users) = (Shares::new(limits.system, usize::MAX), Shares::new(limits.users, usize::MAX));
         Self {
             limits,
-            arrivals: Arrivals::new(limits.strangers / 4),
+            arrivals: Arrivals::new(HandshakeLimits::within(limits.strangers, limits.of_one_address)),
             open: Arc::default(),
             strangers: ConnectionLimit::new(limits.of_one_address, limits.strangers),
             beyond_share: Arc::default(),
-            borrowed: BorrowedPlaces::new(nodes.clone()),
+            borrowed: BorrowedPlaces::new(vec![nodes.clone(), system.clone(), users.clone()]),
             nodes,
-            system: Shares::new(limits.system, usize::MAX),
-            users: Shares::new(limits.users, usize::MAX),
+            system,
+            users,
         }
     }
 
@@ -208,21 +209,21 @@ impl ConnectionPlaces {
 
     fn take(&self, identity: &Identity) -> Option<Share> {
         let name = &*identity.name;
-        match Class::of(identity) {
+        let share = match Class::of(identity) {
             Class::Stranger => None,
-            Class::Node => {
-                let share = self.nodes.take_or_first(name, 1);
-                self.borrowed.make_room();
-                share
-            }
+            Class::Node => self.nodes.take_or_first(name, 1),
             Class::System => self.system.take_or_first(name, 1),
             Class::User if identity.is_in(MASTERS) => self.users.take_or_first(name, 1),
             Class::User => self.users.take(name, 1),
+        };
+        if share.is_some() {
+            self.borrowed.make_room();
         }
+        share
     }
 
-    /// A place that nodes leave free, for a connection that is to be cut by this token. A node that holds too many gets
-    /// none.
+    /// A place that others leave free, for a connection that is to be cut by this token. A node that holds too many
+    /// gets none.
     fn borrow(&self, class: Class, user: &str, cut: &CancellationToken) -> Option<BorrowedPlace> {
         match class {
             Class::System | Class::User => self.borrowed.borrow(user, cut),
@@ -266,7 +267,7 @@ impl ConnectionPlaces {
         )?;
         scrape.counters(
             "fairlead_connections_returned",
-            "Connections of users beyond their share that gave places of nodes back.",
+            "Connections of users beyond their share that gave places back to whom they belong.",
             [(&[][..], self.borrowed.returned())],
         )
     }
@@ -321,6 +322,13 @@ impl ConnectionPlace {
             } else {
                 beyond_share.get_or_insert_with(|| BeyondShare::new(&places.beyond_share));
             }
+        }
+    }
+
+    /// Has others make room first for a moment: the client is to have the time for its part of the handshake.
+    pub fn spare_in_handshake(&self) {
+        if let Held::Stranger { counted, .. } = &*self.0.held.lock() {
+            counted.spare();
         }
     }
 

@@ -17,17 +17,15 @@ use fairlead_serving::{
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
+use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
+use super::http_connection::{Answered, HttpConnection, RequestService};
 use crate::{
     auth::{
-        arrivals::WaitingConnection,
+        arrivals::{SPARED, WaitingConnection},
         client_certificate::ClientCertificates,
         connection_places::{ConnectionPlace, ConnectionPlaces, StrangersRequest},
         gate::{ConnectionCertificate, Gate},
@@ -120,6 +118,34 @@ impl Connections {
         }
         // What it needs goes with it: connections last, and there may be many.
         let Some((stream, place)) = Box::pin(self.shake_hands(stream, peer, arrival)).await else { return };
+        let answers = OpenAnswers::lasting(self.answers_last);
+        let mut connection = self.speak_http(stream, peer, &place, &answers, permit);
+        let may_take = tokio::select! {
+            ended = &mut connection => return log_end(peer, ended),
+            never = answers.cut_late() => match never {},
+            () = self.closing.cancelled() => DRAIN_TIMEOUT,
+            () = place.is_cut() => match place.is_asked() {
+                true => LAST_ANSWER,
+                false => return tracing::debug!(%peer, "{CUT}"),
+            },
+            () = place.overstays(self.strangers.unanswered, self.strangers.stay) => LAST_ANSWER,
+        };
+        connection.graceful_shutdown();
+        match tokio::time::timeout(may_take, &mut connection).await {
+            Ok(ended) => log_end(peer, ended),
+            Err(_) => tracing::debug!(%peer, "cut: it did not end in time"),
+        }
+    }
+
+    /// The connection after its handshake. No part of [`Connections::serve`], which would keep room for the stream twice.
+    fn speak_http<'c>(
+        &'c self,
+        stream: TlsStream<TcpStream>,
+        peer: SocketAddr,
+        place: &ConnectionPlace,
+        answers: &OpenAnswers,
+        permit: OwnedSemaphorePermit,
+    ) -> HttpConnection<'c, impl RequestService + use<>> {
         let certificate = Arc::new(connection_certificate(&stream, &self.clients));
         let front_proxy = stream.get_ref().1.peer_certificates();
         let front_proxy = front_proxy.and_then(|chain| self.gate.authenticator().recognise_front_proxy(chain));
@@ -131,39 +157,23 @@ impl Connections {
             (None, _) => {}
         }
         let permit = ConnectionPermit(Arc::new((permit, place.clone())));
-        let (gate, of_requests) = (self.gate.clone(), place.clone());
-        let answers = OpenAnswers::lasting(self.answers_last);
-        let open = answers.clone();
+        let (gate, place, answers) = (self.gate.clone(), place.clone(), answers.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(PeerAddress(peer));
             if let Some(front_proxy) = front_proxy.clone() {
                 request.extensions_mut().insert(front_proxy);
             }
             request.extensions_mut().insert(permit.clone());
-            request.extensions_mut().insert(of_requests.clone());
-            request.extensions_mut().insert(open.clone());
-            let (gate, certificate, strangers) = (gate.clone(), certificate.clone(), of_requests.begin_request());
-            async move {
+            request.extensions_mut().insert(place.clone());
+            request.extensions_mut().insert(answers.clone());
+            let (gate, certificate, strangers) = (gate.clone(), certificate.clone(), place.begin_request());
+            let answered: Answered = Box::pin(async move {
                 let answer = gate.answer(request.map(Body::new), certificate).await;
-                Ok::<_, std::convert::Infallible>(answered(answer, strangers))
-            }
+                Ok(answered(answer, strangers))
+            });
+            answered
         });
-        let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
-        let may_take = tokio::select! {
-            ended = connection.as_mut() => return log_end(peer, ended),
-            never = answers.cut_late() => match never {},
-            () = self.closing.cancelled() => DRAIN_TIMEOUT,
-            () = place.is_cut() => match place.is_asked() {
-                true => LAST_ANSWER,
-                false => return tracing::debug!(%peer, "{CUT}"),
-            },
-            () = place.overstays(self.strangers.unanswered, self.strangers.stay) => LAST_ANSWER,
-        };
-        connection.as_mut().graceful_shutdown();
-        match tokio::time::timeout(may_take, connection).await {
-            Ok(ended) => log_end(peer, ended),
-            Err(_) => tracing::debug!(%peer, "cut: it did not end in time"),
-        }
+        HttpConnection::new(stream, service, &self.http)
     }
 
     /// The handshake, once the client has begun it and it is the connection's turn. `None` where it comes to nothing.
@@ -181,7 +191,7 @@ impl Connections {
                 .map_err(|e| HandshakeFailure::of(&e))?;
             Ok::<_, HandshakeFailure>(arrival.turn().await)
         };
-        let turn = tokio::select! {
+        let mut turn = tokio::select! {
             () = self.closing.cancelled() => return None,
             () = arrival.is_cut() => {
                 tracing::debug!(%peer, "{CUT}");
@@ -197,17 +207,20 @@ impl Connections {
             },
         };
         let place = self.places.admit(peer.ip());
+        place.spare_in_handshake();
         drop(arrival);
         let handshake = async {
             let mut handshake = pin!(self.acceptor.accept(stream));
-            match tokio::time::timeout(TURN, handshake.as_mut()).await {
-                Ok(shaken) => shaken,
-                // The client has it wait: others need not.
-                Err(_) => {
-                    drop(turn);
-                    handshake.await
-                }
+            if let Ok(shaken) = tokio::time::timeout(TURN, handshake.as_mut()).await {
+                return shaken;
             }
+            // The client has it wait: others need not.
+            turn.pass_on();
+            if let Ok(shaken) = tokio::time::timeout(SPARED, handshake.as_mut()).await {
+                return shaken;
+            }
+            drop(turn);
+            handshake.await
         };
         let shaken = tokio::select! {
             () = self.closing.cancelled() => return None,

@@ -9,6 +9,7 @@ mod checks;
 mod connection;
 mod descriptors;
 mod housekeeping;
+mod http_connection;
 mod limits;
 mod listener;
 mod lock;

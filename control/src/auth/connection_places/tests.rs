@@ -71,25 +71,46 @@ fn each_node_has_a_place_and_none_takes_those_of_others() {
 }
 
 #[test]
-fn users_share_their_places_and_a_connection_beyond_is_served_until_it_must_make_room() {
-    let places = places_with(0);
-    let of = |name: &str| (0..7).map(|from| connect(&places, from, Some(&user(name)))).collect::<Vec<_>>();
-    let known = |held: &[ConnectionPlace]| held.iter().filter(|place| !place.is_strangers()).count();
-    let joe = of("joe");
-    assert_eq!(known(&joe), 5);
-    assert!(!is_cut(&joe[6]));
-    assert_eq!(known(&of("ann")), 2);
-    let admin = Identity::authenticated("kubernetes-admin".into(), vec![MASTERS.into()]);
-    assert!(!connect(&places, 1, Some(&admin)).is_strangers());
+fn ten_thousand_connections_of_one_user_at_one_address_are_served_and_give_places_back_when_others_come() {
+    for most_open in [20_000, 1 << 20] {
+        let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(most_open));
+        let admin = Identity::authenticated("admin".into(), vec![MASTERS.into()]);
+        let held: Vec<_> = (0..10_000).map(|_| connect(&places, 1, Some(&admin))).collect();
+        assert!(held.iter().all(|place| !place.is_strangers() && !is_cut(place)), "{most_open}");
+        // Whoever comes has their own share, and no place of the crowd's before those that are free.
+        let ann: Vec<_> = (0..500).map(|_| connect(&places, 2, Some(&user("ann")))).collect();
+        assert!(ann.iter().all(|place| !place.is_strangers()) && !held.iter().any(is_cut));
+        let nodes: Vec<_> = (0..5_000).map(|number| connect(&places, 3, Some(&node(&format!("n{number}"))))).collect();
+        assert!(nodes.iter().chain(&ann).all(|place| !place.is_strangers() && !is_cut(place)));
+        let strangers: Vec<_> = (0..200).map(|_| connect(&places, 4, None)).collect();
+        assert!(!strangers.iter().any(is_cut), "nobody has taken the places of strangers");
+        let cut = held.iter().filter(|place| is_cut(place)).count();
+        assert!(cut > 0 && 10_000 - cut + 5_500 <= places.limits().total(), "{cut} of {most_open}");
+    }
 }
 
 #[test]
-fn users_beyond_their_share_borrow_what_nodes_leave_free_and_give_it_back_when_nodes_come() {
+fn users_share_their_places_and_a_connection_beyond_is_served_until_it_must_make_room() {
+    let places = places_with(0);
+    let of = |name: &str, count| (0..count).map(|from| connect(&places, from, Some(&user(name)))).collect::<Vec<_>>();
+    let known = |held: &[ConnectionPlace]| held.iter().filter(|place| !place.is_strangers()).count();
+    let joe = of("joe", 14);
+    assert_eq!((known(&joe), places.users.taken(), places.borrowed.open()), (12, 5, 7));
+    assert!(!joe.iter().any(is_cut));
+    let ann = of("ann", 7);
+    assert_eq!((known(&ann), joe.iter().any(is_cut)), (2, false), "in places that were free");
+    let admin = Identity::authenticated("kubernetes-admin".into(), vec![MASTERS.into()]);
+    assert!(!connect(&places, 100, Some(&admin)).is_strangers());
+    assert_eq!((0..14).filter(|at| is_cut(&joe[*at])).collect::<Vec<_>>(), [5], "it was the administrator's place");
+}
+
+#[test]
+fn users_beyond_their_share_borrow_what_is_free_and_give_it_back_when_nodes_come() {
     let places = places_with(12);
     let of_daemon_set = user("agent");
-    let held: Vec<_> = (0..20).map(|from| connect(&places, from, Some(&of_daemon_set))).collect();
+    let held: Vec<_> = (0..28).map(|from| connect(&places, from, Some(&of_daemon_set))).collect();
     let strangers = |held: &[ConnectionPlace]| held.iter().filter(|place| place.is_strangers()).count();
-    assert_eq!((places.users.taken(), places.borrowed.open(), strangers(&held)), (5, 9, 6));
+    assert_eq!((places.users.taken(), places.borrowed.open(), strangers(&held)), (5, 17, 6));
     assert!(held.iter().all(|place| !is_cut(place)));
     assert_eq!(places.beyond_share.load(Ordering::Relaxed), 6);
     // Strangers cut none of those that have borrowed.
@@ -97,16 +118,16 @@ fn users_beyond_their_share_borrow_what_nodes_leave_free_and_give_it_back_when_n
     assert_eq!(held.iter().filter(|place| is_cut(place)).count(), 6);
     drop(crowd);
     let nodes: Vec<_> = (0..8).map(|number| connect(&places, number, Some(&node(&format!("n{number}"))))).collect();
-    let cut: Vec<usize> = (0..14).filter(|at| is_cut(&held[*at])).collect();
-    assert_eq!(cut, [5, 6, 7, 8, 9], "the oldest that have borrowed");
+    let cut: Vec<usize> = (0..22).filter(|at| is_cut(&held[*at])).collect();
+    assert_eq!(cut, [5, 6, 7, 8], "the oldest that have borrowed");
     assert!(nodes.iter().all(|place| !place.is_strangers() && !is_cut(place)));
-    assert_eq!((places.borrowed.open(), places.borrowed.returned()), (4, 5));
+    assert_eq!((places.borrowed.open(), places.borrowed.returned()), (13, 4));
     // One whose user holds less again has a place of its own from its next request on.
     let mut held: Vec<_> = held.into_iter().map(Some).collect();
     held[0] = None;
     let late = held[12].as_ref().unwrap();
     late.belongs_to(&of_daemon_set);
-    assert_eq!((places.users.taken(), places.borrowed.open()), (5, 3));
+    assert_eq!((places.users.taken(), places.borrowed.open()), (5, 12));
     drop((held, nodes));
     assert_eq!((places.borrowed.open(), places.beyond_share.load(Ordering::Relaxed)), (0, 0));
 }
@@ -116,13 +137,13 @@ fn one_account_at_one_address_does_not_borrow_all_and_beyond_that_holds_what_an_
     let places = places_with(12);
     let account = Identity::service_account("shop", "busy");
     let held: Vec<_> = (0..100).map(|_| connect(&places, 1, Some(&account))).collect();
-    assert_eq!((places.users.taken(), places.borrowed.open(), places.strangers.open()), (4, 9, 4));
-    assert_eq!(held.iter().filter(|place| is_cut(place)).count(), 83);
+    assert_eq!((places.users.taken(), places.borrowed.open(), places.strangers.open()), (4, 18, 4));
+    assert_eq!(held.iter().filter(|place| is_cut(place)).count(), 74);
     let joe: Vec<_> = (0..4).map(|from| connect(&places, from, Some(&user("joe")))).collect();
     assert!(joe.iter().all(|place| !place.is_strangers()), "others find places, and places to borrow");
     let _nodes: Vec<_> = (0..8).map(|number| connect(&places, 2, Some(&node(&format!("n{number}"))))).collect();
     assert!(joe.iter().all(|place| !is_cut(place)), "who has borrowed most gives back first");
-    assert_eq!(held[4..13].iter().filter(|place| is_cut(place)).count(), 6);
+    assert_eq!(held[4..22].iter().filter(|place| is_cut(place)).count(), 8);
 }
 
 #[test]
@@ -160,12 +181,12 @@ fn a_stranger_has_little_time_and_a_known_user_beyond_their_share_has_not() {
     assert!(before + unanswered <= at && at <= after + unanswered);
     drop(asked);
     assert_eq!(must_go(&place), Some(at - unanswered + stay));
-    let joe: Vec<_> = (2..8).map(|from| connect(&places, from, Some(&user("joe")))).collect();
+    let joe: Vec<_> = (2..14).map(|from| connect(&places, from, Some(&user("joe")))).collect();
     place.belongs_to(&user("joe"));
     assert!(place.is_strangers() && must_go(&place).is_none());
     place.belongs_to_nobody();
     assert!(must_go(&place).is_some());
-    assert_eq!(joe.len(), 6);
+    assert_eq!(joe.len(), 12);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Listeners with real TLS on this host.
 
+mod counted_allocations;
+mod crowds;
+
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fairlead_serving::{guarded_body::GuardedBody, http_connection::Pings};
