@@ -36,7 +36,7 @@ impl<R> HeartbeatLane<R> {
 
     /// How many of a level's seats others leave free. A level without heartbeats keeps none back.
     pub fn reserved_of(&self, seats: usize) -> usize {
-        if self.is_used { seats / RESERVED_PART } else { 0 }
+        if self.is_used { (seats / RESERVED_PART).max(usize::from(seats > 1)) } else { 0 }
     }
 
     /// Whether one more of the node's may execute.
