@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     identity::{Identity, MASTERS},
-    request::{RequestInfo, path::ResourcePath},
+    request::{RequestInfo, Verb, path::ResourcePath},
     status::Status,
 };
 
@@ -83,14 +83,20 @@ impl Seat {
         Self { user, is_master, is_heartbeat, memory, source, held: Mutex::default() }
     }
 
-    /// Whether a node shows by this request that it lives.
+    /// Whether a node shows by this request that it lives. A list or a watch of what shows it does not.
     pub fn is_for_heartbeat(identity: &Identity, info: &RequestInfo) -> bool {
         let of_node = |path: &ResourcePath| match (&*path.group, &*path.resource, path.subresource.as_deref()) {
             ("coordination.k8s.io", "leases", None) => path.namespace.as_deref() == Some("kube-node-lease"),
             ("", "nodes", Some("status")) => true,
             _ => false,
         };
-        info.resource().is_some_and(of_node) && identity.node().is_some()
+        let of_one = |path: &ResourcePath| match info.verb {
+            Verb::Get | Verb::Update | Verb::Patch => path.name.is_some(),
+            // A new Lease has its name in its body.
+            Verb::Create => true,
+            Verb::List | Verb::Watch | Verb::Delete | Verb::DeleteCollection | Verb::Other => false,
+        };
+        info.resource().is_some_and(|path| of_node(path) && of_one(path)) && identity.node().is_some()
     }
 
     /// Takes the seat of a request that comes, where that is decided at once.
@@ -217,6 +223,31 @@ mod tests {
         let mut read = std::pin::pin!(read);
         assert!(futures::poll!(read.as_mut()).is_pending());
         let other = limits.enter(&user, &post).expect("the one that waits has no seat");
+    #[test]
+    fn a_heartbeat_is_a_request_for_one_lease_or_one_status() {
+        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+        let lease = &format!("{leases}/n");
+        let status = "/api/v1/nodes/n/status";
+        let is_heartbeat = |method: &str, uri: &str| Seat::is_for_heartbeat(&node, &info(method, uri));
+        for (method, uri) in
+            [("GET", &**lease), ("PUT", lease), ("PATCH", lease), ("POST", leases), ("PUT", status), ("PATCH", status)]
+        {
+            assert!(is_heartbeat(method, uri), "{method} {uri}");
+        }
+        for (method, uri) in [
+            ("GET", leases),
+            ("GET", &*format!("{leases}?watch=1")),
+            ("GET", &*format!("{leases}?fieldSelector=metadata.name%3Dn")),
+            ("DELETE", leases),
+            ("DELETE", lease),
+            ("GET", "/api/v1/nodes/n"),
+            ("PUT", "/apis/coordination.k8s.io/v1/namespaces/default/leases/n"),
+        ] {
+            assert!(!is_heartbeat(method, uri), "{method} {uri}");
+        }
+    }
+
         send.send("body").unwrap();
         assert_eq!(read.await.unwrap_err().code, 429, "it comes again");
         drop(other);
