@@ -149,7 +149,12 @@ impl Gate {
         });
         let Some(audited) = begun else { return self.handle(parts, body, certificate, asked).await };
         let (is_known, info) = (asked.sender.is_ok(), asked.info.as_ref());
-        let audited = audited.lasting(info.is_ok_and(|info| self.handler.is_long_running(info))).noted(notes);
+        let is_heartbeat = match (&asked.sender, info) {
+            (Ok(sender), Ok(info)) => Seat::is_for_heartbeat(sender, info),
+            _ => false,
+        };
+        let lasts = info.is_ok_and(|info| self.handler.is_long_running(info));
+        let audited = audited.lasting(lasts).of_heartbeat(is_heartbeat).noted(notes);
         if let Err(status) = audited.received(is_known).await {
             self.metrics.refused(status.code);
             return refusal(&status);
