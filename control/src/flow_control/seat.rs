@@ -2,9 +2,9 @@
 //!
 //! A request has its seat from when it is let in until what it started has ended and its answer is made, even if its
 //! client has gone; but not while its client withholds its body ([`Seat::read`]). Where there are no levels it has it
-//! until its answer is sent: nobody waits there, and whoever finds none comes again. Bodies that come and answers that
-//! go have memory of their own ([`RequestMemory`]). Whatever decides who waits and who is refused stays behind these
-//! functions.
+//! until its answer is sent: nobody waits there, and whoever finds none comes again. So it has where there is no memory
+//! for its answer. Bodies that come and answers that go have memory of their own ([`RequestMemory`]). Whatever decides
+//! who waits and who is refused stays behind these functions.
 
 use std::{pin::pin, sync::Arc, task::Poll};
 
@@ -64,6 +64,16 @@ struct Held {
     /// The seat in a level that it gave up for some time.
     vacated: Option<Vacated>,
     body: Option<Share>,
+}
+
+/// The memory of an answer.
+#[derive(Debug)]
+pub enum AnswerMemory {
+    /// Within what there is for its user.
+    Granted(Share),
+    /// There is none, and the answer is sent nevertheless: what has changed something is told. The seat is what bounds
+    /// such answers, so that it is kept until this one is sent.
+    Overdrawn(Share),
 }
 
 #[derive(Debug)]
@@ -148,19 +158,20 @@ impl Seat {
     }
 
     /// Room for an answer of so many bytes. What has changed something is always told.
-    pub fn keep_for_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+    pub fn keep_for_answer(&self, bytes: usize, is_read: bool) -> Result<AnswerMemory, TooMany> {
         self.keep(self.memory.answers(), bytes, is_read)
     }
 
     /// The same for a short one.
-    pub fn keep_for_short_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+    pub fn keep_for_short_answer(&self, bytes: usize, is_read: bool) -> Result<AnswerMemory, TooMany> {
         self.keep(self.memory.short_answers(), bytes, is_read)
     }
 
-    fn keep(&self, answers: &Arc<Shares>, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
-        match is_read && !self.is_master {
-            true => answers.take_or_first_of_free(&self.user, bytes).ok_or(TooMany),
-            false => Ok(answers.take_anyway(&self.user, bytes)),
+    fn keep(&self, answers: &Arc<Shares>, bytes: usize, is_read: bool) -> Result<AnswerMemory, TooMany> {
+        match answers.take_or_first_of_free(&self.user, bytes) {
+            Some(granted) => Ok(AnswerMemory::Granted(granted)),
+            None if is_read && !self.is_master => Err(TooMany),
+            None => Ok(AnswerMemory::Overdrawn(answers.take_anyway(&self.user, bytes))),
         }
     }
 
@@ -171,8 +182,8 @@ impl Seat {
         drop(seat);
     }
 
-    /// The answer is made, and its memory is counted: from now on a level's seats are for others, whose turn must not
-    /// depend on how fast a client reads.
+    /// The answer is made, and its memory is within its bounds: from now on a level's seats are for others, whose turn
+    /// must not depend on how fast a client reads.
     pub fn answer_is_made(&self) {
         if let SeatSource::Level(_) = &self.source {
             self.give_back();
@@ -212,17 +223,6 @@ mod tests {
     };
     use crate::request::tests::info;
 
-    #[tokio::test]
-    async fn a_body_that_does_not_come_takes_no_seat() {
-        let limits = InFlight::new(1, 1);
-        let user = Identity::authenticated("joe".into(), Vec::new());
-        let post = info("POST", "/api/v1/namespaces/a/pods");
-        let waiting = limits.enter(&user, &post).unwrap();
-        let (send, body) = tokio::sync::oneshot::channel();
-        let read = waiting.read(async { Ok(body.await.ok()) });
-        let mut read = std::pin::pin!(read);
-        assert!(futures::poll!(read.as_mut()).is_pending());
-        let other = limits.enter(&user, &post).expect("the one that waits has no seat");
     #[test]
     fn a_heartbeat_is_a_request_for_one_lease_or_one_status() {
         let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
@@ -248,6 +248,17 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_body_that_does_not_come_takes_no_seat() {
+        let limits = InFlight::new(1, 1);
+        let user = Identity::authenticated("joe".into(), Vec::new());
+        let post = info("POST", "/api/v1/namespaces/a/pods");
+        let waiting = limits.enter(&user, &post).unwrap();
+        let (send, body) = tokio::sync::oneshot::channel();
+        let read = waiting.read(async { Ok(body.await.ok()) });
+        let mut read = std::pin::pin!(read);
+        assert!(futures::poll!(read.as_mut()).is_pending());
+        let other = limits.enter(&user, &post).expect("the one that waits has no seat");
         send.send("body").unwrap();
         assert_eq!(read.await.unwrap_err().code, 429, "it comes again");
         drop(other);
@@ -275,8 +286,10 @@ mod tests {
 
         let large = joe.keep_for_answer(2 * ANSWERS, true).expect("the first is always sent");
         assert_eq!(joe.keep_for_answer(1, true).unwrap_err(), TooMany);
-        assert!(joe.keep_for_answer(1, false).is_ok(), "what changed something is told");
-        drop(large);
+        let told = joe.keep_for_answer(1, false).expect("what changed something is told");
+        assert!(matches!(told, AnswerMemory::Overdrawn(_)));
+        drop((large, told));
+        assert!(matches!(joe.keep_for_answer(1, false), Ok(AnswerMemory::Granted(_))));
         assert!(joe.keep_for_answer(1, true).is_ok());
     }
 
