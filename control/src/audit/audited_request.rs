@@ -25,7 +25,7 @@ use jiff::Timestamp;
 
 use super::{
     current::{self, EarlyNotes},
-    memory::NoMemory,
+    memory::{MemoryClass, NoMemory},
     metrics::AuditMetrics,
     record::AuditRecord,
     rules::AuditStage,
@@ -43,6 +43,8 @@ pub struct OpenRequest {
     metrics: Arc<AuditMetrics>,
     /// Whether its answer may have no end.
     lasts: AtomicBool,
+    /// Whether a node shows by it that it lives.
+    is_heartbeat: AtomicBool,
     /// Whether it has begun, and its last event was not made.
     is_open: AtomicBool,
 }
@@ -53,13 +55,19 @@ const LATENCY: &str = "apiserver.latency.k8s.io/total";
 
 impl AuditedRequest {
     pub(super) fn new(record: AuditRecord, sink: Arc<AuditSink>, metrics: Arc<AuditMetrics>) -> Self {
-        let (lasts, is_open) = (AtomicBool::default(), AtomicBool::default());
-        Self(Arc::new(OpenRequest { record, sink, metrics, lasts, is_open }))
+        let (lasts, is_heartbeat, is_open) = Default::default();
+        Self(Arc::new(OpenRequest { record, sink, metrics, lasts, is_heartbeat, is_open }))
     }
 
     /// The answer may have no end: there is an event when it begins.
     pub fn lasting(self, lasts: bool) -> Self {
         self.0.lasts.store(lasts, Ordering::Relaxed);
+        self
+    }
+
+    /// A node shows by it that it lives: its events have memory of their own.
+    pub fn of_heartbeat(self, is_heartbeat: bool) -> Self {
+        self.0.is_heartbeat.store(is_heartbeat, Ordering::Relaxed);
         self
     }
 
@@ -78,7 +86,7 @@ impl AuditedRequest {
     /// A 500 where the event must be written and is not, a 429 where there is no memory: the request is not handled.
     pub async fn received(&self, is_known: bool) -> Result<(), Status> {
         let Self(request) = self;
-        if let Err(none) = request.record.take_memory(request.lasts()).await {
+        if let Err(none) = request.record.take_memory(request.memory_class()).await {
             request.metrics.rejected();
             return Err(none.to_status());
         }
@@ -146,6 +154,14 @@ impl OpenRequest {
 
     fn lasts(&self) -> bool {
         self.lasts.load(Ordering::Relaxed)
+    }
+
+    fn memory_class(&self) -> MemoryClass {
+        match (self.lasts(), self.is_heartbeat.load(Ordering::Relaxed)) {
+            (true, _) => MemoryClass::Lasting,
+            (false, true) => MemoryClass::Heartbeat,
+            (false, false) => MemoryClass::Ending,
+        }
     }
 
     async fn complete(&self) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -35,12 +35,16 @@ enum LogOutput {
 /// Has older files removed and compressed, beside the writing of events.
 struct BackupTidying {
     due: Arc<Notify>,
+    /// When that was asked for since a disk was full or broken.
+    failed_at: Option<Timestamp>,
     /// Ends the task with the log.
     _end: DropGuard,
 }
 
 /// Of a file for which no size is given.
 const DEFAULT_SIZE_MIB: u32 = 100;
+/// How often older files are tidied up while the log cannot be written.
+const TIDIED_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 impl AuditLog {
     /// Opens it. What an earlier service left of older files is tidied up.
@@ -79,7 +83,16 @@ impl BackupTidying {
                 }
             }
         });
-        Self { due, _end: end.drop_guard() }
+        Self { due, failed_at: None, _end: end.drop_guard() }
+    }
+
+    /// The disk does not do as it should, perhaps for want of space, which older files may have. Their time may have
+    /// come although there is no new file: but not each line asks for it.
+    fn after_failure(&mut self, now: Timestamp) {
+        if self.failed_at.is_none_or(|at| now.duration_since(at).abs() >= TIDIED_AGAIN_AFTER) {
+            self.failed_at = Some(now);
+            self.due.notify_one();
+        }
     }
 }
 
@@ -91,16 +104,18 @@ impl LogOutput {
                 out.flush()
             }
             Self::File { file, backups, metrics } => {
-                match file.make_room(lines.len(), Timestamp::now()) {
+                let now = Timestamp::now();
+                match file.make_room(lines.len(), now) {
                     Ok(true) => backups.due.notify_one(),
                     Ok(false) => {}
                     Err(error) => {
                         metrics.not_rotated();
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(error, "the audit log cannot be replaced by a new file; it grows");
+                        backups.after_failure(now);
                     }
                 }
-                file.append(lines)
+                file.append(lines).inspect_err(|_| backups.after_failure(now))
             }
         }
     }
@@ -218,5 +233,36 @@ mod tests {
         };
         tokio::time::timeout(std::time::Duration::from_secs(30), tidied).await.expect("it is tidied up");
         assert!(dir.path().join(new).exists());
+    }
+
+    /// A log whose tidying is asked for alone.
+    fn log_file(path: &std::path::Path, max_size: u64) -> (LogOutput, Arc<Notify>) {
+        let due = Arc::new(Notify::new());
+        let backups = BackupTidying { due: due.clone(), failed_at: None, _end: CancellationToken::new().drop_guard() };
+        let file = RotatingFile::open(path, max_size).unwrap();
+        (LogOutput::File { file, backups, metrics: Arc::default() }, due)
+    }
+
+    fn is_due(due: &Notify) -> bool {
+        futures::FutureExt::now_or_never(due.notified()).is_some()
+    }
+
+    #[test]
+    fn older_files_are_tidied_up_where_the_disk_is_full() {
+        let (mut full, due) = log_file(std::path::Path::new("/dev/full"), 1 << 20);
+        assert!(full.append(b"one\n").is_err() && is_due(&due));
+        assert!(full.append(b"two\n").is_err() && !is_due(&due), "not with each line");
+        let LogOutput::File { backups, .. } = &mut full else { panic!("it is a file") };
+        backups.after_failure(Timestamp::now().checked_add(TIDIED_AGAIN_AFTER).unwrap());
+        assert!(is_due(&due));
+
+        // No new file can be made: its directory is gone.
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, due) = log_file(&dir.path().join("audit.log"), 5);
+        log.append(b"one\n").unwrap();
+        assert!(!is_due(&due));
+        drop(dir);
+        log.append(b"two\n").unwrap();
+        assert!(is_due(&due));
     }
 }

@@ -17,7 +17,7 @@ use serde_json::{
 use super::{
     event::{AuditEvent, ResponseStatus},
     managed_fields::without_managed_fields,
-    memory::{AuditMemory, HeldMemory, NoMemory},
+    memory::{AuditMemory, HeldMemory, MemoryClass, NoMemory},
     rules::{AuditDecision, AuditLevel, AuditStage},
 };
 use crate::{identity::Identity, status::Status};
@@ -73,12 +73,12 @@ impl AuditRecord {
     ///
     /// # Errors
     /// That there is none.
-    pub async fn take_memory(&self, lasts: bool) -> Result<(), NoMemory> {
+    pub async fn take_memory(&self, class: MemoryClass) -> Result<(), NoMemory> {
         let (user, bytes) = {
             let event = self.event.lock();
             (event.user.name().to_owned(), event.fact_bytes())
         };
-        self.memory.take_facts(&self.held, &user, bytes, lasts).await
+        self.memory.take_facts(&self.held, &user, bytes, class).await
     }
 
     /// Takes memory for the objects of a write with a body of so many bytes, before it is begun.

@@ -21,6 +21,7 @@ use long_running::{ASK_AGAIN_EVERY, LongRunning};
 pub use super::authenticate::ConnectionCertificate;
 use super::{
     Identity,
+    answer_seat::AnswerSeat,
     attributes::Attributes,
     audited,
     authenticate::{Authenticator, Credentials, KeptCredentials},
@@ -37,7 +38,12 @@ use super::{
 };
 use crate::{
     audit::{Audit, current},
-    flow_control::{in_flight::InFlight, request_limits::RequestLimits, seat::Seat, shares::Share, too_many::TooMany},
+    flow_control::{
+        in_flight::InFlight,
+        request_limits::RequestLimits,
+        seat::{AnswerMemory, Seat},
+        too_many::TooMany,
+    },
     metrics::RequestMetrics,
     request::{
         RequestInfo,
@@ -149,7 +155,12 @@ impl Gate {
         });
         let Some(audited) = begun else { return self.handle(parts, body, certificate, asked).await };
         let (is_known, info) = (asked.sender.is_ok(), asked.info.as_ref());
-        let audited = audited.lasting(info.is_ok_and(|info| self.handler.is_long_running(info))).noted(notes);
+        let is_heartbeat = match (&asked.sender, info) {
+            (Ok(sender), Ok(info)) => Seat::is_for_heartbeat(sender, info),
+            _ => false,
+        };
+        let lasts = info.is_ok_and(|info| self.handler.is_long_running(info));
+        let audited = audited.lasting(lasts).of_heartbeat(is_heartbeat).noted(notes);
         if let Err(status) = audited.received(is_known).await {
             self.metrics.refused(status.code);
             return refusal(&status);
@@ -260,8 +271,8 @@ impl Gate {
     /// An answer that has an end, with its memory until it is sent. A short one over HTTP/1 needs none: the connection
     /// takes it at once.
     ///
-    /// A seat of a level is given back where the memory is known: the answer is there, or what is left to do is to
-    /// write down objects that are. Kubernetes' requests keep theirs until clients have taken all.
+    /// A seat of a level is given back once the answer is made ([`AnswerSeat`]), if there is memory for it. Kubernetes'
+    /// requests keep theirs until clients have taken all.
     fn held(
         &self,
         response: Response<Body>,
@@ -275,18 +286,20 @@ impl Gate {
             return response;
         }
         let held = bytes.or_else(|| response.extensions().get::<HeldBytes>().map(|held| held.0));
-        let memory = match (&seat, held) {
-            (Some(seat), Some(bytes)) => match sending.keep(seat, bytes, is_short) {
-                Ok(memory) => {
+        let (seat, memory) = match (seat, held) {
+            (Some(seat), Some(held)) => match sending.keep(&seat, held, is_short) {
+                Ok(AnswerMemory::Granted(memory)) if bytes.is_some() => {
                     seat.answer_is_made();
-                    Some(memory)
+                    (Some(AnswerSeat::until_sent(seat)), Some(memory))
                 }
+                Ok(AnswerMemory::Granted(memory)) => (Some(AnswerSeat::until_made(seat)), Some(memory)),
+                Ok(AnswerMemory::Overdrawn(memory)) => (Some(AnswerSeat::until_sent(seat)), Some(memory)),
                 Err(too_many) => {
                     self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
                     return too_many.to_response();
                 }
             },
-            _ => None,
+            (seat, _) => (seat.map(AnswerSeat::until_sent), None),
         };
         response.map(|body| Body::new(HeldBody::new(body, seat, memory, answers)))
     }
@@ -434,7 +447,7 @@ struct Sending {
 }
 
 impl Sending {
-    fn keep(self, seat: &Seat, bytes: usize, is_short: bool) -> Result<Share, TooMany> {
+    fn keep(self, seat: &Seat, bytes: usize, is_short: bool) -> Result<AnswerMemory, TooMany> {
         match is_short {
             true => seat.keep_for_short_answer(bytes, self.is_read),
             false => seat.keep_for_answer(bytes, self.is_read),

@@ -1,5 +1,5 @@
-//! The body of an answer that has an end: it keeps the memory of the answer, and a seat that its request still has,
-//! until it is sent, and is cut off in time.
+//! The body of an answer that has an end: it keeps the memory of the answer until it is sent, and a seat that its
+//! request still has for as long as [`AnswerSeat`] says, and is cut off in time.
 //!
 //! A client that opens no window never has the server poll the body, so the time is not kept by polling: the timer of
 //! its connection ([`OpenAnswers`]) takes the content away. What is handed over goes in pieces that hold little else
@@ -15,9 +15,13 @@ use std::{
 use axum::body::{Body, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::open_answers::{CutOff, OpenAnswer, OpenAnswers};
-use crate::flow_control::{seat::Seat, shares::Share};
+use super::{
+    answer_seat::{AnswerSeat, PATIENCE},
+    open_answers::{CutOff, OpenAnswer, OpenAnswers},
+};
+use crate::flow_control::shares::Share;
 
 /// Longest piece that is handed over at a time, bytes: a frame of HTTP/2 as clients take it by default.
 pub const PIECE: usize = 16 << 10;
@@ -54,16 +58,17 @@ struct Content {
     rest: Bytes,
     /// How its pieces are made.
     cut: Cut,
-    _seat: Option<Arc<Seat>>,
+    seat: Option<AnswerSeat>,
 }
 
 impl HeldBody {
     /// `body`, which holds `seat` and `memory` until it is sent, at most for as long as `answers` last.
-    pub fn new(body: Body, seat: Option<Arc<Seat>>, memory: Option<Share>, answers: &OpenAnswers) -> Self {
-        let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, _seat: seat };
+    pub fn new(body: Body, seat: Option<AnswerSeat>, memory: Option<Share>, answers: &OpenAnswers) -> Self {
+        let first_check = matches!(seat, Some(AnswerSeat::UntilMade(..))).then_some(PATIENCE);
+        let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, seat };
         let held = Arc::new(Mutex::new(Held { content: Some(content), memory }));
         let weak: Weak<Mutex<Held>> = Arc::downgrade(&held);
-        Self { held, _open: answers.begin(weak) }
+        Self { held, _open: answers.begin(weak, first_check) }
     }
 }
 
@@ -78,10 +83,29 @@ impl CutOff for Mutex<Held> {
         drop(held);
         drop(cut);
     }
+
+    fn check(&self, now: Instant) -> Option<Instant> {
+        self.lock().content.as_mut()?.seat.as_mut()?.check(now)
+    }
 }
 
 impl Content {
+    /// What comes next. The seat is kept while it is made, and given back when nothing follows.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(seat) = &mut self.seat {
+            seat.wait_ends(Instant::now());
+        }
+        let polled = self.poll_piece(cx);
+        if let Some(seat) = &mut self.seat
+            && let Poll::Ready(piece) = &polled
+        {
+            let is_made = !matches!(piece, Some(Ok(_))) || self.body.is_end_stream();
+            seat.wait_begins(Instant::now(), is_made);
+        }
+        polled
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if self.rest.is_empty() {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -142,9 +166,9 @@ mod tests {
     use super::*;
     use crate::{flow_control::in_flight::InFlight, identity::Identity, request::tests::info};
 
-    fn seat(limits: &InFlight) -> Option<Arc<Seat>> {
+    fn seat(limits: &InFlight) -> Option<AnswerSeat> {
         let user = Identity::authenticated("joe".into(), Vec::new());
-        limits.enter(&user, &info("GET", "/openapi/v2")).ok().map(Arc::new)
+        limits.enter(&user, &info("GET", "/openapi/v2")).ok().map(Arc::new).map(AnswerSeat::until_sent)
     }
 
     /// As a connection's, which runs.

@@ -17,6 +17,7 @@
 pub mod access_conditions;
 pub mod access_webhook;
 pub mod account_token;
+mod answer_seat;
 pub mod arrivals;
 pub mod attributes;
 pub mod audited;

@@ -9,6 +9,7 @@ use super::{
     configuration::{CATCH_ALL, FlowControlSpec, LevelSpec, LimitResponse, SchemaSpec},
     fair_queuing::{Queuing, SeatLimit},
     flow_stats::FlowStats,
+    memory::AllWaitingMemory,
     policy::{FlowPolicy, FlowSchema},
     priority_level::PriorityLevel,
     seat_demand::SmoothedDemand,
@@ -22,6 +23,8 @@ pub struct Levels {
     pub by_name: BTreeMap<Arc<str>, RunningLevel>,
     /// Which part of its target each level gets that no bound keeps from it.
     pub fair_fraction: f64,
+    /// What waits in them takes of this.
+    waiting_memory: Arc<AllWaitingMemory>,
 }
 
 /// A level, with what was decided over its seats.
@@ -54,7 +57,7 @@ impl Levels {
             match self.by_name.get_mut(&name) {
                 // An exempt level has no seats, which a limited one counts.
                 Some(running) if running.spec.is_exempt() == wanted.is_exempt() => running.spec = wanted,
-                _ => drop(self.by_name.insert(name.clone(), RunningLevel::new(name, wanted))),
+                _ => drop(self.by_name.insert(name.clone(), RunningLevel::new(name, wanted, &self.waiting_memory))),
             }
         }
         self.by_name.retain(|_, running| !running.is_quiescing || !running.level.is_idle());
@@ -116,9 +119,9 @@ impl FlowPolicy {
 }
 
 impl RunningLevel {
-    fn new(name: Arc<str>, spec: LevelSpec) -> Self {
+    fn new(name: Arc<str>, spec: LevelSpec, memory: &Arc<AllWaitingMemory>) -> Self {
         Self {
-            level: PriorityLevel::new(name, spec.limit(0), spec.queuing()),
+            level: PriorityLevel::new(name, spec.limit(0), spec.queuing(), memory.clone()),
             bounds: SeatBounds::default(),
             demand: SmoothedDemand::default(),
             seats: 0,

@@ -16,10 +16,14 @@ pub const ANSWERS: usize = 256 << 20;
 /// The same of short ones, which are apart: there is always some, and a long answer may have to wait until no other is
 /// being sent.
 const SHORT_ANSWERS: usize = 64 << 20;
-/// Bytes of all requests that wait for a seat in one level, their bodies and heartbeats aside.
-const WAITING: usize = 64 << 20;
-/// The same of heartbeats, which what else waits in their level leaves its memory.
-const WAITING_HEARTBEATS: usize = 32 << 20;
+/// Bytes of all requests that wait for a seat, their bodies and heartbeats aside: divided among levels.
+pub const WAITING: usize = 128 << 20;
+/// The most of it that one level has: divided among users.
+const WAITING_OF_A_LEVEL: usize = 64 << 20;
+/// Bytes of all heartbeats that wait, which what else waits leaves them.
+pub const WAITING_HEARTBEATS: usize = 64 << 20;
+/// The same of one level.
+const WAITING_HEARTBEATS_OF_A_LEVEL: usize = 32 << 20;
 /// The same of one node.
 const WAITING_HEARTBEATS_OF_A_NODE: usize = 1 << 20;
 /// What a request that waits takes beside its head: its task, and what was read of it. An estimate that is to be too
@@ -35,12 +39,28 @@ pub struct RequestMemory {
     short_answers: Arc<Shares>,
 }
 
-/// The memory of what waits in one level: of each level apart, so that no level's overload has others refuse what could
-/// wait.
+/// The memory of what waits in all levels. [`Shares`] divide it among them as they do among users: however many levels
+/// there are it stays within its bound, and no level's overload has others refuse what could wait.
 #[derive(Debug)]
-pub struct WaitingMemory {
+pub struct AllWaitingMemory {
     heartbeats: Arc<Shares>,
     others: Arc<Shares>,
+}
+
+/// The memory of what waits in one level.
+#[derive(Debug)]
+pub struct WaitingMemory {
+    level: Arc<str>,
+    all: Arc<AllWaitingMemory>,
+    heartbeats: Arc<Shares>,
+    others: Arc<Shares>,
+}
+
+/// What a request that waits has of both.
+#[derive(Debug)]
+pub struct WaitingShare {
+    _of_level: Share,
+    _of_all: Share,
 }
 
 impl Default for RequestMemory {
@@ -71,19 +91,31 @@ impl RequestMemory {
     }
 }
 
-impl Default for WaitingMemory {
+impl Default for AllWaitingMemory {
     fn default() -> Self {
-        Self {
-            heartbeats: Shares::new(WAITING_HEARTBEATS, WAITING_HEARTBEATS_OF_A_NODE),
-            others: Shares::new(WAITING, usize::MAX),
-        }
+        Self { heartbeats: Shares::new(WAITING_HEARTBEATS, usize::MAX), others: Shares::new(WAITING, usize::MAX) }
     }
 }
 
 impl WaitingMemory {
+    /// Of the level of this name.
+    pub fn new(level: Arc<str>, all: Arc<AllWaitingMemory>) -> Self {
+        Self {
+            level,
+            all,
+            heartbeats: Shares::new(WAITING_HEARTBEATS_OF_A_LEVEL, WAITING_HEARTBEATS_OF_A_NODE),
+            others: Shares::new(WAITING_OF_A_LEVEL, usize::MAX),
+        }
+    }
+
     /// For a request of `user` that waits, whose head has so many bytes; `None` where there is none.
-    pub fn keep(&self, is_heartbeat: bool, user: &str, head: usize) -> Option<Share> {
-        let shares = if is_heartbeat { &self.heartbeats } else { &self.others };
-        shares.take(user, WAITING_REQUEST.saturating_add(head))
+    pub fn keep(&self, is_heartbeat: bool, user: &str, head: usize) -> Option<WaitingShare> {
+        let (of_level, of_all) = match is_heartbeat {
+            true => (&self.heartbeats, &self.all.heartbeats),
+            false => (&self.others, &self.all.others),
+        };
+        let bytes = WAITING_REQUEST.saturating_add(head);
+        let of_level = of_level.take(user, bytes)?;
+        Some(WaitingShare { _of_level: of_level, _of_all: of_all.take(&self.level, bytes)? })
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     fair_queuing::{Arrival, ArrivingWork, FlowRefusal, Left, QueueSet, Queuing, SeatLimit, Ticket, Wake},
-    memory::WaitingMemory,
+    memory::{AllWaitingMemory, WaitingMemory},
     policy::FlowSchema,
     seat_demand::ObservedDemand,
 };
@@ -88,11 +88,11 @@ pub struct Admitted {
 
 impl PriorityLevel {
     /// A level without requests.
-    pub fn new(name: Arc<str>, limit: SeatLimit, queuing: Option<Queuing>) -> Arc<Self> {
+    pub fn new(name: Arc<str>, limit: SeatLimit, queuing: Option<Queuing>, memory: Arc<AllWaitingMemory>) -> Arc<Self> {
         let set = Mutex::new(QueueSet::new(limit, queuing, Duration::ZERO));
         Arc::new(Self {
+            waiting_memory: WaitingMemory::new(name.clone(), memory),
             name,
-            waiting_memory: WaitingMemory::default(),
             epoch: (Instant::now(), Timestamp::now()),
             set,
         })

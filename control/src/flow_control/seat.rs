@@ -2,9 +2,9 @@
 //!
 //! A request has its seat from when it is let in until what it started has ended and its answer is made, even if its
 //! client has gone; but not while its client withholds its body ([`Seat::read`]). Where there are no levels it has it
-//! until its answer is sent: nobody waits there, and whoever finds none comes again. Bodies that come and answers that
-//! go have memory of their own ([`RequestMemory`]). Whatever decides who waits and who is refused stays behind these
-//! functions.
+//! until its answer is sent: nobody waits there, and whoever finds none comes again. So it has where there is no memory
+//! for its answer. Bodies that come and answers that go have memory of their own ([`RequestMemory`]). Whatever decides
+//! who waits and who is refused stays behind these functions.
 
 use std::{pin::pin, sync::Arc, task::Poll};
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     identity::{Identity, MASTERS},
-    request::{RequestInfo, path::ResourcePath},
+    request::{RequestInfo, Verb, path::ResourcePath},
     status::Status,
 };
 
@@ -66,6 +66,16 @@ struct Held {
     body: Option<Share>,
 }
 
+/// The memory of an answer.
+#[derive(Debug)]
+pub enum AnswerMemory {
+    /// Within what there is for its user.
+    Granted(Share),
+    /// There is none, and the answer is sent nevertheless: what has changed something is told. The seat is what bounds
+    /// such answers, so that it is kept until this one is sent.
+    Overdrawn(Share),
+}
+
 #[derive(Debug)]
 enum HeldSeat {
     Share { _share: Share },
@@ -83,14 +93,20 @@ impl Seat {
         Self { user, is_master, is_heartbeat, memory, source, held: Mutex::default() }
     }
 
-    /// Whether a node shows by this request that it lives.
+    /// Whether a node shows by this request that it lives. A list or a watch of what shows it does not.
     pub fn is_for_heartbeat(identity: &Identity, info: &RequestInfo) -> bool {
         let of_node = |path: &ResourcePath| match (&*path.group, &*path.resource, path.subresource.as_deref()) {
             ("coordination.k8s.io", "leases", None) => path.namespace.as_deref() == Some("kube-node-lease"),
             ("", "nodes", Some("status")) => true,
             _ => false,
         };
-        info.resource().is_some_and(of_node) && identity.node().is_some()
+        let of_one = |path: &ResourcePath| match info.verb {
+            Verb::Get | Verb::Update | Verb::Patch => path.name.is_some(),
+            // A new Lease has its name in its body.
+            Verb::Create => true,
+            Verb::List | Verb::Watch | Verb::Delete | Verb::DeleteCollection | Verb::Other => false,
+        };
+        info.resource().is_some_and(|path| of_node(path) && of_one(path)) && identity.node().is_some()
     }
 
     /// Takes the seat of a request that comes, where that is decided at once.
@@ -142,19 +158,20 @@ impl Seat {
     }
 
     /// Room for an answer of so many bytes. What has changed something is always told.
-    pub fn keep_for_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+    pub fn keep_for_answer(&self, bytes: usize, is_read: bool) -> Result<AnswerMemory, TooMany> {
         self.keep(self.memory.answers(), bytes, is_read)
     }
 
     /// The same for a short one.
-    pub fn keep_for_short_answer(&self, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
+    pub fn keep_for_short_answer(&self, bytes: usize, is_read: bool) -> Result<AnswerMemory, TooMany> {
         self.keep(self.memory.short_answers(), bytes, is_read)
     }
 
-    fn keep(&self, answers: &Arc<Shares>, bytes: usize, is_read: bool) -> Result<Share, TooMany> {
-        match is_read && !self.is_master {
-            true => answers.take_or_first_of_free(&self.user, bytes).ok_or(TooMany),
-            false => Ok(answers.take_anyway(&self.user, bytes)),
+    fn keep(&self, answers: &Arc<Shares>, bytes: usize, is_read: bool) -> Result<AnswerMemory, TooMany> {
+        match answers.take_or_first_of_free(&self.user, bytes) {
+            Some(granted) => Ok(AnswerMemory::Granted(granted)),
+            None if is_read && !self.is_master => Err(TooMany),
+            None => Ok(AnswerMemory::Overdrawn(answers.take_anyway(&self.user, bytes))),
         }
     }
 
@@ -165,8 +182,8 @@ impl Seat {
         drop(seat);
     }
 
-    /// The answer is made, and its memory is counted: from now on a level's seats are for others, whose turn must not
-    /// depend on how fast a client reads.
+    /// The answer is made, and its memory is within its bounds: from now on a level's seats are for others, whose turn
+    /// must not depend on how fast a client reads.
     pub fn answer_is_made(&self) {
         if let SeatSource::Level(_) = &self.source {
             self.give_back();
@@ -206,6 +223,31 @@ mod tests {
     };
     use crate::request::tests::info;
 
+    #[test]
+    fn a_heartbeat_is_a_request_for_one_lease_or_one_status() {
+        let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+        let lease = &format!("{leases}/n");
+        let status = "/api/v1/nodes/n/status";
+        let is_heartbeat = |method: &str, uri: &str| Seat::is_for_heartbeat(&node, &info(method, uri));
+        for (method, uri) in
+            [("GET", &**lease), ("PUT", lease), ("PATCH", lease), ("POST", leases), ("PUT", status), ("PATCH", status)]
+        {
+            assert!(is_heartbeat(method, uri), "{method} {uri}");
+        }
+        for (method, uri) in [
+            ("GET", leases),
+            ("GET", &*format!("{leases}?watch=1")),
+            ("GET", &*format!("{leases}?fieldSelector=metadata.name%3Dn")),
+            ("DELETE", leases),
+            ("DELETE", lease),
+            ("GET", "/api/v1/nodes/n"),
+            ("PUT", "/apis/coordination.k8s.io/v1/namespaces/default/leases/n"),
+        ] {
+            assert!(!is_heartbeat(method, uri), "{method} {uri}");
+        }
+    }
+
     #[tokio::test]
     async fn a_body_that_does_not_come_takes_no_seat() {
         let limits = InFlight::new(1, 1);
@@ -244,8 +286,10 @@ mod tests {
 
         let large = joe.keep_for_answer(2 * ANSWERS, true).expect("the first is always sent");
         assert_eq!(joe.keep_for_answer(1, true).unwrap_err(), TooMany);
-        assert!(joe.keep_for_answer(1, false).is_ok(), "what changed something is told");
-        drop(large);
+        let told = joe.keep_for_answer(1, false).expect("what changed something is told");
+        assert!(matches!(told, AnswerMemory::Overdrawn(_)));
+        drop((large, told));
+        assert!(matches!(joe.keep_for_answer(1, false), Ok(AnswerMemory::Granted(_))));
         assert!(joe.keep_for_answer(1, true).is_ok());
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Source: `list_work_estimator.go` of `k8s.io/apiserver`, by numbers of objects. Kubernetes takes a resource's number
 //! as it was counted last; here the store knows it, of all and of a namespace. Of an indexed value no more are counted
-//! than the widest list goes through, and those of one name not at all: what is asked here is not authorised yet, so it
-//! must cost little whoever asks.
+//! than the widest list goes through, and of one name the namespaces alone, each of which is looked into: what is asked
+//! here is not authorised yet, so it must cost little whoever asks.
 //!
 //! Writes take one seat and nothing afterwards. Kubernetes adds time for telling watchers of a change, which there each
 //! watcher's cache does after the write has ended. Here a change is encoded once for all watchers of a kind, and what a
@@ -66,8 +66,9 @@ fn objects(snapshot: &Snapshot, kind: &Kind, path: &ResourcePath, info: &Request
         return all;
     }
     if path.name.as_deref().or(fields.name()).is_some() {
-        // One of each namespace at the most, which is looked up.
-        return 1;
+        // One of each namespace at the most, and each that has any is looked into.
+        let one = path.namespace.is_some() || path.name.is_some();
+        return if one { 1 } else { snapshot.count_namespaces(&resource).clamp(1, most) };
     }
     let counted = match kind.indexed.iter().find_map(|index| Some((&**index, fields.exact(index)?))) {
         Some(term) => snapshot.count_by(&resource, term, path.namespace.as_deref(), most),
@@ -96,7 +97,8 @@ mod tests {
     async fn a_list_takes_a_seat_for_each_hundred_objects_that_it_goes_through() {
         let (dir, kinds) = (tempfile::tempdir().unwrap(), Registry::default());
         let store: Arc<dyn Store> = Arc::new(api::open_store(&dir.path().join("store"), &kinds).unwrap());
-        let kind = kinds.snapshot().by_path("", "v1", "configmaps").unwrap();
+        let [kind, secret] =
+            ["configmaps", "secrets"].map(|resource| kinds.snapshot().by_path("", "v1", resource).unwrap());
         let writes = (0..450).map(|number| {
             let (namespace, name) = (if number < 250 { "a" } else { "b" }, format!("c{number}"));
             let object =
@@ -104,7 +106,14 @@ mod tests {
             let key = Key { resource: "configmaps".into(), name: format!("{namespace}/{name}").into() };
             Write { key, expect: Expect::Absent, change: Change::Put(encode::draft(&kind, &object)) }
         });
-        for write in writes {
+        let secrets = (0..150).map(|number| {
+            let namespace = format!("n{number}");
+            let object =
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": namespace, "name": "s"}});
+            let key = Key { resource: "secrets".into(), name: format!("{namespace}/s").into() };
+            Write { key, expect: Expect::Absent, change: Change::Put(encode::draft(&secret, &object)) }
+        });
+        for write in writes.chain(secrets) {
             store.write_one(write).await.unwrap();
         }
         let estimator = WorkEstimator::new(store, kinds);
@@ -118,6 +127,9 @@ mod tests {
             (1, "/api/v1/configmaps?limit=50"),
             (5, "/api/v1/configmaps?limit=50&labelSelector=a%3Db"),
             (1, "/api/v1/configmaps?fieldSelector=metadata.name%3Dc7"),
+            (2, "/api/v1/secrets?fieldSelector=metadata.name%3Dc7"),
+            (1, "/api/v1/namespaces/n7/secrets?fieldSelector=metadata.name%3Dc7"),
+            (1, "/api/v1/namespaces?fieldSelector=metadata.name%3Dc7"),
             (5, "/api/v1/configmaps?watch=1"),
             (
                 5,

@@ -62,6 +62,11 @@ pub fn tell(scrape: &mut Scrape<'_>, stats: &Stats) -> fmt::Result {
             "How long the file of the tables was when it was opened, in bytes.",
             stats.file_bytes,
         ),
+        (
+            "fairlead_store_freed_texts",
+            "Whether free places of the tables' file may have texts that are encrypted now.",
+            u64::from(stats.freed_texts),
+        ),
         ("fairlead_store_quarantined_objects", "Objects that could not be read at the start.", stats.quarantined),
     ] {
         scrape.gauges(name, help, [(NONE, value as f64)])?;

@@ -62,6 +62,12 @@ impl Snapshot {
         self.tables.get(resource).map_or(0, |table| table.count_in(namespace))
     }
 
+    /// How many namespaces have any of them: so many look-ups it takes to find those of one name in all. Costs the same
+    /// however many they are.
+    pub fn count_namespaces(&self, resource: &str) -> usize {
+        self.tables.get(resource).map_or(0, Table::namespaces)
+    }
+
     /// How many of them have `value` under `index`, in a namespace or in all, counted up to `most`.
     pub fn count_by(&self, resource: &str, term: (&str, &str), namespace: Option<&str>, most: usize) -> usize {
         self.tables.get(resource).map_or(0, |table| table.count_by(term, namespace, most))

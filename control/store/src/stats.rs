@@ -46,6 +46,9 @@ pub struct Stats {
     pub row_bytes: u64,
     /// How long that file was. A stop makes one smaller that is much longer.
     pub file_bytes: u64,
+    /// Whether free places of that file may have texts that are encrypted now: until a stop has made another. As of the
+    /// last batch.
+    pub freed_texts: bool,
 }
 
 impl Stats {
@@ -120,6 +123,8 @@ pub struct Counters {
     pub log_bytes: AtomicU64,
     /// See [`Stats::checkpoint_failures`].
     pub checkpoint_failures: AtomicU64,
+    /// See [`Stats::freed_texts`].
+    pub freed_texts: AtomicBool,
     /// The file is at another revision than the store: only a start reads it anew.
     pub diverged: AtomicBool,
     syncs: Durations,
@@ -175,6 +180,7 @@ impl Counters {
         stats.sync_seconds = self.syncs.histogram();
         stats.checkpoint_seconds = self.checkpoints.histogram();
         stats.checkpoint_failures = read(&self.checkpoint_failures);
+        stats.freed_texts = self.freed_texts.load(Ordering::Relaxed);
         stats.closed |= self.diverged.load(Ordering::Relaxed);
         stats.last_error = self.last_error.lock().clone();
         stats.committing_for = self.started.lock().map(|since| since.elapsed());

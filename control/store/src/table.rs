@@ -38,6 +38,11 @@ impl Table {
         self.namespaces.get(namespace).copied().unwrap_or_default()
     }
 
+    /// How many namespaces have any. Costs the same however many they are.
+    pub fn namespaces(&self) -> usize {
+        self.namespaces.len()
+    }
+
     /// How many have `value` under `index`, in a namespace or in all, counted up to `most`. The objects are not
     /// touched.
     pub fn count_by(&self, (index, value): (&str, &str), namespace: Option<&str>, most: usize) -> usize {

@@ -15,6 +15,8 @@ const TRUNCATED: &str = "audit.k8s.io/truncated";
 const CUT: &str = "...TRUNCATED";
 /// How many groups, and how many annotations, an event keeps whose texts are cut.
 const MOST: usize = 16;
+/// What the keys of the annotations begin with that say whether the request was allowed, and why.
+const AUTHORIZATION: &str = "authorization.k8s.io/";
 
 impl AuditEvent {
     /// Without the objects.
@@ -27,8 +29,11 @@ impl AuditEvent {
     /// Without the objects and whatever may have any number of parts, and with texts of so many bytes at most.
     pub fn cut(&self, longest: usize) -> Self {
         let text = |text: &str| cut(text, longest);
-        let mut annotations: BTreeMap<String, String> =
-            self.annotations.iter().take(MOST).map(|(key, value)| (text(key), text(value))).collect();
+        // What admission notes may come before it in the order of keys, and leave no room for it.
+        let (decision, others): (Vec<_>, Vec<_>) =
+            self.annotations.iter().partition(|(key, _)| key.starts_with(AUTHORIZATION));
+        let kept = decision.into_iter().chain(others).take(MOST);
+        let mut annotations: BTreeMap<String, String> = kept.map(|(key, value)| (text(key), text(value))).collect();
         annotations.insert(TRUNCATED.to_owned(), "true".to_owned());
         Self {
             level: self.level,
@@ -92,5 +97,27 @@ fn cut(text: &str, longest: usize) -> String {
     match text.len() > longest {
         true => format!("{}{CUT}", &text[..text.floor_char_boundary(longest)]),
         false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{AuditStage, tests::event},
+        *,
+    };
+
+    #[test]
+    fn an_event_whose_texts_are_cut_still_tells_whether_the_request_was_allowed() {
+        let mut event = event(AuditStage::ResponseComplete);
+        for number in 0..40 {
+            event.annotations.insert(format!("admission-{number}.example.com/note"), "x".repeat(1000));
+        }
+        event.annotations.insert("authorization.k8s.io/decision".to_owned(), "allow".to_owned());
+        event.annotations.insert("authorization.k8s.io/reason".to_owned(), "y".repeat(1000));
+        let cut = event.cut(100);
+        assert_eq!(cut.annotations["authorization.k8s.io/decision"], "allow");
+        assert!(cut.annotations["authorization.k8s.io/reason"].ends_with(CUT));
+        assert_eq!(cut.annotations.len(), MOST + 1, "it is filled up with others, and says that it was cut");
     }
 }

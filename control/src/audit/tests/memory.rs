@@ -105,6 +105,20 @@ async fn requests_wait_while_events_cannot_be_written_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_does_not_wait_for_the_events_of_others() {
+    let (stuck, limits) = (Stuck::new(), MemoryLimits { facts: 1 << 16, ..MemoryLimits::default() });
+    let audit = audit_to(stuck.clone(), LAST_ALONE, blocking(AuditMode::BlockingStrict), limits);
+    let begun = begin_all(&audit);
+    let waiting = begin(&audit, begun);
+    assert!(received_now(&waiting).is_none());
+    let beat = begin(&audit, begun + 1).of_heartbeat(true);
+    assert!(matches!(received_now(&beat), Some(Ok(()))), "it has memory of its own");
+    stuck.answer();
+    drop((waiting, beat));
+    audit.shut_down().await;
+}
+
+#[tokio::test]
 async fn a_request_for_which_no_memory_comes_is_refused() {
     let (stuck, patience) = (Stuck::new(), Duration::from_millis(1));
     let limits = MemoryLimits { facts: 1 << 19, patience, ..MemoryLimits::default() };

@@ -34,15 +34,16 @@ impl<R> HeartbeatLane<R> {
         Self { queue: Queue::at(0.0), seats_in_use: 0, nodes: HashMap::new(), is_used: false }
     }
 
-    /// How many of a level's seats others leave free. A level without heartbeats keeps none back.
+    /// How many of a level's seats others leave free: one at least, where others have one left. A level without
+    /// heartbeats keeps none back.
     pub fn reserved_of(&self, seats: usize) -> usize {
-        if self.is_used { seats / RESERVED_PART } else { 0 }
+        if self.is_used { (seats / RESERVED_PART).max(usize::from(seats > 1)) } else { 0 }
     }
 
     /// Whether one more of the node's may execute.
     pub fn allows(&self, ticket: &Ticket) -> bool {
         let held = self.nodes.get(&ticket.holder.user).copied().unwrap_or_default();
-        held == 0 || held.saturating_add(ticket.width) <= SEATS_OF_A_NODE
+        held.saturating_add(ticket.width) <= SEATS_OF_A_NODE
     }
 
     /// Seats of heartbeats that execute.

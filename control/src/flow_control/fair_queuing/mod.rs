@@ -31,7 +31,7 @@ pub use self::{
     queuing::{Queuing, SeatLimit},
 };
 use self::{
-    heartbeat_lane::HeartbeatLane,
+    heartbeat_lane::{HeartbeatLane, SEATS_OF_A_NODE},
     queue::{Queue, Waiting},
 };
 use super::{
@@ -114,6 +114,8 @@ impl<R: Wake> QueueSet<R> {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         let ArrivingWork { flow, holder, width, is_heartbeat } = work;
+        // What is wider than a node's part of the lane would never pass it, and hold up all behind it if it did.
+        let is_heartbeat = is_heartbeat && width <= SEATS_OF_A_NODE;
         if is_heartbeat {
             self.heartbeats.has_come();
         }

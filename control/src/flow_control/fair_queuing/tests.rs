@@ -229,6 +229,33 @@ fn heartbeats_have_seats_that_lists_of_all_nodes_do_not_take() {
 }
 
 #[test]
+fn a_small_level_keeps_a_seat_for_heartbeats_and_the_smallest_serves_others_nevertheless() {
+    for seats in 1..=7 {
+        let mut level = Level::queued(seats, 4, 1, 10);
+        let first = ticket(level.beat(0, 0));
+        level.set.leave(ms(1), &first);
+        // Each of another user: shares are not what keeps them out.
+        let others = (1..=10).map(|of| level.arrive(2, of, 1)).collect::<Vec<_>>();
+        let started = others.iter().filter(|(_, arrival)| matches!(arrival, Arrival::Started(_))).count();
+        assert_eq!(started, if seats == 1 { 1 } else { seats - 1 }, "{seats}");
+        let (_, beat) = level.beat(3, 11);
+        assert_eq!(matches!(beat, Arrival::Started(_)), seats > 1, "{seats}");
+    }
+}
+
+#[test]
+fn what_is_wider_than_a_nodes_part_of_the_lane_waits_in_a_queue() {
+    let mut level = Level::queued(10, 4, 1, 10);
+    let running: Vec<Ticket> = (1..=9).map(|of| ticket(level.arrive(0, of, 1))).collect();
+    let work = ArrivingWork { flow: flow(20), holder: user(20), width: 8, is_heartbeat: true };
+    let wide = Numbered { number: 100, woken: level.woken.clone() };
+    assert!(matches!(level.set.arrive(ms(1), work, wide), Arrival::Queued(Ticket { is_heartbeat: false, .. }, 1)));
+    let (_, beat) = level.beat(1, 21);
+    assert!(matches!(beat, Arrival::Started(_)), "it is not behind what is wide");
+    drop(running);
+}
+
+#[test]
 fn one_node_has_few_seats_for_its_heartbeats_and_holds_up_no_others() {
     for queuing in [Some(Queuing { queues: 64, hand_size: 6, queue_length_limit: 50 }), None] {
         let mut level = Level::new(98, queuing);

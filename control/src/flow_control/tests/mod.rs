@@ -1,5 +1,6 @@
 //! Priority and fairness as a whole: requests through a gate, over HTTP, and the objects of a running service.
 
+mod answers;
 mod flood;
 mod objects;
 mod waiting;
@@ -19,6 +20,7 @@ use crate::{
         authorizer::Authorizer,
         client_certificate::CertificateIdentity,
         gate::{ConnectionCertificate, Gate, Handler},
+        open_answers::OpenAnswers,
     },
     encode,
     kinds::flowcontrol::bootstrap,
@@ -31,6 +33,8 @@ use crate::{
 const HOLD: &str = "x-hold";
 /// Asks the handler for an answer that takes some time to be sent.
 const LONG: &str = "x-long";
+/// Asks it for an answer of a mebibyte, which is there at once.
+const LARGE: &str = "x-large";
 
 /// Answers everything; what asks for it is held.
 struct Holding {
@@ -55,6 +59,9 @@ impl Handler for Holding {
             let mut response = Response::new(Body::from_stream(futures::stream::iter(pieces.take(10))));
             response.extensions_mut().insert(HeldBytes(1 << 20));
             return response;
+        }
+        if request.headers().contains_key(LARGE) {
+            return Response::new(Body::from(bytes::Bytes::from_static(&[b'x'; 1 << 20])));
         }
         Response::new(Body::from("done"))
     }
@@ -108,6 +115,14 @@ impl Guarded {
             refused: FlowRefusal::ALL.iter().map(|why| stats.refused(*why)).sum(),
         }
     }
+}
+
+/// As a connection's, which runs.
+fn open_answers() -> OpenAnswers {
+    let answers = OpenAnswers::default();
+    let run = answers.clone();
+    tokio::spawn(async move { run.cut_late().await });
+    answers
 }
 
 /// The requests of a schema.

@@ -6,7 +6,9 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::{
-    flow_control::{memory::WaitingMemory, shares::Share},
+    flow_control::memory::{
+        AllWaitingMemory, WAITING, WAITING_HEARTBEATS, WAITING_REQUEST, WaitingMemory, WaitingShare,
+    },
     request::tests::info,
 };
 
@@ -142,14 +144,14 @@ async fn a_watch_has_a_seat_until_it_has_begun_and_other_streams_need_none() {
 
 #[test]
 fn the_memory_of_what_waits_is_bounded_for_each_user_and_apart_for_heartbeats() {
-    let memory = WaitingMemory::default();
-    let keep_all = |is_heartbeat: bool, user: &str| -> Vec<Share> {
+    let memory = WaitingMemory::new("level".into(), Arc::<AllWaitingMemory>::default());
+    let keep_all = |is_heartbeat: bool, user: &str| -> Vec<WaitingShare> {
         std::iter::from_fn(|| memory.keep(is_heartbeat, user, 1 << 10)).collect()
     };
     let joe = keep_all(false, "joe");
     assert!((1000..8192).contains(&joe.len()), "{}", joe.len());
     assert!(memory.keep(false, "ann", 1 << 20).is_some());
-    let others: Vec<Vec<Share>> = (0..500).map(|user| keep_all(false, &format!("user-{user}"))).collect();
+    let others: Vec<Vec<WaitingShare>> = (0..500).map(|user| keep_all(false, &format!("user-{user}"))).collect();
     let stolen = keep_all(true, "system:node:stolen");
     assert!((10..200).contains(&stolen.len()), "{}", stolen.len());
     assert!(memory.keep(true, "system:node:n", 1 << 10).is_some(), "heartbeats have memory of their own");
@@ -165,11 +167,30 @@ async fn the_overload_of_one_level_takes_no_memory_of_what_waits_in_another() {
         &schema.level.waiting_memory
     };
     let users = (0..1000).map(|user| format!("user-{user}"));
-    let full: Vec<Share> =
+    let full: Vec<WaitingShare> =
         users.flat_map(|user| std::iter::from_fn(move || memory("global-default").keep(false, &user, 0))).collect();
     assert!(memory("global-default").keep(false, "joe", 1 << 20).is_none());
     for (is_heartbeat, schema) in [(false, "service-accounts"), (false, "system-nodes"), (true, "system-node-high")] {
         assert!(memory(schema).keep(is_heartbeat, "system:node:n", 1 << 18).is_some(), "{schema}");
     }
     drop(full);
+}
+
+#[test]
+fn the_memory_of_what_waits_is_bounded_however_many_levels_there_are() {
+    let all = Arc::<AllWaitingMemory>::default();
+    let levels: Vec<WaitingMemory> =
+        (0..100).map(|level| WaitingMemory::new(format!("level-{level}").into(), all.clone())).collect();
+    let fill = |level: &WaitingMemory, is_heartbeat: bool| -> Vec<WaitingShare> {
+        let users = (0..200).map(|user| format!("user-{user}"));
+        users.flat_map(|user| std::iter::from_fn(move || level.keep(is_heartbeat, &user, 0))).collect()
+    };
+    let full: Vec<WaitingShare> = levels.iter().flat_map(|level| fill(level, false)).collect();
+    assert!(full.len() * WAITING_REQUEST <= WAITING, "{}", full.len());
+    assert!(full.len() * WAITING_REQUEST > WAITING / 2, "{}", full.len());
+    assert!(levels[0].keep(true, "system:node:n", 1 << 10).is_some(), "heartbeats have memory of their own");
+    let beats: Vec<WaitingShare> = levels.iter().flat_map(|level| fill(level, true)).collect();
+    assert!(beats.len() * WAITING_REQUEST <= WAITING_HEARTBEATS, "{}", beats.len());
+    drop((full, beats));
+    assert!(levels[99].keep(false, "joe", 1 << 20).is_some());
 }

@@ -243,6 +243,9 @@ impl Committer {
 
     fn count_checkpoints(&mut self) {
         self.counters.log_bytes.store(self.file.waiting_bytes(), Ordering::Relaxed);
+        if let Some(freed_texts) = self.file.has_freed_texts() {
+            self.counters.freed_texts.store(freed_texts, Ordering::Relaxed);
+        }
         for finished in self.file.take_finished() {
             self.counters.checkpointed(finished.took, finished.succeeded);
         }

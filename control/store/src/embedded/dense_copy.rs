@@ -14,13 +14,13 @@ use std::{
 
 use parking_lot::Mutex;
 use redb::{
-    AccessGuard, Builder, Database, Durability, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition,
-    TableError, TableHandle, Value,
+    AccessGuard, Builder, Database, Durability, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTableMetadata, TableDefinition, TableError, TableHandle, Value,
 };
 use tracing::{debug, info, warn};
 
 use super::{
-    disk::sync_parent,
+    disk::{self, sync_parent},
     freed_texts::FreedTexts,
     last_changes::LAST_CHANGES,
     quarantine::QUARANTINE,
@@ -31,6 +31,33 @@ use super::{
 
 /// How many bytes of rows become durable together, about.
 const BYTES_AT_ONCE: usize = 8 << 20;
+/// What stays free of a disk beside a copy: its pages are written anew as it grows, and others have files there.
+const SPARE: u64 = 2 * BYTES_AT_ONCE as u64;
+
+/// Why there is no copy. What there is of one is removed.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A copy would lack a table: the newer program that made it can make the copy.
+    #[error("this program does not know all of its tables, and a copy would lack them")]
+    UnknownTable,
+    /// It is not begun, since the disk would be full before it is whole: make space.
+    #[error("a copy needs about {needed} bytes, and {free} are free")]
+    NoRoom {
+        /// Bytes of the copy, with what is to stay free.
+        needed: u64,
+        /// Bytes that are free, with those of the part that was there.
+        free: u64,
+    },
+    /// The database failed, or its disk did.
+    #[error(transparent)]
+    Redb(#[from] redb::Error),
+}
+
+impl From<io::Error> for CopyError {
+    fn from(error: io::Error) -> Self {
+        Self::Redb(error.into())
+    }
+}
 
 /// Where the copy of the file `path` is made.
 pub fn path_of(path: &Path) -> PathBuf {
@@ -71,14 +98,15 @@ impl UnfinishedCopy {
     }
 }
 
-/// Puts a copy in the place of the file `path`, whose database is open. A database with a table that this program does
-/// not know stays, since the copy would lack it; what there is of one is removed.
-pub fn replace(database: Database, path: &Path) -> Result<(), redb::Error> {
+/// Puts a copy in the place of the file `path`, whose database is open. It is not begun where that comes to nothing:
+/// each stop would write until the disk is full, and others would find it so.
+pub fn replace(database: Database, path: &Path) -> Result<(), CopyError> {
     let at = path_of(path);
     if has_unknown_table(&database)? {
-        remove(&at)?;
-        return Ok(());
+        return Err(CopyError::UnknownTable);
     }
+    let part = fs::metadata(&at).map_or(0, |part| part.len());
+    check_room(&database, path, disk::free_bytes(path)?.saturating_add(part))?;
     let copy = open_or_begin(&at, path)?;
     update(&database, &copy)?;
     // Its free places never had what those of the file have. Last: until it has the name, the file says so.
@@ -89,6 +117,36 @@ pub fn replace(database: Database, path: &Path) -> Result<(), redb::Error> {
     sync_parent(path)?;
     drop(database);
     Ok(())
+}
+
+/// Whether so many free bytes do for a copy. No copy is longer than the file, whose rows are looked through only where
+/// that is not free.
+pub fn check_room(database: &Database, path: &Path, free: u64) -> Result<(), CopyError> {
+    let longest = fs::metadata(path)?.len().saturating_add(SPARE);
+    if free >= longest {
+        return Ok(());
+    }
+    let from = database.begin_read().map_err(redb::Error::from)?;
+    let tables = [
+        bytes_of(&from, OBJECTS)?,
+        bytes_of(&from, BASES)?,
+        bytes_of(&from, HISTORY)?,
+        bytes_of(&from, QUARANTINE)?,
+        bytes_of(&from, META)?,
+        bytes_of(&from, LAST_CHANGES)?,
+    ];
+    let needed = tables.into_iter().fold(SPARE, u64::saturating_add).min(longest);
+    if free >= needed { Ok(()) } else { Err(CopyError::NoRoom { needed, free }) }
+}
+
+/// How many bytes a table's rows take, with the pages that lead to them.
+fn bytes_of<K: Key + 'static, V: Value + 'static>(
+    from: &ReadTransaction,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<u64, redb::Error> {
+    let Some(table) = open(from, definition)? else { return Ok(0) };
+    let stats = table.stats()?;
+    Ok(stats.stored_bytes().saturating_add(stats.metadata_bytes()))
 }
 
 /// Removes what there is of a copy.

@@ -1,8 +1,13 @@
 //! Where the bytes of a write-ahead log are kept: a file, or what a test has instead.
 
 use std::{
+    ffi::CString,
     fs, io,
-    os::{fd::AsRawFd, unix::fs::FileExt},
+    mem::MaybeUninit,
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::FileExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -73,6 +78,19 @@ pub fn resolved(path: &Path) -> io::Result<PathBuf> {
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(parent)?.sync_all()
+}
+
+/// How many bytes are free for this process where the file `path` is.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut found = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a NUL, and the call writes nothing but one such structure.
+    if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, so that the structure is written.
+    let found = unsafe { found.assume_init() };
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Makes the next reads come from the disk.

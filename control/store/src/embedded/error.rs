@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     damaged_bases::BaseDamage,
+    dense_copy::CopyError,
     seal_damage::SealDamage,
     tables::NEWEST_LAYOUT,
     write_ahead::{LogError, is_no_space},
@@ -23,6 +24,15 @@ pub enum FileError {
         /// What redb said.
         #[source]
         source: Box<redb::Error>,
+    },
+    /// The file was not replaced by a copy without free places: see its cause.
+    #[error("cannot copy the store {}", path.display())]
+    Copy {
+        /// The store's file.
+        path: PathBuf,
+        /// Why there is no copy.
+        #[source]
+        source: Box<CopyError>,
     },
     /// A newer program wrote the file: use that one.
     #[error(
@@ -98,6 +108,11 @@ impl FileError {
     pub fn no_space(&self) -> bool {
         match self {
             Self::Redb { source, .. } => matches!(&**source, redb::Error::Io(error) if is_no_space(error)),
+            Self::Copy { source, .. } => match &**source {
+                CopyError::NoRoom { .. } => true,
+                CopyError::Redb(redb::Error::Io(error)) => is_no_space(error),
+                CopyError::Redb(_) | CopyError::UnknownTable => false,
+            },
             Self::Behind { no_space, .. } => *no_space,
             Self::Layout { .. } | Self::DamagedBases { .. } | Self::Sealed { .. } | Self::KeyService { .. } => false,
             Self::Log(error) => error.no_space(),
@@ -109,6 +124,7 @@ impl FileError {
         if self.no_space() {
             let path = match self {
                 Self::Redb { path, .. }
+                | Self::Copy { path, .. }
                 | Self::Layout { path, .. }
                 | Self::DamagedBases { path, .. }
                 | Self::Sealed { path, .. }

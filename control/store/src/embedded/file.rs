@@ -54,6 +54,9 @@ impl Default for Limits {
 /// A checkpoint that failed is tried again after so long, then after twice as long each time.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(1);
+/// Told at the start and at a stop that leaves it so.
+const FREED_TEXTS: &str = "texts from before encryption stand in free places of the store's file until a stop has \
+                           replaced it by a copy; see that there is space for that";
 /// How often the log tells of checkpoints that fail.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -140,6 +143,9 @@ impl File {
             retry: None,
             unfinished_copy,
         };
+        if file.has_freed_texts() == Some(true) {
+            warn!("{FREED_TEXTS}");
+        }
         if !file.newer.is_empty() {
             debug!(changes = file.newer.len(), "the log has writes that the tables lack");
             file.checkpoint_or_wait_for_space("bring the log into the tables")?;
@@ -155,6 +161,15 @@ impl File {
     /// How many bytes of text the log has that the tables lack.
     pub fn waiting_bytes(&self) -> u64 {
         self.waiting
+    }
+
+    /// Whether free places of the tables' file may have texts that are encrypted now; `None` while a checkpoint is
+    /// under way.
+    pub fn has_freed_texts(&self) -> Option<bool> {
+        match &self.tables {
+            TablesOwner::File(tables) => Some(tables.has_freed_texts()),
+            TablesOwner::CheckpointThread | TablesOwner::Lost => None,
+        }
     }
 
     /// The checkpoints that ended since the last call.
@@ -287,8 +302,14 @@ impl File {
         if made.is_ok()
             && let Err(error) = tables.close_smaller()
         {
-            let error = &error as &dyn std::error::Error;
-            warn!(error, "the store's file cannot be made as small as what it holds; the next stop tries again");
+            let (freed_texts, error) = (tables.has_freed_texts(), &error as &dyn std::error::Error);
+            warn!(
+                error,
+                freed_texts, "the store's file cannot be made as small as what it holds; the next stop tries again"
+            );
+            if freed_texts {
+                warn!("{FREED_TEXTS}");
+            }
         }
     }
 

@@ -173,6 +173,7 @@ impl Embedded {
             ages: Mutex::default(),
         });
         let counters = Arc::new(Counters::default());
+        counters.freed_texts.store(file.has_freed_texts() == Some(true), Ordering::Relaxed);
         let (requests, queue) = mpsc::channel(QUEUE);
         let committer = Committer {
             file,

@@ -304,14 +304,19 @@ impl Tables {
             }
             dense_copy::replace(database, &self.path)
         }));
-        let panicked = |_| Err(redb::Error::Corrupted("the database panicked".into()));
+        let panicked = |_| Err(redb::Error::Corrupted("the database panicked".into()).into());
         replaced.unwrap_or_else(panicked).map_err(|source| {
             let copy = dense_copy::path_of(&self.path);
             if let Err(error) = dense_copy::remove(&copy) {
                 warn!(%error, path = %copy.display(), "cannot remove a part of a copy");
             }
-            self.error("copy", source)
+            FileError::Copy { path: self.path.clone(), source: Box::new(source) }
         })
+    }
+
+    /// Whether free places of the file may have texts that are encrypted now.
+    pub fn has_freed_texts(&self) -> bool {
+        self.freed_texts != FreedTexts::None
     }
 
     /// Tries an operation once more where the disk was full and there was a part of a copy to remove.

@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{
     Store,
-    embedded::{dense_copy, file::Limits},
+    embedded::{
+        dense_copy::{self, CopyError},
+        disk,
+        file::Limits,
+    },
 };
 
 /// A store whose next stop makes its file smaller: one of layout 2.
@@ -136,10 +140,33 @@ async fn a_part_of_a_copy_goes_where_a_table_is_unknown() {
     drop(database);
     fs::write(dense_copy::path_of(&path), "a part").unwrap();
     let original = inode(&path);
+    let replaced = dense_copy::replace(Database::open(&path).unwrap(), &path);
+    assert!(matches!(replaced, Err(CopyError::UnknownTable)), "{replaced:?}");
     drop(Program::new(1).open(&path));
     assert!(!dense_copy::path_of(&path).exists(), "it would take space for ever");
     assert_eq!(inode(&path), original, "a copy would lack the table");
     assert_eq!(texts(&Program::new(1).open(&path)), texts_before);
+}
+
+#[tokio::test]
+async fn a_copy_for_which_there_is_no_space_is_not_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = Program::new(1).open(&path);
+    with_changes(&store, 24).await;
+    drop(store);
+    let (database, length) = (Database::open(&path).unwrap(), fs::metadata(&path).unwrap().len());
+    let Err(CopyError::NoRoom { needed, free: 0 }) = dense_copy::check_room(&database, &path, 0) else {
+        panic!("there is no space at all");
+    };
+    assert!(needed > 16 << 20 && needed <= length + (16 << 20), "{needed}");
+    assert!(dense_copy::check_room(&database, &path, needed - 1).is_err());
+    assert!(dense_copy::check_room(&database, &path, needed).is_ok());
+    assert!(dense_copy::check_room(&database, &path, u64::MAX).is_ok());
+    assert!(disk::free_bytes(&path).unwrap() > 0);
+    // What a copy takes in the end is not more.
+    dense_copy::replace(database, &path).unwrap();
+    assert!(fs::metadata(&path).unwrap().len() <= needed);
 }
 
 #[tokio::test]
