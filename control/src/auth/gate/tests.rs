@@ -266,7 +266,8 @@ async fn a_good_token_moves_its_connection_out_of_the_strangers() {
 async fn a_connection_that_switched_protocols_beyond_its_users_share_makes_room() {
     let cut = CancellationToken::new();
     let guarded = Guarded::start(Switching(UpgradedAnswer(cut.clone()))).await;
-    let places = ConnectionPlaces::new(PlaceLimits { users: 0, nodes: 0, system: 0, ..PlaceLimits::for_descriptors(1024) });
+    let places =
+        ConnectionPlaces::new(PlaceLimits { users: 0, nodes: 0, system: 0, ..PlaceLimits::for_descriptors(1024) });
     let place = places.admit([10, 0, 0, 1].into());
     let request = guarded.request().header(header::UPGRADE, "websocket").extension(place.clone());
     guarded.gate.clone().answer(request.body(Body::empty()).unwrap(), Arc::new(None)).await;
