@@ -3,10 +3,10 @@
 //! long that clients give up, and so much memory.
 //!
 //! One that waits costs little more than its file descriptor. It may take a place that nobody else needs; when there is
-//! none left, the oldest makes room. One address alone gets three quarters of what is free. Handshakes take turns, a few
-//! of each address at a time, so that one that sends many does not hold up the others; whoever lets the server wait
-//! gives its turn to the next. There is a bound on those that are waited for, too: clients of which thousands connect at
-//! once are slow to answer, and none of them is to be cut for the next one before it had some time ([`SPARED`]).
+//! none left, the oldest makes room. One address alone gets three quarters of what is free. Handshakes take turns, a
+//! few of each address at a time, so that one that sends many does not hold up the others; whoever lets the server wait
+//! gives its turn to the next. There is a bound on those that are waited for, too: clients of which thousands connect
+//! at once are slow to answer, and none of them is to be cut for the next one before it had some time ([`SPARED`]).
 
 use std::{
     collections::{BTreeMap, HashMap},

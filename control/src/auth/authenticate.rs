@@ -307,9 +307,9 @@ impl Authenticator {
     }
 }
 
-/// What is said of a token that nobody was asked about, since this server asks about too many: nothing where it is known
-/// to be bad. What the issuer that the token names says of it decides, if it says anything: that nobody else can be
-/// asked makes no good token of one that has expired.
+/// What is said of a token that nobody was asked about, since this server asks about too many: nothing where it is
+/// known to be bad. What the issuer that the token names says of it decides, if it says anything: that nobody else can
+/// be asked makes no good token of one that has expired.
 pub fn no_place(failures: &[TokenFailure]) -> Option<NoPlace> {
     let full = failures.iter().find_map(|failure| match failure {
         TokenFailure::Webhook(TokenWebhookError::NoPlace(full))

@@ -10,18 +10,18 @@ use std::{
 
 use axum::{body::Body, response::IntoResponse};
 use http::{Method, Request, Response, StatusCode, Version, header};
-use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+mod held_answer;
 mod long_running;
 
+use held_answer::Sending;
 use long_running::{ASK_AGAIN_EVERY, LongRunning};
 
 pub use super::authenticate::ConnectionCertificate;
 use super::{
     Identity,
-    answer_seat::AnswerSeat,
     attributes::Attributes,
     audited,
     authenticate::{Authenticator, Credentials, KeptCredentials},
@@ -29,7 +29,6 @@ use super::{
     authorizer::{AuthorizationError, Authorizer, Verdict},
     connection_places::ConnectionPlace,
     ending_body::EndingBody,
-    held_body::{self, HeldBody},
     impersonation::{Impersonation, ImpersonationError},
     open_answers::OpenAnswers,
     request_headers::FrontProxyConnection,
@@ -38,17 +37,11 @@ use super::{
 };
 use crate::{
     audit::{Audit, current},
-    flow_control::{
-        in_flight::InFlight,
-        request_limits::RequestLimits,
-        seat::{AnswerMemory, Seat},
-        too_many::TooMany,
-    },
+    flow_control::{in_flight::InFlight, request_limits::RequestLimits, seat::Seat},
     metrics::RequestMetrics,
     request::{
         RequestInfo,
         audit_id::{AUDIT_ID, AuditId},
-        held_bytes::HeldBytes,
     },
     status::Status,
     upgrade::UpgradedAnswer,
@@ -268,42 +261,6 @@ impl Gate {
         response.map(|body| Body::new(EndingBody::new(body, closing, admitted.withdrawn())))
     }
 
-    /// An answer that has an end, with its memory until it is sent. A short one over HTTP/1 needs none: the connection
-    /// takes it at once.
-    ///
-    /// A seat of a level is given back once the answer is made ([`AnswerSeat`]), if there is memory for it. Kubernetes'
-    /// requests keep theirs until clients have taken all.
-    fn held(
-        &self,
-        response: Response<Body>,
-        seat: Option<Arc<Seat>>,
-        sending: Sending,
-        answers: &OpenAnswers,
-    ) -> Response<Body> {
-        let bytes = response.body().size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        let is_short = bytes.is_some_and(|bytes| bytes <= held_body::PIECE);
-        if is_short && (!sending.may_stall || bytes == Some(0)) {
-            return response;
-        }
-        let held = bytes.or_else(|| response.extensions().get::<HeldBytes>().map(|held| held.0));
-        let (seat, memory) = match (seat, held) {
-            (Some(seat), Some(held)) => match sending.keep(&seat, held, is_short) {
-                Ok(AnswerMemory::Granted(memory)) if bytes.is_some() => {
-                    seat.answer_is_made();
-                    (Some(AnswerSeat::until_sent(seat)), Some(memory))
-                }
-                Ok(AnswerMemory::Granted(memory)) => (Some(AnswerSeat::until_made(seat)), Some(memory)),
-                Ok(AnswerMemory::Overdrawn(memory)) => (Some(AnswerSeat::until_sent(seat)), Some(memory)),
-                Err(too_many) => {
-                    self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
-                    return too_many.to_response();
-                }
-            },
-            (seat, _) => (seat.map(AnswerSeat::until_sent), None),
-        };
-        response.map(|body| Body::new(HeldBody::new(body, seat, memory, answers)))
-    }
-
     /// What is asked, and who asks.
     async fn read(&self, parts: &http::request::Parts, certificate: &ConnectionCertificate) -> Asked {
         let info = RequestInfo::of(parts);
@@ -434,24 +391,6 @@ fn tell_place(place: &ConnectionPlace, identity: &Result<Identity, Status>) {
         Ok(identity) => place.belongs_to(identity),
         Err(status) if status.code == StatusCode::UNAUTHORIZED.as_u16() => place.belongs_to_nobody(),
         Err(_) => {}
-    }
-}
-
-/// How an answer is sent.
-#[derive(Clone, Copy)]
-struct Sending {
-    /// Nothing was changed, so that the client may be told to come again.
-    is_read: bool,
-    /// The client says when it takes a body, however short: it opens a window for it (RFC 9113, section 5.2).
-    may_stall: bool,
-}
-
-impl Sending {
-    fn keep(self, seat: &Seat, bytes: usize, is_short: bool) -> Result<AnswerMemory, TooMany> {
-        match is_short {
-            true => seat.keep_for_short_answer(bytes, self.is_read),
-            false => seat.keep_for_answer(bytes, self.is_read),
-        }
     }
 }
 

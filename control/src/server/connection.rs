@@ -137,7 +137,8 @@ impl Connections {
         }
     }
 
-    /// The connection after its handshake. No part of [`Connections::serve`], which would keep room for the stream twice.
+    /// The connection after its handshake. No part of [`Connections::serve`], which would keep room for the stream
+    /// twice.
     fn speak_http<'c>(
         &'c self,
         stream: TlsStream<TcpStream>,

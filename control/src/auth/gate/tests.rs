@@ -15,12 +15,13 @@ use crate::{
         bootstrap_token::{BootstrapToken, NAMESPACE, expiration},
         client_certificate::CertificateIdentity,
         connection_places::{ConnectionPlaces, PlaceLimits},
+        held_body,
     },
     encode,
     flow_control::in_flight::InFlight,
     kinds::Registry,
     metrics::Metrics,
-    request::Verb,
+    request::{Verb, held_bytes::HeldBytes},
     store::{Change, Expect, Key, Store, Write},
 };
 

@@ -29,6 +29,7 @@ use super::{
     row::RowChange,
     stored_history::Records,
     tables::Tables,
+    tables_owner::TablesOwner,
     write_ahead::{LogError, LogFile, WriteAheadLog},
 };
 use crate::{
@@ -80,15 +81,6 @@ pub struct File {
     /// The last checkpoint failed.
     retry: Option<CheckpointRetry>,
     unfinished_copy: UnfinishedCopy,
-}
-
-/// Who has the tables.
-enum TablesOwner {
-    File(Box<Tables>),
-    /// The thread that makes checkpoints.
-    CheckpointThread,
-    /// Nobody: that thread ended without giving them back.
-    Lost,
 }
 
 /// How a checkpoint went.
@@ -447,19 +439,6 @@ impl File {
         let (told, again) = (told.unwrap_or(now), now.checked_add(wait).unwrap_or(now));
         self.retry =
             Some(CheckpointRetry { message: with_causes(cause), no_space: error.no_space(), told, wait, again });
-    }
-}
-
-impl TablesOwner {
-    /// The tables, if they are not with the thread; `log` is what an error names.
-    fn get(&mut self, log: &Path) -> Result<&mut Tables, FileError> {
-        match self {
-            Self::File(tables) => Ok(tables),
-            Self::CheckpointThread | Self::Lost => {
-                let message = "the thread that writes them has ended; restart the control service".into();
-                Err(FileError::Behind { path: log.to_owned(), message, no_space: false })
-            }
-        }
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) mod stored_base;
 mod stored_history;
 mod stored_record;
 pub(super) mod tables;
+mod tables_owner;
 mod unpacked_rows;
 pub(super) mod write_ahead;
 

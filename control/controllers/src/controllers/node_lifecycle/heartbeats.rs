@@ -124,8 +124,8 @@ impl Heartbeats {
         self.grace.saturating_mul(3).checked_div(8).unwrap_or_default().max(SHORTEST_INTERVAL)
     }
 
-    /// After a longer time without any heartbeat nothing is certain: 20 s of 40 s, where the controller's own comes after
-    /// 15 s.
+    /// After a longer time without any heartbeat nothing is certain: 20 s of 40 s, where the controller's own comes
+    /// after 15 s.
     fn longest_certain_gap(&self) -> Duration {
         self.own_interval().saturating_mul(4).checked_div(3).unwrap_or_default()
     }
