@@ -146,14 +146,12 @@ where
         Poll::Ready(Ok(Bytes::copy_from_slice(read.filled())))
     }
 
-    fn put_together(stream: I, service: S, first: Bytes, header_timeout: Duration) -> State<I, S> {
+    fn put_together(stream: I, service: S, first: Bytes) -> State<I, S> {
         let seen = Arc::<Seen>::default();
         seen.has_read.store(!first.is_empty(), Ordering::Relaxed);
         let stream = Watched { first, stream, seen: seen.clone() };
         let service = Counting { service, seen: seen.clone() };
-        let mut builder = http_connection::http1();
-        builder.header_read_timeout(header_timeout);
-        let connection = Box::new(builder.serve_connection(stream, service).with_upgrades());
+        let connection = Box::new(http_connection::http1().serve_connection(stream, service).with_upgrades());
         State::Together { connection, seen, looked_at: None }
     }
 
@@ -183,8 +181,9 @@ where
             State::Apart { mut stream, service } => match Self::poll_first(&mut stream, cx) {
                 Poll::Ready(Ok(first)) if first.is_empty() => self.close(stream),
                 Poll::Ready(Ok(first)) => {
-                    let left = self.timer.deadline().saturating_duration_since(Instant::now());
-                    self.state = Self::put_together(stream, service, first, left);
+                    // The timer runs on until a header has come: it is hyper's limit only from then on, which hyper
+                    // takes for the time between requests, too.
+                    self.state = Self::put_together(stream, service, first);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Pending if self.timer.as_mut().poll(cx).is_ready() => self.close(stream),
@@ -196,6 +195,10 @@ where
             State::Together { mut connection, seen, mut looked_at } => {
                 if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
                     return Poll::Ready(Some(ended.map_err(Into::into)));
+                }
+                let has_header = seen.requests.load(Ordering::Relaxed) > 0;
+                if !has_header && !self.is_closing && self.timer.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Err("a request's header did not come in time".into())));
                 }
                 let is_idle =
                     !self.is_closing && Self::poll_idle(&mut self.timer, &seen, &mut looked_at, cx).is_ready();
@@ -213,7 +216,8 @@ where
                     // The rest of `first` comes after what was read of it.
                     false => {
                         let read = [parts.read_buf, first].concat().into();
-                        Self::put_together(stream, service, read, http_connection::HEADER_TIMEOUT)
+                        self.timer.as_mut().reset(after(http_connection::HEADER_TIMEOUT));
+                        Self::put_together(stream, service, read)
                     }
                 };
             }

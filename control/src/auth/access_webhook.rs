@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -85,6 +85,8 @@ pub struct AccessCounts {
     failed: AtomicU64,
     /// Not answered, and others decided.
     failed_open: AtomicU64,
+    /// The latest question was not answered.
+    is_failing: AtomicBool,
 }
 
 impl AccessCounts {
@@ -173,7 +175,14 @@ impl AccessWebhook {
                 async move { webhook.ask(spec, is_kept).await }
             },
         );
-        Ok(match asked.await? {
+        let asked = match asked.await {
+            // What takes all places is then that it does not answer.
+            Err(NoPlace) if self.counts.is_failing.load(Ordering::Relaxed) => {
+                return Ok(self.on_error("too many questions wait for the webhook, which does not answer".to_owned()));
+            }
+            asked => asked?,
+        };
+        Ok(match asked {
             Some(answer) => self.opinion(answer),
             None => self.on_error("the webhook could not be asked to the end".to_owned()),
         })
@@ -197,6 +206,7 @@ impl AccessWebhook {
         let status = ReviewKind::SubjectAccess.ask(&self.client, version.into(), &spec, timeout).await;
         let count = if status.is_ok() { &self.counts.succeeded } else { &self.counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
+        self.counts.is_failing.store(status.is_err(), Ordering::Relaxed);
         let value = status.map(|status| Arc::new(AccessStatus::read(&status))).map_err(|error| {
             tracing::warn!(webhook = &*self.name, %error, "cannot ask the authorization webhook");
             Arc::new(error)

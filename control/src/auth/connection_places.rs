@@ -163,6 +163,9 @@ impl PlaceLimits {
 /// A connection with its TLS takes some 12 KiB while nothing is asked over HTTP/1, and 50 KiB over HTTP/2.
 const MOST: usize = 16 * 1024;
 const LEAST: usize = 64;
+/// So many times as many places are there for who has shown who they are as for who waits at the least; the listener
+/// takes a sixteenth beyond all places, of which those take a part that were cut and have not gone.
+const WAITING_ROOM: usize = 32;
 const LEAST_OF_ONE_ADDRESS: usize = 16;
 /// An agent has one; one of an earlier version has some 20, which speaks HTTP/1.1.
 const MOST_OF_ONE_NODE: usize = 64;
@@ -192,8 +195,10 @@ impl ConnectionPlaces {
 
     /// Has a connection wait until its handshake may begin; another that waits may have to make room.
     pub fn arrive(&self, from: IpAddr) -> WaitingConnection {
-        let free = self.limits.total().saturating_sub(self.open.load(Ordering::Relaxed));
-        self.arrivals.arrive(network(from), free)
+        let total = self.limits.total();
+        let free = total.saturating_sub(self.open.load(Ordering::Relaxed));
+        // Places are lent to the last one: some wait beside them all the same, or each would be cut for the next.
+        self.arrivals.arrive(network(from), free.max(total / WAITING_ROOM))
     }
 
     /// Takes in a connection of whom nothing is known; another stranger may have to make room.
@@ -209,17 +214,13 @@ impl ConnectionPlaces {
 
     fn take(&self, identity: &Identity) -> Option<Share> {
         let name = &*identity.name;
-        let share = match Class::of(identity) {
+        match Class::of(identity) {
             Class::Stranger => None,
             Class::Node => self.nodes.take_or_first(name, 1),
             Class::System => self.system.take_or_first(name, 1),
             Class::User if identity.is_in(MASTERS) => self.users.take_or_first(name, 1),
             Class::User => self.users.take(name, 1),
-        };
-        if share.is_some() {
-            self.borrowed.make_room();
         }
-        share
     }
 
     /// A place that others leave free, for a connection that is to be cut by this token. A node that holds too many
@@ -312,7 +313,9 @@ impl ConnectionPlace {
             return;
         }
         if let Some(share) = places.take(identity) {
+            // What it has borrowed is given back first: nobody is cut for that.
             *held = Held::Known { _share: share };
+            places.borrowed.make_room();
         } else if let Held::Stranger { beyond_share, .. } = &mut *held {
             let class = Class::of(identity);
             if class == Class::Stranger {

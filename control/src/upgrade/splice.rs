@@ -1,6 +1,12 @@
 //! Two connections made one after both have switched protocols: bytes go through as they come, until either end closes.
 
-use std::{future::poll_fn, io, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -22,35 +28,36 @@ pub async fn splice(client: OnUpgrade, server: OnUpgrade) {
 /// Bytes that are passed on at once: four records of TLS.
 const LARGEST_PIECE: usize = 64 * 1024;
 
-/// Copies until `from` ends. What is there is passed on at once, and together.
+/// Copies until `from` ends. What is there is passed on at once, and together; also what came before an error.
 async fn pass_on(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let mut from = pin!(from);
-    // Grows with what comes: most streams are small.
-    let mut piece = BytesMut::new();
     loop {
-        let mut has_ended = false;
-        poll_fn(|context| {
-            while piece.len() < LARGEST_PIECE {
-                piece.reserve(READ);
-                match poll_read_buf(from.as_mut(), context, &mut piece) {
-                    Poll::Ready(Ok(0)) => has_ended = true,
-                    Poll::Ready(Ok(_)) => continue,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending if piece.is_empty() => return Poll::Pending,
-                    Poll::Pending => {}
-                }
-                break;
-            }
-            Poll::Ready(Ok(()))
-        })
-        .await?;
+        let (piece, end) = poll_fn(|context| poll_piece(from.as_mut(), context)).await;
         to.write_all(&piece).await?;
         to.flush().await?;
-        if has_ended {
-            return Ok(());
+        if let Some(end) = end {
+            return end;
         }
-        piece.clear();
     }
+}
+
+/// What there is to read, up to [`LARGEST_PIECE`], and how it ended. Holds no memory while nothing comes.
+fn poll_piece(
+    mut from: Pin<&mut impl AsyncRead>,
+    context: &mut Context<'_>,
+) -> Poll<(BytesMut, Option<io::Result<()>>)> {
+    let mut piece = BytesMut::new();
+    while piece.len() < LARGEST_PIECE {
+        piece.reserve(READ);
+        match poll_read_buf(from.as_mut(), context, &mut piece) {
+            Poll::Ready(Ok(0)) => return Poll::Ready((piece, Some(Ok(())))),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready((piece, Some(Err(error)))),
+            Poll::Pending if piece.is_empty() => return Poll::Pending,
+            Poll::Pending => break,
+        }
+    }
+    Poll::Ready((piece, None))
 }
 
 /// Bytes that one read has room for: a record of TLS.
@@ -81,7 +88,7 @@ async fn exchange(client: Upgraded, server: Upgraded) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::io::{AsyncReadExt, ReadBuf, duplex};
 
     use super::*;
 
@@ -109,6 +116,29 @@ mod tests {
         read.unwrap();
         assert!(got == expected, "{} bytes", got.len());
         passing.await.unwrap().unwrap();
+    }
+
+    /// Gives these bytes, and is reset.
+    struct BreaksOff(&'static [u8]);
+
+    impl AsyncRead for BreaksOff {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            match std::mem::take(&mut self.0) {
+                [] => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                bytes => {
+                    into.put_slice(bytes);
+                    Poll::Ready(Ok(()))
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_connection_broke_off_is_passed_on() {
+        let mut from = BreaksOff(b"the last words");
+        let mut to = Vec::new();
+        let broken = pass_on(&mut from, &mut to).await.unwrap_err();
+        assert_eq!((to.as_slice(), broken.kind()), (&b"the last words"[..], io::ErrorKind::ConnectionReset));
     }
 
     #[tokio::test]

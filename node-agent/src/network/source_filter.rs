@@ -99,25 +99,25 @@ impl SourceFilter {
             nodes.append(&mut state.nodes);
         }
         state.nodes = nodes;
-        self.bring(&mut state, pods, |_| true).await
+        self.bring(&mut state, pods, |_, _| true).await
     }
 
-    /// Brings those tables to the pods that are there which the kernel has taken before: what one lacks that it never
-    /// took, no pod can be kept from by waiting.
+    /// Brings the tables to the pods that are there. Fails where the kernel does not take that of packets; that of ARP
+    /// counts only once the kernel has taken it: a kernel that lacks the family never will.
     pub async fn refresh(&self, pods: impl Fn() -> Vec<(String, Ipv4Addr)>) -> Result<(), NftError> {
         let mut state = self.state.lock().await;
-        self.bring(&mut state, pods, |table| table.was_taken).await
+        self.bring(&mut state, pods, |table, known| table == FilterTable::Inet || known.was_taken).await
     }
 
     async fn bring(
         &self,
         state: &mut State,
         pods: impl Fn() -> Vec<(String, Ipv4Addr)>,
-        concerns: impl Fn(&TableState) -> bool,
+        concerns: impl Fn(FilterTable, &TableState) -> bool,
     ) -> Result<(), NftError> {
         let pods: BTreeMap<String, Ipv4Addr> = pods().into_iter().collect();
         let all = FilterSets { pods, nodes: state.nodes.clone() };
-        let mut behind: Vec<_> = state.tables.iter_mut().filter(|(_, known)| concerns(known)).collect();
+        let mut behind: Vec<_> = state.tables.iter_mut().filter(|(table, known)| concerns(**table, known)).collect();
         behind.retain(|(_, known)| known.applied.as_ref() != Some(&all));
         if behind.is_empty() {
             return Ok(());

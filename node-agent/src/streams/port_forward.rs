@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -94,11 +94,13 @@ impl Forwarding {
         to_client: &dyn ToClient,
     ) -> io::Result<()> {
         let (mut from_pod, mut to_pod) = pod.into_split();
-        let parts_taken = AtomicU64::new(0);
+        let (parts_taken, is_writing) = (AtomicU64::new(0), AtomicBool::new(false));
         let mut up = pin!(async {
             while let Some(bytes) = from_client.next().await {
                 self.activity.touch();
+                is_writing.store(true, Ordering::Relaxed);
                 to_pod.write_all(&bytes).await?;
+                is_writing.store(false, Ordering::Relaxed);
                 self.activity.touch();
                 parts_taken.fetch_add(1, Ordering::Relaxed);
             }
@@ -126,6 +128,8 @@ impl Forwarding {
             let before = parts_taken.load(Ordering::Relaxed);
             match tokio::time::timeout(QUIET_AFTER_POD, &mut up).await {
                 Ok(ended) => return ended,
+                // A pod that takes its time is the one that is waited for: the session's idle limit is for that.
+                Err(_) if is_writing.load(Ordering::Relaxed) => {}
                 Err(_) if parts_taken.load(Ordering::Relaxed) == before => return Ok(()),
                 Err(_) => {}
             }

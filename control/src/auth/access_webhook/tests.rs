@@ -226,15 +226,23 @@ async fn a_webhook_that_fails_leaves_it_to_others_or_denies() {
     let (authorizer, _) = authorizer(dir.path(), AuthorizationOptions::default()).await;
     for (policy, is_allowed) in [(FailurePolicy::NoOpinion, true), (FailurePolicy::Deny, false)] {
         let webhook = webhook(dir.path(), &server, policy).await;
-        let decide = async |webhook: AccessWebhook| {
+        let decide = async |webhook: AccessWebhook, name: &str| {
             authorizer.decide_by(vec![ChainLink::Webhook(Arc::new(webhook)), ChainLink::AlwaysAllow]);
-            authorizer.decide(&user("broken"), &Attributes::of(&info("GET", PODS))).await
+            authorizer.decide(&user(name), &Attributes::of(&info("GET", PODS))).await
         };
-        let verdict = decide(webhook.clone()).await.unwrap();
-        assert_eq!(matches!(verdict, Verdict::Allowed { .. }), is_allowed, "{verdict:?}");
-        let full = decide(webhook.clone().limited_to(Shares::new(0, 0))).await.unwrap_err();
-        assert_eq!(full.to_status().code, 429);
-        assert_eq!(webhook.counts().evaluations_failed_open(), u64::from(is_allowed), "it was asked once");
+        let is_left_to_others = async |webhook: AccessWebhook| {
+            let verdict = decide(webhook, "broken").await.unwrap();
+            assert_eq!(matches!(verdict, Verdict::Allowed { .. }), is_allowed, "{verdict:?}");
+        };
+        let full = webhook.clone().limited_to(Shares::new(0, 0));
+        assert_eq!(decide(full.clone(), "broken").await.unwrap_err().to_status().code, 429);
+        assert_eq!(webhook.counts().evaluations_failed_open(), 0);
+        is_left_to_others(webhook.clone()).await;
+        is_left_to_others(full.clone()).await;
+        assert_eq!(webhook.counts().evaluations_failed_open(), u64::from(is_allowed) * 2);
+        // It answers again.
+        decide(webhook, "allowed").await.unwrap();
+        assert_eq!(decide(full, "broken").await.unwrap_err().to_status().code, 429);
     }
 }
 

@@ -107,7 +107,8 @@ impl FilterTable {
                         // Pods have no IPv6: what they send of it would make them routers and neighbours of the node.
                         "meta nfproto ipv6 counter drop".to_owned(),
                         "iifname . ip saddr != @sources counter drop".to_owned(),
-                        format!("udp dport {} fib daddr type local counter drop", vxlan::PORT),
+                        // Broadcasts and multicasts come to this node, too.
+                        format!("udp dport {} fib daddr type != unicast counter drop", vxlan::PORT),
                         format!("udp dport {} ip daddr @nodes counter drop", vxlan::PORT),
                     ],
                 },
@@ -159,7 +160,7 @@ table inet fairlead {
   chain pods {
     meta nfproto ipv6 counter drop
     iifname . ip saddr != @sources counter drop
-    udp dport 4789 fib daddr type local counter drop
+    udp dport 4789 fib daddr type != unicast counter drop
     udp dport 4789 ip daddr @nodes counter drop
   }
 }
