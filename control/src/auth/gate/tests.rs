@@ -314,7 +314,8 @@ async fn the_connection_of_a_front_proxy_is_its_own_though_a_visitor_is_refused(
 async fn the_connection_of_a_front_proxy_takes_a_share_once_there_is_one() {
     let guarded = Guarded::start(Endless).await;
     // One share, which another connection of the proxy holds.
-    let places = ConnectionPlaces::new(PlaceLimits { users: 1, nodes: 0, ..PlaceLimits::for_descriptors(1024) });
+    let places =
+        ConnectionPlaces::new(PlaceLimits { users: 1, nodes: 0, system: 0, ..PlaceLimits::for_descriptors(1024) });
     let proxy = FrontProxyConnection { name: "gateway".into(), not_after: i64::MAX };
     let [first, second] = [1, 2].map(|host| places.admit([10, 0, 0, host].into()));
     first.belongs_to(&proxy.holder());
