@@ -61,6 +61,11 @@ fn held_by(process: &Process) -> Result<Held> {
     })
 }
 
+/// How many files the agents have open.
+fn agent_files(cluster: &Cluster) -> Result<usize> {
+    Ok(held(cluster)?.iter().filter(|held| held.name != "control").map(|held| held.files).sum())
+}
+
 /// Waits until as many files are open as before, or fewer.
 fn given_back(cluster: &Cluster, what: &str, before: &[Held]) -> Result {
     wait::until("connections to end", PATIENCE, || {
