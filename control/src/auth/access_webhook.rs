@@ -85,8 +85,8 @@ pub struct AccessCounts {
     failed: AtomicU64,
     /// Not answered, and others decided.
     failed_open: AtomicU64,
-    /// The latest question was not answered.
-    is_failing: AtomicBool,
+    /// The webhook said nothing to the latest question.
+    is_silent: AtomicBool,
 }
 
 impl AccessCounts {
@@ -176,8 +176,9 @@ impl AccessWebhook {
             },
         );
         let asked = match asked.await {
-            // What takes all places is then that it does not answer.
-            Err(NoPlace) if self.counts.is_failing.load(Ordering::Relaxed) => {
+            // All places are then held by questions that it does not answer, which is its failure; but never for who
+            // holds them.
+            Err(NoPlace) if self.counts.is_silent.load(Ordering::Relaxed) && self.places.holds_little(&user) => {
                 return Ok(self.on_error("too many questions wait for the webhook, which does not answer".to_owned()));
             }
             asked => asked?,
@@ -206,7 +207,8 @@ impl AccessWebhook {
         let status = ReviewKind::SubjectAccess.ask(&self.client, version.into(), &spec, timeout).await;
         let count = if status.is_ok() { &self.counts.succeeded } else { &self.counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
-        self.counts.is_failing.store(status.is_err(), Ordering::Relaxed);
+        let is_silent = status.as_ref().is_err_and(OutsideReviewError::is_unanswered);
+        self.counts.is_silent.store(is_silent, Ordering::Relaxed);
         let value = status.map(|status| Arc::new(AccessStatus::read(&status))).map_err(|error| {
             tracing::warn!(webhook = &*self.name, %error, "cannot ask the authorization webhook");
             Arc::new(error)

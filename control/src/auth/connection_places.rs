@@ -163,8 +163,8 @@ impl PlaceLimits {
 /// A connection with its TLS takes some 12 KiB while nothing is asked over HTTP/1, and 50 KiB over HTTP/2.
 const MOST: usize = 16 * 1024;
 const LEAST: usize = 64;
-/// So many times as many places are there for who has shown who they are as for who waits at the least; the listener
-/// takes a sixteenth beyond all places, of which those take a part that were cut and have not gone.
+/// When all places are taken, one connection for so many places may still wait for its handshake. The listener accepts
+/// one for sixteen places beyond them: half of these wait, the others were cut and are about to close.
 const WAITING_ROOM: usize = 32;
 const LEAST_OF_ONE_ADDRESS: usize = 16;
 /// An agent has one; one of an earlier version has some 20, which speaks HTTP/1.1.

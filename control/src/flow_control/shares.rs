@@ -87,6 +87,15 @@ impl Shares {
         self.give(&mut self.taken.lock(), user, amount)
     }
 
+    /// Whether a user, or the namespace of a ServiceAccount, holds no more than it may always hold: where there is
+    /// nothing for them, others hold it.
+    pub fn holds_little(&self, user: &str) -> bool {
+        let taken = self.taken.lock();
+        let of_namespace = namespace_of(user).and_then(|namespace| taken.by_namespace.get(namespace));
+        let of_user = taken.by_user.get(user);
+        [of_user, of_namespace].into_iter().flatten().all(|held| *held <= self.little())
+    }
+
     /// How many nobody holds.
     pub fn free(&self) -> usize {
         self.total.saturating_sub(self.taken())
@@ -213,6 +222,7 @@ mod tests {
         let second = take_all(&shares, "b");
         assert_eq!(second.len(), 19);
         assert!(shares.take("c", 1).is_some() && shares.take("a", 1).is_none());
+        assert!(shares.holds_little("c") && !shares.holds_little("a"));
         drop((first, second));
         assert!(shares.taken.lock().by_user.is_empty());
         assert_eq!(take_all(&shares, "a").len(), 50);

@@ -17,6 +17,11 @@ use tokio_util::io::poll_read_buf;
 /// How long the last bytes may take to be sent after one end has closed.
 const LAST_BYTES: Duration = Duration::from_secs(10);
 
+/// Bytes that are passed on at once: four records of TLS.
+const LARGEST_PIECE: usize = 64 * 1024;
+/// Bytes that one read has room for: a record of TLS.
+const READ: usize = 16 * 1024;
+
 /// Joins the client's connection to the server's, once both have switched.
 pub async fn splice(client: OnUpgrade, server: OnUpgrade) {
     match tokio::try_join!(client, server) {
@@ -24,9 +29,6 @@ pub async fn splice(client: OnUpgrade, server: OnUpgrade) {
         Err(error) => tracing::debug!(%error, "a connection did not switch protocols"),
     }
 }
-
-/// Bytes that are passed on at once: four records of TLS.
-const LARGEST_PIECE: usize = 64 * 1024;
 
 /// Copies until `from` ends. What is there is passed on at once, and together; also what came before an error.
 async fn pass_on(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
@@ -59,9 +61,6 @@ fn poll_piece(
     }
     Poll::Ready((piece, None))
 }
-
-/// Bytes that one read has room for: a record of TLS.
-const READ: usize = 16 * 1024;
 
 async fn exchange(client: Upgraded, server: Upgraded) {
     let (mut from_client, mut to_client) = split(TokioIo::new(client));

@@ -2,6 +2,7 @@
 //!
 //! A thin shell over rtnetlink: it decides nothing. Every change is idempotent.
 
+mod listing;
 mod message;
 mod neighbour;
 
@@ -10,16 +11,18 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr},
     os::fd::AsRawFd,
+    sync::Arc,
 };
 
 use futures::TryStreamExt;
 use ipnetwork::Ipv4Network;
 use netlink_packet_route::{
+    RouteNetlinkMessage,
     address::AddressMessage,
     link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage},
-    route::{RouteMessage, RouteProtocol},
+    route::RouteProtocol,
 };
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, proto::Connection};
 
 use self::message::{address, link, route, route_message};
 pub use self::neighbour::Vxlan;
@@ -43,6 +46,9 @@ pub enum NetlinkError {
     /// It went away meanwhile, or never was.
     #[error("no link named {name}")]
     NoLink { name: String },
+    /// A list that the kernel could not write in one go, however often it was asked: something changes all the time.
+    #[error("cannot list {what}: they change faster than they can be listed")]
+    Unsteady { what: String },
 }
 
 impl NetlinkError {
@@ -114,14 +120,14 @@ impl Route {
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: Handle,
+    /// Held while the kernel writes a list into the socket.
+    listing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Netlink {
     /// For the namespace of the calling thread.
     pub fn open() -> Result<Self, NetlinkError> {
-        let (connection, handle, _messages) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
-        tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self::over(rtnetlink::new_connection().map_err(NetlinkError::Open)?))
     }
 
     /// For the namespace of `netns`.
@@ -131,16 +137,22 @@ impl Netlink {
             let _runtime = runtime.enter();
             rtnetlink::new_connection()
         };
-        let (connection, handle, _messages) = open_inside(netns, open).await.map_err(NetlinkError::Open)?;
+        Ok(Self::over(open_inside(netns, open).await.map_err(NetlinkError::Open)?))
+    }
+
+    /// Runs the connection until the last clone is dropped.
+    fn over<M>((mut connection, handle, _messages): (Connection<RouteNetlinkMessage>, Handle, M)) -> Self {
+        // [`Netlink::list`] looks whether a list was whole.
+        connection.set_forward_done(true);
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Self { handle, listing: Arc::default() }
     }
 
     /// All links of the namespace.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let links: Vec<LinkMessage> =
-            self.handle.link().get().execute().try_collect().await.map_err(|e| failed("list links", e))?;
-        Ok(links.into_iter().map(link).collect())
+        let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let read = |answer| if let RouteNetlinkMessage::NewLink(message) = answer { Some(link(message)) } else { None };
+        self.list("links", question, read).await
     }
 
     /// The link of this name; `None` where there is none.
@@ -197,9 +209,13 @@ impl Netlink {
 
     /// The IPv4 addresses of all links.
     pub async fn addresses(&self) -> Result<Vec<LinkAddress>, NetlinkError> {
-        let all: Vec<AddressMessage> =
-            self.handle.address().get().execute().try_collect().await.map_err(|e| failed("list addresses", e))?;
-        Ok(all.into_iter().filter_map(address).collect())
+        Ok(self.address_messages().await?.iter().filter_map(address).collect())
+    }
+
+    async fn address_messages(&self) -> Result<Vec<AddressMessage>, NetlinkError> {
+        let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let read = |answer| if let RouteNetlinkMessage::NewAddress(message) = answer { Some(message) } else { None };
+        self.list("addresses", question, read).await
     }
 
     /// Adds `address` alone, without a subnet around it.
@@ -215,9 +231,10 @@ impl Netlink {
 
     /// Not an error where it is not there.
     pub async fn remove_address(&self, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
-        let all = self.handle.address().get().set_link_index_filter(link).set_address_filter(IpAddr::V4(address));
-        let found: Vec<AddressMessage> = all.execute().try_collect().await.map_err(|e| failed("list addresses", e))?;
-        for message in found {
+        let is_meant = |message: &AddressMessage| {
+            message.header.index == link && message::address(message).is_some_and(|found| found.address == address)
+        };
+        for message in self.address_messages().await?.into_iter().filter(is_meant) {
             let deleted = self.handle.address().del(message).execute().await;
             let deleted = deleted.map_err(|e| failed(format!("remove address {address} from link {link}"), e));
             unless(deleted, libc::EADDRNOTAVAIL)?;
@@ -227,10 +244,9 @@ impl Netlink {
 
     /// IPv4 unicast routes of the main table.
     pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
-        let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let all: Vec<RouteMessage> =
-            self.handle.route().get(filter).execute().try_collect().await.map_err(|e| failed("list routes", e))?;
-        Ok(all.iter().filter_map(route).collect())
+        let question = RouteNetlinkMessage::GetRoute(RouteMessageBuilder::<Ipv4Addr>::new().build());
+        let read = |answer| if let RouteNetlinkMessage::NewRoute(message) = answer { route(&message) } else { None };
+        self.list("routes", question, read).await
     }
 
     /// Adds the route, marked as ours if it is, in the place of one with the same destination and metric.

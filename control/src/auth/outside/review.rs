@@ -48,6 +48,14 @@ pub enum OutsideReviewError {
     },
 }
 
+impl OutsideReviewError {
+    /// Whether the webhook said nothing at all. A refusal, or an answer that cannot be read, may be due to what was
+    /// asked, and so to who asks.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Call(CallError::Timeout { .. } | CallError::Request { .. }))
+    }
+}
+
 /// How often a question is sent at most.
 const ATTEMPTS: u32 = 5;
 /// After the first attempt.

@@ -59,7 +59,7 @@ pub fn neighbour_mac(message: &NeighbourMessage) -> Option<Mac> {
 }
 
 /// Reads an IPv4 address; `None` for IPv6.
-pub fn address(message: AddressMessage) -> Option<LinkAddress> {
+pub fn address(message: &AddressMessage) -> Option<LinkAddress> {
     let mut found = None;
     for attribute in &message.attributes {
         match attribute {

@@ -3,9 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use futures::TryStreamExt;
 use netlink_packet_route::{
-    AddressFamily,
+    AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
 use rtnetlink::{LinkMessageBuilder, LinkVxlan};
@@ -56,11 +55,16 @@ impl Netlink {
 
     /// Permanent IPv4 neighbours on `link`.
     pub async fn neighbours(&self, link: u32) -> Result<Vec<(Ipv4Addr, Mac)>, NetlinkError> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
-        let all: Vec<NeighbourMessage> =
-            request.execute().try_collect().await.map_err(|e| failed("list neighbours", e))?;
+        let all = self.neighbour_messages("neighbours", AddressFamily::Inet).await?;
         let permanent = all.iter().filter(|n| n.header.ifindex == link && n.header.state == NeighbourState::Permanent);
         Ok(permanent.filter_map(|n| Some((neighbour_address(n)?, neighbour_mac(n)?))).collect())
+    }
+
+    async fn neighbour_messages(&self, what: &str, of: AddressFamily) -> Result<Vec<NeighbourMessage>, NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = of;
+        let read = |answer| if let RouteNetlinkMessage::NewNeighbour(message) = answer { Some(message) } else { None };
+        self.list(what, RouteNetlinkMessage::GetNeighbour(message), read).await
     }
 
     /// Not an error where it is not there.
@@ -75,9 +79,7 @@ impl Netlink {
 
     /// The forwarding entries of the tunnel `link`: each MAC with the host that it is sent to.
     pub async fn forwarding(&self, link: u32) -> Result<Vec<(Mac, Ipv4Addr)>, NetlinkError> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
-        let all: Vec<NeighbourMessage> =
-            request.execute().try_collect().await.map_err(|e| failed("list forwarding entries", e))?;
+        let all = self.neighbour_messages("forwarding entries", AddressFamily::Bridge).await?;
         let of_link = all.iter().filter(|n| n.header.ifindex == link);
         Ok(of_link.filter_map(|n| Some((neighbour_mac(n)?, neighbour_address(n)?))).collect())
     }
