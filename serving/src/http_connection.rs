@@ -19,6 +19,9 @@ use tokio::net::TcpStream;
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Streams of one HTTP/2 connection, as Go's servers allow; clients that need more open another.
 const MAX_STREAMS: u32 = 250;
+/// Bytes of a body that one stream holds beyond what its client has taken; hyper takes 400 KB, which a client with 250
+/// streams that reads nothing would have in each of its connections.
+pub const MAX_SEND_BUFFER: usize = 64 << 10;
 /// Bytes of a request's header over HTTP/1, with its first line. Go's servers take 1 MiB. Over HTTP/2, where one
 /// connection has many streams, it is hyper's 16 KiB.
 const MAX_HEADER_BYTES: usize = 64 << 10;
@@ -61,7 +64,8 @@ pub fn http(pings: Pings) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(pings.interval)
         .keep_alive_timeout(pings.timeout)
-        .max_concurrent_streams(MAX_STREAMS);
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(MAX_SEND_BUFFER);
     builder
 }
 
@@ -83,8 +87,17 @@ pub fn acknowledge_now(stream: &impl AsFd) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
 
+    use bytes::Bytes;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
     use hyper::{Request, Response, body::Incoming, service::service_fn};
     use hyper_util::rt::TokioIo;
     use tokio::{
@@ -141,6 +154,49 @@ mod tests {
         assert_eq!(ask(8 << 10).await.unwrap().status(), 200);
         assert_eq!(ask(24 << 10).await.unwrap().status(), 431);
         connection.abort();
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_that_a_client_has_room_for_and_does_not_read_little_is_buffered() {
+        let (client, server) = tokio::io::duplex(1 << 10);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
+        let answer = move |_: Request<Incoming>| {
+            let count = count.clone();
+            let piece = move || {
+                count.fetch_add(16 << 10, Ordering::Relaxed);
+                Some((Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 16 << 10]))), ()))
+            };
+            let body = StreamBody::new(futures::stream::unfold((), move |()| std::future::ready(piece())));
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        };
+        let serving = tokio::spawn(async move {
+            // It may end as it likes.
+            drop(http(Pings::default()).serve_connection(TokioIo::new(server), service_fn(answer)).await);
+        });
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size((1 << 31) - 1).initial_connection_window_size((1 << 31) - 1);
+        let (mut client, connection) = builder.handshake(TokioIo::new(client)).await.unwrap();
+        let mut connection = Box::pin(connection);
+        let asked = client.send_request(Request::get("http://server/").body(String::new()).unwrap());
+        tokio::select! {
+            answer = asked => assert_eq!(answer.unwrap().status(), 200),
+            ended = &mut connection => panic!("{ended:?}"),
+        }
+        // From now on nobody reads: the server goes on until it is full.
+        let is_full = async {
+            let (mut before, mut same) = (0, 0);
+            while same < 1_000 {
+                tokio::task::yield_now().await;
+                let now = taken.load(Ordering::Relaxed);
+                same = if now == before { same + 1 } else { 0 };
+                before = now;
+                assert!(now < 4 * MAX_SEND_BUFFER, "{now} bytes");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), is_full).await.expect("it stops");
+        assert!(taken.load(Ordering::Relaxed) >= MAX_SEND_BUFFER);
+        serving.abort();
     }
 
     #[test]

@@ -2,16 +2,19 @@
 //!
 //! Source: `k8s.io/apiserver/plugin/pkg/authorizer/webhook`.
 
+mod silence;
+
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use serde_json::{Value, json};
 
+use self::silence::Silence;
 use super::{
     Identity,
     access_conditions::AccessConditions,
@@ -24,13 +27,17 @@ use super::{
         review::{OutsideReviewError, ReviewKind},
     },
 };
-use crate::{flow_control::shares::Shares, request::selector::LabelRequirement, webhook::KubeconfigClient};
+use crate::{
+    flow_control::shares::Shares, identity::MASTERS, request::selector::LabelRequirement, webhook::KubeconfigClient,
+};
 
 /// What a requester writes may be kept only up to so many bytes. Source: `maxControlledAttrCacheSize`.
 const MOST_CONTROLLED: usize = 10_000;
 /// Bytes of answers that allow something, and of others.
 const MOST_ALLOWED: usize = 16 << 20;
 const MOST_REFUSED: usize = 16 << 20;
+/// Whom this server asks about to find out whether the webhook answers: itself, by the name that Kubernetes' has.
+const OWN_NAME: &str = "system:apiserver";
 /// Questions at a time, about all users. Chosen, not measured.
 const AT_ONCE: usize = 1024;
 
@@ -45,8 +52,9 @@ pub struct AccessWebhook {
     /// Divided among those who are asked about, of whom all strangers are one: whether somebody may impersonate
     /// whomever they name is asked before their request has a seat, and a request that streams has none. That there is
     /// none left is no failure of the webhook: were it up to the failure policy, whoever takes all of theirs could have
-    /// others decide.
+    /// others decide. Unless it answers nobody at all.
     places: Arc<Shares>,
+    silence: Silence,
     counts: Arc<AccessCounts>,
 }
 
@@ -85,8 +93,6 @@ pub struct AccessCounts {
     failed: AtomicU64,
     /// Not answered, and others decided.
     failed_open: AtomicU64,
-    /// The webhook said nothing to the latest question.
-    is_silent: AtomicBool,
 }
 
 impl AccessCounts {
@@ -116,6 +122,7 @@ impl AccessWebhook {
             conditions: Arc::new(conditions),
             answers: Answers::new(MOST_ALLOWED, MOST_REFUSED),
             places: Shares::new(AT_ONCE, usize::MAX),
+            silence: Silence::default(),
             counts: Arc::default(),
         }
     }
@@ -176,10 +183,12 @@ impl AccessWebhook {
             },
         );
         let asked = match asked.await {
-            // All places are then held by questions that it does not answer, which is its failure; but never for who
-            // holds them.
-            Err(NoPlace) if self.counts.is_silent.load(Ordering::Relaxed) && self.places.holds_little(&user) => {
-                return Ok(self.on_error("too many questions wait for the webhook, which does not answer".to_owned()));
+            Err(NoPlace) if self.places.holds_little(&user) => {
+                self.look_for_silence();
+                if !self.silence.is_confirmed() {
+                    return Err(NoPlace);
+                }
+                return Ok(self.on_error("too many questions wait for the webhook, which answers none".to_owned()));
             }
             asked => asked?,
         };
@@ -207,8 +216,9 @@ impl AccessWebhook {
         let status = ReviewKind::SubjectAccess.ask(&self.client, version.into(), &spec, timeout).await;
         let count = if status.is_ok() { &self.counts.succeeded } else { &self.counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
-        let is_silent = status.as_ref().is_err_and(OutsideReviewError::is_unanswered);
-        self.counts.is_silent.store(is_silent, Ordering::Relaxed);
+        if !status.as_ref().is_err_and(OutsideReviewError::is_unanswered) {
+            self.silence.is_broken();
+        }
         let value = status.map(|status| Arc::new(AccessStatus::read(&status))).map_err(|error| {
             tracing::warn!(webhook = &*self.name, %error, "cannot ask the authorization webhook");
             Arc::new(error)
@@ -221,6 +231,22 @@ impl AccessWebhook {
             Err(_) => None,
         };
         Answer { value, is_good, keep_for: keep_for.unwrap_or(Duration::ZERO), bytes }
+    }
+
+    /// Asks a question of this server's own beyond all places, if none is under way: whether its own administrators may
+    /// look whether it lives.
+    fn look_for_silence(&self) {
+        let Some(probe) = self.silence.probe() else { return };
+        let webhook = self.clone();
+        let asking = async move {
+            let administrator = Identity::authenticated(OWN_NAME.to_owned(), vec![MASTERS.to_owned()]);
+            let question = spec(&administrator, &Attributes::Path { verb: "get".to_owned(), path: "/livez" });
+            if matches!(webhook.ask(question, false).await.value, Err(error) if error.is_unanswered()) {
+                probe.is_unanswered();
+            }
+        };
+        // Its end is the probe's.
+        drop(tokio::spawn(asking));
     }
 
     fn on_error(&self, error: String) -> Opinion {

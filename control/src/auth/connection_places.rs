@@ -106,6 +106,13 @@ enum Held {
     },
 }
 
+impl Held {
+    #[cfg(test)]
+    fn is_beyond_share(&self) -> bool {
+        matches!(self, Self::Stranger { beyond_share: Some(_), .. })
+    }
+}
+
 /// Counts until it is dropped.
 struct BeyondShare(Arc<AtomicUsize>);
 
@@ -319,7 +326,9 @@ impl ConnectionPlace {
         } else if let Held::Stranger { beyond_share, .. } = &mut *held {
             let class = Class::of(identity);
             if class == Class::Stranger {
+                // Their time is limited from now on.
                 *beyond_share = None;
+                self.0.asked.notify_one();
             } else if let Some(place) = places.borrow(class, &identity.name, &self.0.cut) {
                 *held = Held::Borrowed { _place: place };
             } else {
@@ -342,10 +351,13 @@ impl ConnectionPlace {
             Held::Stranger { beyond_share, .. } => *beyond_share = None,
             Held::Known { .. } | Held::Borrowed { .. } => {
                 let counted = self.0.places.strangers.admit_again(self.0.from, self.0.cut.clone());
+                // What is under way was not counted: it has the time that a stranger may stay.
+                drop(counted.begin_request());
                 *held = Held::Stranger { counted, beyond_share: None };
             }
         }
         drop(held);
+        self.0.asked.notify_one();
         self.0.forgotten.notify_waiters();
     }
 

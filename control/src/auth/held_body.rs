@@ -3,7 +3,8 @@
 //!
 //! A client that opens no window never has the server poll the body, so the time is not kept by polling: the timer of
 //! its connection ([`OpenAnswers`]) takes the content away. What is handed over goes in pieces that hold little else
-//! alive, since the connection keeps a piece for as long as the client does not take it.
+//! alive, since the connection keeps a piece for as long as the client does not take it; and each piece holds the
+//! answer's memory, since the connection lets go of the body as soon as it has the last one.
 
 use std::{
     io,
@@ -13,6 +14,7 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
+use fairlead_serving::http_connection::MAX_SEND_BUFFER;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -30,6 +32,11 @@ pub const PIECE: usize = 16 << 10;
 /// that is made while it is sent is not copied once more.
 const CUT_IN_PLACE: usize = 5 * PIECE;
 
+/// What pieces that were handed over keep alive at most: a connection has [`MAX_SEND_BUFFER`] bytes of a body, and the
+/// piece with which they became as many, from two parts.
+const HANDED_OVER: usize = 2 * CUT_IN_PLACE;
+const _: () = assert!(MAX_SEND_BUFFER + PIECE <= CUT_IN_PLACE);
+
 /// A body with what it holds.
 pub struct HeldBody {
     held: Arc<Mutex<Held>>,
@@ -40,8 +47,20 @@ pub struct HeldBody {
 struct Held {
     /// `None` once its time is over.
     content: Option<Content>,
-    /// What the connection has of a body that is cut off is still counted, until it lets the body go.
-    memory: Option<Share>,
+    /// What the connection has of a body is still counted, until it has sent or dropped the last piece.
+    memory: Option<Arc<Mutex<Share>>>,
+}
+
+/// What was handed over, with the memory of the whole.
+struct Piece {
+    bytes: Bytes,
+    _memory: Arc<Mutex<Share>>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// How pieces are made of what a body gave.
@@ -66,7 +85,7 @@ impl HeldBody {
     pub fn new(body: Body, seat: Option<AnswerSeat>, memory: Option<Share>, answers: &OpenAnswers) -> Self {
         let first_check = matches!(seat, Some(AnswerSeat::UntilMade(..))).then_some(PATIENCE);
         let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, seat };
-        let held = Arc::new(Mutex::new(Held { content: Some(content), memory }));
+        let held = Arc::new(Mutex::new(Held { content: Some(content), memory: memory.map(Mutex::new).map(Arc::new) }));
         let weak: Weak<Mutex<Held>> = Arc::downgrade(&held);
         Self { held, _open: answers.begin(weak, first_check) }
     }
@@ -76,9 +95,8 @@ impl CutOff for Mutex<Held> {
     fn cut_off(&self) {
         let mut held = self.lock();
         let cut = held.content.take();
-        // A piece that was handed over keeps no more than this alive.
-        if let Some(memory) = &mut held.memory {
-            memory.shrink_to(CUT_IN_PLACE);
+        if let Some(memory) = &held.memory {
+            memory.lock().shrink_to(HANDED_OVER);
         }
         drop(held);
         drop(cut);
@@ -134,8 +152,12 @@ impl HttpBody for HeldBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut held = self.held.lock();
-        match held.content.as_mut() {
-            Some(content) => content.poll(cx),
+        let Held { content, memory } = &mut *held;
+        match content {
+            Some(content) => content.poll(cx).map_ok(|frame| match memory {
+                Some(memory) => frame.map_data(|bytes| Bytes::from_owner(Piece { bytes, _memory: memory.clone() })),
+                None => frame,
+            }),
             None => Poll::Ready(Some(Err(axum::Error::new(io::Error::from(io::ErrorKind::TimedOut))))),
         }
     }
@@ -235,8 +257,28 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(30), cut_off).await.expect("it is cut off in time");
-        assert_eq!(memory.taken(), CUT_IN_PLACE);
+        assert_eq!(memory.taken(), HANDED_OVER);
         drop(body);
         assert_eq!(memory.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn memory_is_held_until_the_connection_has_sent_the_last_piece() {
+        let memory = crate::flow_control::shares::Shares::new(100 * PIECE, usize::MAX);
+        for length in [5, PIECE * 3, PIECE * 40] {
+            let share = memory.take("joe", length);
+            let mut body = HeldBody::new(Body::from(vec![0; length]), None, share, &OpenAnswers::default());
+            let mut pieces = Vec::new();
+            while let Some(piece) = body.frame().await {
+                pieces.push(piece.unwrap().into_data().unwrap());
+            }
+            drop(body);
+            assert_eq!(memory.taken(), length);
+            let last = pieces.pop();
+            drop(pieces);
+            assert_eq!(memory.taken(), length);
+            drop(last);
+            assert_eq!(memory.taken(), 0);
+        }
     }
 }

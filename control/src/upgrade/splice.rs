@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio_util::io::poll_read_buf;
@@ -25,7 +25,7 @@ const READ: usize = 16 * 1024;
 /// Joins the client's connection to the server's, once both have switched.
 pub async fn splice(client: OnUpgrade, server: OnUpgrade) {
     match tokio::try_join!(client, server) {
-        Ok((client, server)) => exchange(client, server).await,
+        Ok((client, server)) => exchange(TokioIo::new(client), TokioIo::new(server)).await,
         Err(error) => tracing::debug!(%error, "a connection did not switch protocols"),
     }
 }
@@ -62,15 +62,23 @@ fn poll_piece(
     Poll::Ready((piece, None))
 }
 
-async fn exchange(client: Upgraded, server: Upgraded) {
-    let (mut from_client, mut to_client) = split(TokioIo::new(client));
-    let (mut from_server, mut to_server) = split(TokioIo::new(server));
-    // As in Kubernetes, the end of one direction ends both.
-    let ended = tokio::select! {
-        ended = pass_on(&mut from_client, &mut to_server) => ended,
-        ended = pass_on(&mut from_server, &mut to_client) => ended,
+async fn exchange(client: impl AsyncRead + AsyncWrite, server: impl AsyncRead + AsyncWrite) {
+    let (mut from_client, mut to_client) = split(client);
+    let (mut from_server, mut to_server) = split(server);
+    let (ended, last_bytes) = {
+        let mut up = pin!(pass_on(&mut from_client, &mut to_server));
+        let mut down = pin!(pass_on(&mut from_server, &mut to_client));
+        // As in Kubernetes, the end of one direction ends both.
+        tokio::select! {
+            ended = &mut up => match ended {
+                Ok(()) => (Ok(()), Ok(())),
+                // A server that takes nothing any more may have said why.
+                Err(_) => (ended, tokio::time::timeout(LAST_BYTES, down).await.unwrap_or(Ok(()))),
+            },
+            ended = &mut down => (ended, Ok(())),
+        }
     };
-    if let Err(error) = ended {
+    for error in [ended.err(), last_bytes.err()].into_iter().flatten() {
         tracing::debug!(%error, "an upgraded connection broke off");
     }
     // A client that still sends is read from until it closes: to close before it does would have the kernel reset the
@@ -138,6 +146,60 @@ mod tests {
         let mut to = Vec::new();
         let broken = pass_on(&mut from, &mut to).await.unwrap_err();
         assert_eq!((to.as_slice(), broken.kind()), (&b"the last words"[..], io::ErrorKind::ConnectionReset));
+    }
+
+    /// Takes nothing, and says why only afterwards.
+    struct Refuses {
+        has_been_written_to: bool,
+        words: &'static [u8],
+        waiting: Option<std::task::Waker>,
+    }
+
+    impl AsyncRead for Refuses {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if !self.has_been_written_to {
+                self.waiting = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            into.put_slice(std::mem::take(&mut self.words));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Refuses {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            self.has_been_written_to = true;
+            if let Some(waiting) = self.waiting.take() {
+                waiting.wake();
+            }
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_nothing_any_more_is_heard_to_the_end() {
+        // So narrow that its words do not go through at once.
+        let (mut client, from) = duplex(4);
+        let server = Refuses { has_been_written_to: false, words: b"no more than that", waiting: None };
+        let exchanging = tokio::spawn(exchange(from, server));
+        client.write_all(b"and").await.unwrap();
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"no more than that");
+        drop(client);
+        exchanging.await.unwrap();
     }
 
     #[tokio::test]

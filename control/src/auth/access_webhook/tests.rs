@@ -239,13 +239,55 @@ async fn a_webhook_that_fails_leaves_it_to_others_or_denies() {
         assert_eq!(webhook.counts().evaluations_failed_open(), 0);
         is_left_to_others(webhook.clone()).await;
         assert_eq!(webhook.counts().evaluations_failed_open(), u64::from(is_allowed));
-        // It has said something: who gets it to refuse a question gains nothing for the next.
-        assert_eq!(decide(full.clone(), "broken").await.unwrap_err().to_status().code, 429);
-        // What a webhook that is silent leaves without places is left to others, too.
-        webhook.counts().is_silent.store(true, Ordering::Relaxed);
-        is_left_to_others(full.clone()).await;
-        decide(webhook, "allowed").await.unwrap();
-        assert_eq!(decide(full, "broken").await.unwrap_err().to_status().code, 429);
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_without_places_is_left_to_others_where_it_answers_nobody_at_all() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), server().await);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let (authorizer, _) = authorizer(dir.path(), AuthorizationOptions::default()).await;
+    let nobody = TestServer {
+        port,
+        bundle: server.bundle.clone(),
+        connections: server.connections.clone(),
+        requests: server.requests.clone(),
+    };
+    for (policy, is_allowed) in [(FailurePolicy::NoOpinion, true), (FailurePolicy::Deny, false)] {
+        let decide = async |webhook: &AccessWebhook, name: &str| {
+            let chain = vec![ChainLink::Webhook(Arc::new(webhook.clone())), ChainLink::AlwaysAllow];
+            authorizer.decide_by(chain);
+            authorizer.decide(&user(name), &Attributes::of(&info("GET", PODS))).await
+        };
+        let answering = webhook(dir.path(), &server, policy).await.limited_to(Shares::new(0, 0));
+        // Also while it refuses what somebody asks: who gets it to do so gains nothing.
+        for _ in 0..3 {
+            assert_eq!(decide(&answering, "broken").await.unwrap_err().to_status().code, 429);
+            let before = answering.counts().evaluations()[0];
+            while answering.counts().evaluations()[0] == before && answering.silence.probe().is_none() {
+                tokio::task::yield_now().await;
+            }
+            assert!(!answering.silence.is_confirmed());
+        }
+        let places = Shares::new(4, usize::MAX);
+        let all = places.take_anyway("many", 4);
+        let mut silent = webhook(dir.path(), &nobody, policy).await.limited_to(places);
+        Arc::make_mut(&mut silent.configuration).timeout = Duration::from_millis(100);
+        assert_eq!(decide(&silent, "somebody").await.unwrap_err().to_status().code, 429);
+        let is_seen = async {
+            while !silent.silence.is_confirmed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), is_seen).await.expect("its own question is not answered");
+        let verdict = decide(&silent, "somebody").await.unwrap();
+        assert_eq!(matches!(verdict, Verdict::Allowed { .. }), is_allowed, "{verdict:?}");
+        assert_eq!(decide(&silent, "many").await.unwrap_err().to_status().code, 429, "never for who fills them");
+        // It answers somebody.
+        silent.silence.is_broken();
+        assert_eq!(decide(&silent, "somebody").await.unwrap_err().to_status().code, 429);
+        drop(all);
     }
 }
 

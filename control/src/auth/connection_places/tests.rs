@@ -243,3 +243,56 @@ fn the_limits_follow_from_the_descriptors() {
         assert!(limits.strangers > 0 && limits.system > 0 && limits.users > 0);
     }
 }
+
+#[tokio::test]
+async fn the_time_of_a_stranger_runs_from_when_they_are_one() {
+    let must_go = async |place: &ConnectionPlace| {
+        let overstays = place.overstays(Duration::from_millis(10), Duration::from_millis(20));
+        tokio::time::timeout(Duration::from_secs(30), overstays).await.is_ok()
+    };
+    // Whose credential is withdrawn while a request is under way, of which none is counted.
+    let places = places();
+    let known = connect(&places, 1, Some(&user("joe")));
+    assert!(known.begin_request().is_none());
+    let waiting = must_go(&known);
+    let withdrawn = async {
+        tokio::task::yield_now().await;
+        known.belongs_to_nobody();
+    };
+    assert!(tokio::join!(waiting, withdrawn).0, "though no request comes any more");
+    // Who had a user beyond their share, and shows nothing with a later request.
+    let _crowd: Vec<_> = (0..22).map(|_| connect(&places, 2, Some(&user("ann")))).collect();
+    let beyond = connect(&places, 3, Some(&user("ann")));
+    assert!(beyond.is_strangers() && beyond.0.held.lock().is_beyond_share());
+    let _asked = beyond.begin_request().unwrap();
+    let waiting = must_go(&beyond);
+    let anonymous = async {
+        tokio::task::yield_now().await;
+        beyond.belongs_to(&Identity::anonymous());
+    };
+    assert!(tokio::join!(waiting, anonymous).0, "though no request comes any more");
+}
+
+#[test]
+fn one_that_arrives_while_all_places_are_lent_waits_beside_those_that_arrived_before() {
+    let limits = PlaceLimits { strangers: 64, of_one_address: 16, nodes: 64, of_one_node: 8, system: 32, users: 96 };
+    let places = ConnectionPlaces::new(limits);
+    let _held: Vec<_> = (0..limits.total()).map(|_| connect(&places, 1, Some(&user("joe")))).collect();
+    let arrive = |from: u8| places.arrive([10, 0, 1, from].into());
+    let arrived: Vec<_> = (0..limits.total() / WAITING_ROOM).map(|number| arrive(number as u8)).collect();
+    let made_room = || arrived.iter().filter(|waiting| waiting.is_cut().now_or_never().is_some()).count();
+    assert_eq!((made_room(), places.arrivals.waiting()), (0, 8));
+    let _late = arrive(100);
+    assert_eq!(made_room(), 1);
+}
+
+#[test]
+fn who_borrows_and_gets_a_share_of_their_own_has_nobody_cut() {
+    let places = places_with(12);
+    let mut joe: Vec<_> = (0..27).map(|from| Some(connect(&places, from, Some(&user("joe"))))).collect();
+    let borrowers = |held: &[Option<ConnectionPlace>]| held.iter().flatten().filter(|place| is_cut(place)).count();
+    assert_eq!((places.users.taken(), places.borrowed.open()), (5, 17));
+    joe[0] = None;
+    joe[10].as_ref().unwrap().belongs_to(&user("joe"));
+    assert_eq!((places.users.taken(), places.borrowed.open(), borrowers(&joe)), (5, 16, 0));
+}
