@@ -140,7 +140,10 @@ impl Decoder for FrameDecoder {
 impl FrameDecoder {
     /// As much of a data frame as has come.
     fn part(&mut self, data: DataFrame, src: &mut BytesMut) -> Option<Frame> {
-        let bytes = src.split_to(data.left.min(src.len()).min(LARGEST_PART)).freeze();
+        let length = data.left.min(src.len()).min(LARGEST_PART);
+        // Copied: a slice would keep the whole buffer alive, which a long control frame makes larger than many parts.
+        let bytes = Bytes::copy_from_slice(&src[..length]);
+        src.advance(length);
         let left = data.left.saturating_sub(bytes.len());
         self.data = (left > 0).then_some(DataFrame { left, ..data });
         if bytes.is_empty() && left > 0 {
@@ -253,6 +256,19 @@ mod tests {
 
     fn data(stream: StreamId, fin: bool, text: &'static str) -> Frame {
         Frame::Data { stream, fin, bytes: text.into() }
+    }
+
+    #[test]
+    fn a_part_keeps_no_more_alive_than_itself() {
+        let mut buffer = BytesMut::from(&[0x80, 3, 0, 4, 0, 0, 0xff, 0xff][..]);
+        let mut decoder = FrameDecoder::default();
+        assert_eq!(decoder.decode(&mut buffer).unwrap(), None, "settings of 64 KiB are on their way");
+        buffer.put_bytes(0, 0xffff);
+        buffer.put_slice(&[0, 0, 0, 3, 0, 0, 0, 2, b'a']);
+        assert_eq!(decoder.decode(&mut buffer).unwrap(), Some(Frame::Ignored));
+        let Some(Frame::Data { bytes, .. }) = decoder.decode(&mut buffer).unwrap() else { panic!("there is a part") };
+        drop(buffer);
+        assert!(bytes.try_into_mut().unwrap().capacity() < 1024);
     }
 
     /// What `moby/spdystream` 0.5.1 wrote.
