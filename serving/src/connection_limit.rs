@@ -179,6 +179,11 @@ impl Counted {
         self.spare_at(Instant::now());
     }
 
+    /// It is spared no more, though its time is not over.
+    pub fn spare_no_more(&self) {
+        self.requests.lock().spared_until = None;
+    }
+
     fn spare_at(&self, now: Instant) {
         self.requests.lock().spared_until = now.checked_add(SPARED);
     }
@@ -309,5 +314,11 @@ mod tests {
         assert_eq!(is_cut(), [true, true, false], "where there is no other");
         let _fourth = admit(begun + SPARED + SPARED / 2);
         assert_eq!((is_cut(), second.cut.is_cancelled()), ([true, true, true], false), "neither lasts for ever");
+        for held in [&second, &third] {
+            held.spare_at(begun + SPARED + SPARED / 2);
+        }
+        third.spare_no_more();
+        let _fifth = admit(begun + SPARED + SPARED / 2);
+        assert_eq!([&second, &third].map(|held| held.cut.is_cancelled()), [false, true], "one is spared no more");
     }
 }

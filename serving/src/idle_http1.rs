@@ -4,10 +4,13 @@
 //! the time. So the connection is taken apart once nothing was asked for a moment ([`LINGER`]): its stream and service
 //! are left, and the next bytes that come have it put together again.
 //!
-//! That is done only where hyper has nothing under way: all requests were without a body, all answers are sent and
-//! flushed, and no byte of another request has come. Else it would have to know where in a message the stream is: such
-//! a connection stays as it is. What hyper has read beyond the last request is taken over. HTTP itself, its limits and
-//! times are hyper's; the time that a request's header may take goes on while the connection is taken apart.
+//! That is done only where hyper has nothing under way: it waits for the header of a request ([`header_timer`]), so that
+//! all before was read to its end, all answers are sent and flushed, and no byte of another request has come. Else one
+//! would have to know where in a message the stream is: such a connection stays as it is. What hyper has read beyond
+//! the last request is taken over. HTTP itself, its limits and times are hyper's; the time that a request's header may
+//! take goes on while the connection is taken apart.
+
+mod header_timer;
 
 use std::{
     io,
@@ -26,13 +29,13 @@ use http_body::Body;
 use hyper::{
     Request, Response,
     body::Incoming,
-    header,
     rt::{Read, ReadBuf, ReadBufCursor, Write},
     server::conn::http1,
     service::{HttpService, Service},
 };
 use tokio::time::{Instant, Sleep};
 
+use self::header_timer::HeaderTimer;
 use crate::{guarded_body::GuardedBody, http_connection};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -74,12 +77,12 @@ struct Seen {
     requests: AtomicUsize,
     /// Requests whose answer is not sent.
     under_way: AtomicUsize,
-    /// Something was read since the last request began.
+    /// hyper waits for the header of a request.
+    awaits_header: AtomicBool,
+    /// Something was read since it does.
     has_read: AtomicBool,
     /// All that was written is flushed.
     is_flushed: AtomicBool,
-    /// A request had a body, or wants to switch protocols.
-    is_peculiar: AtomicBool,
 }
 
 /// A stream whose use is noted.
@@ -148,10 +151,11 @@ where
 
     fn put_together(stream: I, service: S, first: Bytes) -> State<I, S> {
         let seen = Arc::<Seen>::default();
-        seen.has_read.store(!first.is_empty(), Ordering::Relaxed);
         let stream = Watched { first, stream, seen: seen.clone() };
         let service = Counting { service, seen: seen.clone() };
-        let connection = Box::new(http_connection::http1().serve_connection(stream, service).with_upgrades());
+        let mut http = http_connection::http1();
+        http.timer(HeaderTimer(seen.clone()));
+        let connection = Box::new(http.serve_connection(stream, service).with_upgrades());
         State::Together { connection, seen, looked_at: None }
     }
 
@@ -261,21 +265,23 @@ where
 }
 
 impl Seen {
-    fn requested(&self, request: &Request<Incoming>) {
+    fn requested(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.has_read.store(false, Ordering::Relaxed);
+        self.awaits_header.store(false, Ordering::Relaxed);
         self.is_flushed.store(false, Ordering::Relaxed);
-        let switches = request.method() == hyper::Method::CONNECT || request.headers().contains_key(header::UPGRADE);
-        if switches || !request.body().is_end_stream() {
-            self.is_peculiar.store(true, Ordering::Relaxed);
-        }
+    }
+
+    fn awaits_header(&self) {
+        self.awaits_header.store(true, Ordering::Relaxed);
+        // What was read until now was of the messages before, or is in hyper's buffer, which is taken over.
+        self.has_read.store(false, Ordering::Relaxed);
     }
 
     fn is_idle(&self) -> bool {
-        let [has_read, is_flushed, is_peculiar] =
-            [&self.has_read, &self.is_flushed, &self.is_peculiar].map(|seen| seen.load(Ordering::Relaxed));
+        let [awaits_header, has_read, is_flushed] =
+            [&self.awaits_header, &self.has_read, &self.is_flushed].map(|seen| seen.load(Ordering::Relaxed));
         let has_answered = self.requests.load(Ordering::Relaxed) > 0 && self.under_way.load(Ordering::Relaxed) == 0;
-        has_answered && is_flushed && !has_read && !is_peculiar
+        has_answered && awaits_header && is_flushed && !has_read
     }
 }
 
@@ -290,7 +296,7 @@ where
     type Future = Answering<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.seen.requested(&request);
+        self.seen.requested();
         self.seen.under_way.fetch_add(1, Ordering::Relaxed);
         let under_way = Some(UnderWay(self.seen.clone()));
         Answering { answer: self.service.call(request), under_way }

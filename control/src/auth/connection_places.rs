@@ -32,8 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Identity,
-    arrivals::{Arrivals, HandshakeLimits, WaitingConnection},
+    arrivals::{Arrivals, WaitingConnection},
     borrowed_places::{BorrowedPlace, BorrowedPlaces},
+    handshake_turns::HandshakeLimits,
 };
 use crate::{
     flow_control::shares::{Share, Shares},
@@ -341,6 +342,13 @@ impl ConnectionPlace {
     pub fn spare_in_handshake(&self) {
         if let Held::Stranger { counted, .. } = &*self.0.held.lock() {
             counted.spare();
+        }
+    }
+
+    /// Spares it no more: another handshake has its turn.
+    pub fn spare_no_more(&self) {
+        if let Held::Stranger { counted, .. } = &*self.0.held.lock() {
+            counted.spare_no_more();
         }
     }
 

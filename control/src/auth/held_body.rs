@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    answer_seat::{AnswerSeat, PATIENCE},
+    answer_seat::{AnswerSeat, NextCheck},
     open_answers::{CutOff, OpenAnswer, OpenAnswers},
 };
 use crate::flow_control::shares::Share;
@@ -83,7 +83,7 @@ struct Content {
 impl HeldBody {
     /// `body`, which holds `seat` and `memory` until it is sent, at most for as long as `answers` last.
     pub fn new(body: Body, seat: Option<AnswerSeat>, memory: Option<Share>, answers: &OpenAnswers) -> Self {
-        let first_check = matches!(seat, Some(AnswerSeat::UntilMade(..))).then_some(PATIENCE);
+        let first_check = seat.as_ref().and_then(AnswerSeat::first_check);
         let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, seat };
         let held = Arc::new(Mutex::new(Held { content: Some(content), memory: memory.map(Mutex::new).map(Arc::new) }));
         let weak: Weak<Mutex<Held>> = Arc::downgrade(&held);
@@ -103,7 +103,15 @@ impl CutOff for Mutex<Held> {
     }
 
     fn check(&self, now: Instant) -> Option<Instant> {
-        self.lock().content.as_mut()?.seat.as_mut()?.check(now)
+        let next = self.lock().content.as_mut()?.seat.as_mut()?.check(now);
+        match next {
+            NextCheck::At(next) => Some(next),
+            NextCheck::Never => None,
+            NextCheck::CutOff => {
+                self.cut_off();
+                None
+            }
+        }
     }
 }
 
@@ -242,6 +250,23 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(30), given_back).await.expect("it is cut off in time");
         assert!(seat(&limits).is_some());
+        assert!(body.frame().await.unwrap().is_err(), "it is seen to be broken off");
+    }
+
+    #[tokio::test]
+    async fn a_body_without_memory_is_cut_off_once_its_client_had_the_server_wait_for_long() {
+        let limits = InFlight::new(1, 1);
+        let user = Identity::authenticated("joe".into(), Vec::new());
+        let seat = limits.enter(&user, &info("GET", "/openapi/v2")).map(Arc::new).unwrap();
+        let text = Bytes::from(vec![0; PIECE * 2]);
+        let mut body =
+            HeldBody::new(Body::from(text.clone()), Some(AnswerSeat::overdrawn(seat)), None, &OpenAnswers::default());
+        body.frame().await.unwrap().unwrap();
+        let (begun, seconds) = (Instant::now(), Duration::from_secs);
+        assert!(body.held.check(begun + seconds(9)).is_some_and(|next| next > begun + seconds(9)));
+        assert!(limits.enter(&user, &info("GET", "/openapi/v2")).is_err(), "the seat bounds such answers");
+        assert_eq!(body.held.check(begun + seconds(10)), None);
+        assert!(limits.enter(&user, &info("GET", "/openapi/v2")).is_ok() && text.is_unique());
         assert!(body.frame().await.unwrap().is_err(), "it is seen to be broken off");
     }
 

@@ -6,8 +6,8 @@
 //! requests in at a time as `flow_control` says; `held_body` keeps what an answer holds until it is sent, for which it
 //! has a limited time (`open_answers`). `param_access` decides to which parameters an admission policy may point.
 //! `secret_token_use` labels Secrets whose tokens are used. `connection_places` divides the connections among those who
-//! hold them, and `arrivals` keeps those that have just come until their handshake begins. `verified_tokens` spares the
-//! verification of a token that comes again.
+//! hold them, and `arrivals` keeps those that have just come until their handshake begins, in the order that
+//! `handshake_turns` tells. `verified_tokens` spares the verification of a token that comes again.
 //!
 //! `authenticate` asks all who know clients: beside the above `jwt` (tokens of other issuers), `token_webhook`,
 //! `static_tokens` and `request_headers` (front proxies). `access_webhook` is asked by `authorizer` where it is
@@ -26,11 +26,13 @@ pub mod authorize;
 pub mod authorizer;
 pub mod bootstrap_token;
 mod borrowed_places;
+mod by_address;
 pub mod client_certificate;
 pub mod configuration;
 pub mod connection_places;
 mod ending_body;
 pub mod gate;
+pub mod handshake_turns;
 mod held_body;
 mod impersonation;
 pub mod jwt;

@@ -72,7 +72,7 @@ pub enum AnswerMemory {
     /// Within what there is for its user.
     Granted(Share),
     /// There is none, and the answer is sent nevertheless: what has changed something is told. The seat is what bounds
-    /// such answers, so that it is kept until this one is sent.
+    /// such answers, so that it is kept until this one is sent, or cut off because its client is too slow.
     Overdrawn(Share),
 }
 

@@ -217,8 +217,10 @@ impl Connections {
             }
             // The client has it wait: others need not.
             turn.pass_on();
-            if let Ok(shaken) = tokio::time::timeout(SPARED, handshake.as_mut()).await {
-                return shaken;
+            tokio::select! {
+                shaken = handshake.as_mut() => return shaken,
+                () = turn.is_withdrawn() => place.spare_no_more(),
+                () = tokio::time::sleep(SPARED) => {}
             }
             drop(turn);
             handshake.await

@@ -64,7 +64,7 @@ impl Gate {
                     (Some(AnswerSeat::until_sent(seat)), Some(memory))
                 }
                 Ok(AnswerMemory::Granted(memory)) => (Some(AnswerSeat::until_made(seat)), Some(memory)),
-                Ok(AnswerMemory::Overdrawn(memory)) => (Some(AnswerSeat::until_sent(seat)), Some(memory)),
+                Ok(AnswerMemory::Overdrawn(memory)) => (Some(AnswerSeat::overdrawn(seat)), Some(memory)),
                 Err(too_many) => {
                     self.metrics.refused(StatusCode::TOO_MANY_REQUESTS.as_u16());
                     return too_many.to_response();

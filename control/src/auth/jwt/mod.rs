@@ -4,6 +4,7 @@
 //!   token ─► `token` what it says ─► whose? ─► `provider` is it signed by them? ─► `mapping` whom does it name?
 //!                                                  ▲  `key`                          ▲  `expression`
 //!                                    `fetch` discovery and keys, over TLS      claims, rules, CEL
+//!                                    `known_tokens` was it good before?
 //! ```
 //!
 //! Each issuer stands alone: one that is away keeps its own tokens from being read, and no others.
@@ -11,13 +12,17 @@
 pub mod expression;
 pub mod fetch;
 pub mod key;
+pub mod known_tokens;
 pub mod mapping;
 pub mod provider;
 #[cfg(test)]
 pub mod tests;
 pub mod token;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use futures::future::{join_all, pending};
@@ -29,13 +34,14 @@ use self::{
     expression::ClaimExpressionError,
     fetch::IssuerFetch,
     key::SigningAlgorithm,
+    known_tokens::{KnownTokens, TokenDigest},
     mapping::{UserMapping, UserMappingError},
     provider::OidcProvider,
     token::{JwtToken, VerifyError},
 };
 use super::{
     configuration::authentication::JwtAuthenticatorConfiguration,
-    outside::places::{Asker, NoPlace, OutsidePlace, OutsidePlaces},
+    outside::places::{Asker, OutsidePlaces},
 };
 use crate::{identity::Identity, webhook::Dial};
 
@@ -48,6 +54,8 @@ pub struct JwtAuthenticators {
     dial: Arc<dyn Dial>,
     /// For tokens that several keys may have signed.
     places: OutsidePlaces,
+    /// Those of them that were good.
+    known: KnownTokens,
 }
 
 /// The issuers of one configuration.
@@ -85,7 +93,7 @@ impl JwtAuthenticators {
     pub fn new(accepted: Vec<SigningAlgorithm>, dial: Arc<dyn Dial>) -> Self {
         let current = Arc::new(ArcSwap::from_pointee(JwtIssuers(Vec::new())));
         let (replaced, places) = (watch::Sender::new(()), OutsidePlaces::default());
-        Self { current, replaced, accepted: accepted.into(), dial, places }
+        Self { current, replaced, accepted: accepted.into(), dial, places, known: KnownTokens::default() }
     }
 
     /// With other limits of tokens at a time.
@@ -154,7 +162,7 @@ impl JwtAuthenticators {
         }
         let url = token::untrusted_issuer(text)?;
         let issuer = issuers.0.iter().find(|issuer| issuer.provider.configuration().url == url)?;
-        Some(issuer.authenticate(text, &self.accepted, now, &|| self.places.take(asker)).await)
+        Some(issuer.authenticate(text, now, asker, self).await)
     }
 }
 
@@ -179,14 +187,26 @@ impl JwtIssuer {
     async fn authenticate(
         &self,
         text: &str,
-        accepted: &[SigningAlgorithm],
         now: Timestamp,
-        place: &(dyn Fn() -> Result<OutsidePlace, NoPlace> + Sync),
+        asker: Asker<'_>,
+        of: &JwtAuthenticators,
     ) -> Result<Identity, JwtError> {
         let token = JwtToken::read(text)?;
         token.check(&self.provider.configuration().audiences, now)?;
-        let algorithm = token.accepted_algorithm(accepted)?;
-        self.provider.verify(&token, algorithm, place).await.ok_or(JwtError::NotInitialized)??;
-        Ok(self.mapping.user(&token.claims)?)
+        let algorithm = token.accepted_algorithm(&of.accepted)?;
+        let digest = OnceLock::new();
+        let digest_of_text = || *digest.get_or_init(|| TokenDigest::of(text));
+        let place = || of.places.take(of.known.asker(digest_of_text(), asker));
+        let verified = self.provider.verify(&token, algorithm, &place).await.ok_or(JwtError::NotInitialized)?;
+        if let (Err(VerifyError::Signature), Some(digest)) = (&verified, digest.get()) {
+            of.known.was_bad(*digest);
+        }
+        verified?;
+        let user = self.mapping.user(&token.claims)?;
+        // One that names its key takes a place only where several have the same name.
+        if token.key_id.is_empty() || digest.get().is_some() {
+            of.known.was_good(digest_of_text());
+        }
+        Ok(user)
     }
 }

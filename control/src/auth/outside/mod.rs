@@ -2,7 +2,7 @@
 //!
 //! - **`answers`**: answers are kept for a while, in bounded memory, and who asks the same at the same time waits for
 //!   the same answer.
-//! - **`known_questions`**: which were answered well before.
+//! - **`known_questions`**: which were answered well before; tokens of other issuers, too, that were good.
 //! - **`places`**: how many questions about tokens are under way at a time: of strangers, of one address, and of who is
 //!   known.
 //! - **`review`**: the question and its answer as JSON, with retries, over a connection that a kubeconfig describes.

@@ -179,20 +179,20 @@ impl Policy {
         })
     }
 
-    /// The index of a subject with many grants.
+    /// The index of a subject with many grants, unless there is no room for it.
     fn index(&self, is_group: bool, name: &Arc<str>, namespace: &str, grants: &OfSubject) -> Option<Arc<SubjectIndex>> {
         if grants.len() < subject_index::FROM {
             return None;
         }
         let subject = IndexedSubject { is_group, name: name.clone(), namespace: namespace.into() };
-        let index = self.indexes.get(&subject, || {
+        let bytes = || SubjectIndex::bytes_of(grants.values().map(|grant| self.rules_of_grant(grant).ok()));
+        self.indexes.get(&subject, bytes, || {
             let mut index = SubjectIndex::default();
             for grant in grants.values() {
                 index.add(grant, self.rules_of_grant(grant).map_err(|error| error.to_string()));
             }
             index
-        });
-        Some(index)
+        })
     }
 
     fn rules_of_grant<'a>(&'a self, grant: &'a Grant) -> Result<&'a Arc<[Rule]>, RoleError<'a>> {

@@ -28,6 +28,8 @@ const ROOM: usize = 8 << 20;
 const ENTRY_BYTES: usize = 192;
 /// What a grant takes beside its texts, which the policy has, about.
 const GRANT_BYTES: usize = 96;
+/// What the reason takes why a grant gives nothing, about: the name of its role, and what is said of it.
+const ERROR_BYTES: usize = 384;
 
 /// The grants of one subject, by what they allow.
 #[derive(Debug)]
@@ -75,6 +77,12 @@ impl Default for SubjectIndex {
 }
 
 impl SubjectIndex {
+    /// One that says that it takes so many bytes.
+    #[cfg(test)]
+    pub(super) fn weighing(bytes: usize) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
     fn with_room(room: usize) -> Self {
         Self {
             grants: Vec::new(),
@@ -138,6 +146,20 @@ impl SubjectIndex {
     /// About how many bytes it takes, at most.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// About how many bytes an index of these roles would take, at most. Costs a fraction of making it.
+    pub(super) fn bytes_of<'r>(roles: impl Iterator<Item = Option<&'r Arc<[Rule]>>>) -> usize {
+        let (mut entries, mut others) = (0_usize, 0_usize);
+        for rules in roles {
+            let error = if rules.is_none() { ERROR_BYTES } else { 0 };
+            others = others.saturating_add(GRANT_BYTES).saturating_add(error);
+            for rule in rules.into_iter().flat_map(|rules| rules.iter()) {
+                others = others.saturating_add(size_of::<OtherRule>());
+                entries = entries.saturating_add(entry_bytes(rule).unwrap_or_default());
+            }
+        }
+        entries.min(ROOM).saturating_add(others)
     }
 
     /// Whether one of the grants names this role.
@@ -285,13 +307,14 @@ mod tests {
             ..Rule::default()
         };
         let mut index = SubjectIndex::default();
-        for role in 0..32 {
-            let rules: Arc<[Rule]> = (0..520).map(|at| rule(role, at)).collect();
-            index.add(&Arc::new(Grant::named(text("role", role))), Ok(&rules));
+        let roles: Vec<Arc<[Rule]>> = (0..32).map(|role| (0..520).map(|at| rule(role, at)).collect()).collect();
+        for (role, rules) in roles.iter().enumerate() {
+            index.add(&Arc::new(Grant::named(text("role", role))), Ok(rules));
         }
         let entries: usize = index.entries.values().map(|entry| entry.by_name.len()).sum();
         assert!(entries <= ROOM / ENTRY_BYTES && !index.others.is_empty(), "{entries}");
         assert!(index.bytes() <= ROOM + 32 * GRANT_BYTES + 32 * 520 * size_of::<OtherRule>());
+        assert!(index.bytes() <= SubjectIndex::bytes_of(roles.iter().map(Some)));
         let (group, resource, name) = (text("g", 31), text("r", 519 * 8), text("n", 519 * 4));
         let asked = Resource { verb: "v7", group: &group, resource: &resource, name: &name, ..Resource::default() };
         let found = index.first_that_allows(&Attributes::Resource(asked)).map(|grant| grant.source());

@@ -4,6 +4,11 @@
 //! Their memory is limited. Where it is used up, an index makes room that was not used for the longest time, of the
 //! scope that holds most: who may ask about many subjects of a namespace drives out those of that namespace. A part is
 //! left to ClusterRoleBindings, whose subjects ask everywhere.
+//!
+//! Room is made for few requests only: to make an index costs several times what looking through the grants once does,
+//! and where more subjects ask in turn than there is room for, each would drive out the one that asks next. Most
+//! requests that find no room have the grants looked through, so that most indexes stay; a subject that asks often is
+//! soon among those for whom room is made.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,10 +19,13 @@ use parking_lot::Mutex;
 
 use super::{policy::RoleKey, subject_index::SubjectIndex};
 
-/// Bytes of all indexes, about; one that is under way when they are used up comes on top. Chosen, not measured.
+/// Bytes of all indexes, about. Chosen, not measured.
 const MOST_BYTES: usize = 64 << 20;
-/// An index counts as so many bytes at least, so that there are 1,024 at the most. Chosen, not measured.
-const LEAST_WEIGHT: usize = MOST_BYTES / 1024;
+/// An index counts as so many bytes at least, so that there are 4,096 at the most: the list of them is copied whenever a
+/// role or binding changes. The least, of 32 rules of one verb and resource, was measured to take 9 KiB.
+const LEAST_WEIGHT: usize = MOST_BYTES / 4096;
+/// One of so many requests that find no room for an index has one made and others make room for it.
+const ADMITTED_OF: u64 = 32;
 /// Those of ClusterRoleBindings make no room for others up to so many bytes.
 const OF_CLUSTER: usize = MOST_BYTES / 2;
 
@@ -34,6 +42,8 @@ struct Kept {
     weight: usize,
     /// How often an index was used.
     uses: u64,
+    /// How many requests found no room.
+    without_room: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -62,23 +72,40 @@ pub(super) struct Subject {
 }
 
 impl Kept {
-    /// The slot of a subject, a new one where there is none. It was used last from now on.
-    fn slot(&mut self, subject: &Subject) -> Slot {
-        self.uses = self.uses.saturating_add(1);
-        let used = self.uses;
-        if let Some(kept) = self.by_subject.get_mut(subject) {
-            let before = std::mem::replace(&mut kept.used, used);
-            if let Some(scope) = self.scopes.get_mut(&subject.namespace)
-                && let Some(subject) = scope.by_use.remove(&before)
-            {
-                scope.by_use.insert(used, subject);
-            }
-            return kept.slot.clone();
+    /// The slot of a subject. It was used last from now on.
+    fn find(&mut self, subject: &Subject) -> Option<Slot> {
+        let used = self.next_use();
+        let kept = self.by_subject.get_mut(subject)?;
+        let before = std::mem::replace(&mut kept.used, used);
+        if let Some(scope) = self.scopes.get_mut(&subject.namespace)
+            && let Some(subject) = scope.by_use.remove(&before)
+        {
+            scope.by_use.insert(used, subject);
         }
-        let slot = Slot::default();
-        self.insert(subject.clone(), KeptIndex { slot: slot.clone(), weight: LEAST_WEIGHT, used });
+        Some(kept.slot.clone())
+    }
+
+    fn has_room(&self, weight: usize) -> bool {
+        self.weight.saturating_add(weight) <= MOST_BYTES
+    }
+
+    /// Whether a request that found no room has others make some.
+    fn is_admitted(&mut self) -> bool {
+        self.without_room = self.without_room.wrapping_add(1);
+        self.without_room.is_multiple_of(ADMITTED_OF)
+    }
+
+    /// A new slot for an index that will take so many bytes at most.
+    fn add(&mut self, subject: &Subject, weight: usize) -> Slot {
+        let (slot, used) = (Slot::default(), self.next_use());
+        self.insert(subject.clone(), KeptIndex { slot: slot.clone(), weight, used });
         self.make_room();
         slot
+    }
+
+    fn next_use(&mut self) -> u64 {
+        self.uses = self.uses.saturating_add(1);
+        self.uses
     }
 
     /// Counts an index that was made, unless it had to make room meanwhile.
@@ -126,7 +153,7 @@ impl Kept {
 impl Clone for SubjectIndexes {
     fn clone(&self) -> Self {
         let of = self.0.lock();
-        let mut kept = Kept { uses: of.uses, ..Kept::default() };
+        let mut kept = Kept { uses: of.uses, without_room: of.without_room, ..Kept::default() };
         // One under way is of the policy before.
         for (subject, index) in of.by_subject.iter().filter(|(_, index)| index.slot.get().is_some()) {
             kept.insert(subject.clone(), index.clone());
@@ -136,16 +163,42 @@ impl Clone for SubjectIndexes {
 }
 
 impl SubjectIndexes {
-    /// The index of a subject, made by `make` where there is none.
-    pub(super) fn get(&self, subject: &Subject, make: impl FnOnce() -> SubjectIndex) -> Arc<SubjectIndex> {
-        let slot = self.0.lock().slot(subject);
+    /// The index of a subject, made by `make` where there is none and it may have room; `bytes` tells how much it would
+    /// take at most.
+    pub(super) fn get(
+        &self,
+        subject: &Subject,
+        bytes: impl FnOnce() -> usize,
+        make: impl FnOnce() -> SubjectIndex,
+    ) -> Option<Arc<SubjectIndex>> {
+        let slot = self.slot(subject, bytes)?;
         // Not under the lock: others decide meanwhile.
         let index = slot.get_or_init(|| {
             let made = make();
             self.0.lock().weigh(subject, &slot, &made);
             Arc::new(made)
         });
-        index.clone()
+        Some(index.clone())
+    }
+
+    fn slot(&self, subject: &Subject, bytes: impl FnOnce() -> usize) -> Option<Slot> {
+        let mut kept = self.0.lock();
+        if let Some(slot) = kept.find(subject) {
+            return Some(slot);
+        }
+        // Most find no room even for the least.
+        let is_full = !kept.has_room(LEAST_WEIGHT);
+        if is_full && !kept.is_admitted() {
+            return None;
+        }
+        drop(kept);
+        let weight = bytes().max(LEAST_WEIGHT);
+        let mut kept = self.0.lock();
+        if let Some(slot) = kept.find(subject) {
+            return Some(slot);
+        }
+        let is_admitted = is_full || kept.has_room(weight) || kept.is_admitted();
+        is_admitted.then(|| kept.add(subject, weight))
     }
 
     /// Forgets the index of a subject whose grants change.
@@ -186,6 +239,12 @@ mod tests {
         Subject { is_group: false, name: name.into(), namespace: namespace.into() }
     }
 
+    /// The index, once the subject has asked often enough.
+    fn ask(indexes: &SubjectIndexes, subject: &Subject, role: &str) -> Arc<SubjectIndex> {
+        let asked = (0..ADMITTED_OF).find_map(|_| indexes.get(subject, || 0, || index(role)));
+        asked.expect("one of so many has room")
+    }
+
     fn holds(indexes: &SubjectIndexes, subject: &Subject) -> bool {
         indexes.0.lock().by_subject.contains_key(subject)
     }
@@ -205,10 +264,11 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     together.wait();
-                    indexes.get(&subject("joe"), || {
+                    let make = || {
                         made.fetch_add(1, Ordering::SeqCst);
                         index("reader")
-                    })
+                    };
+                    indexes.get(&subject("joe"), || 0, make)
                 });
             }
         });
@@ -219,7 +279,7 @@ mod tests {
     fn a_change_forgets_the_indexes_that_it_concerns_and_no_others() {
         let of_before = SubjectIndexes::default();
         for (name, role) in [("joe", "reader"), ("ann", "writer"), ("eve", "reader")] {
-            of_before.get(&subject(name), || index(role));
+            ask(&of_before, &subject(name), role);
         }
         let mut changed = of_before.clone();
         changed.forget(&subject("joe"));
@@ -229,10 +289,11 @@ mod tests {
         assert_eq!(changed.0.lock().weight, LEAST_WEIGHT);
         assert_eq!(of_before.subjects().len(), 3, "the policy before is as it was");
         // One that is under way is made of the policy before: the changed one has its own made.
-        of_before.get(&subject("new"), || {
+        let make = || {
             assert_eq!(of_before.clone().subjects().len(), 3);
             index("reader")
-        });
+        };
+        assert!(of_before.get(&subject("new"), || 0, make).is_some());
         assert_eq!(of_before.clone().subjects().len(), 4);
     }
 
@@ -242,20 +303,60 @@ mod tests {
         let everywhere = subject_in("", "operator");
         let other = subject_in("b", "ann");
         for known in [&everywhere, &other, &subject("first")] {
-            indexes.get(known, || index("reader"));
+            ask(&indexes, known, "reader");
         }
         for number in 0..MOST_BYTES / LEAST_WEIGHT {
-            indexes.get(&subject(&number.to_string()), || index("reader"));
+            ask(&indexes, &subject(&number.to_string()), "reader");
             // Used all the while.
-            indexes.get(&subject("0"), || panic!("it is made"));
+            indexes.get(&subject("0"), || 0, || panic!("it is made"));
         }
         assert!(holds(&indexes, &everywhere) && holds(&indexes, &other));
         assert!(!holds(&indexes, &subject("first")) && !holds(&indexes, &subject("1")));
-        assert!(holds(&indexes, &subject("0")) && holds(&indexes, &subject("1023")));
+        assert!(holds(&indexes, &subject("0")) && holds(&indexes, &subject("4095")));
         let kept = indexes.0.lock();
-        assert_eq!((kept.by_subject.len(), kept.weight), (1024, MOST_BYTES));
+        assert_eq!((kept.by_subject.len(), kept.weight), (4096, MOST_BYTES));
         drop(kept);
-        assert_eq!(indexes.clone().subjects().len(), 1024, "a change forgets none that it does not concern");
+        assert_eq!(indexes.clone().subjects().len(), 4096, "a change forgets none that it does not concern");
+    }
+
+    #[test]
+    fn more_subjects_in_turn_than_there_is_room_for_leave_most_indexes_where_they_are() {
+        let (indexes, made) = (SubjectIndexes::default(), std::cell::Cell::new(0));
+        let most = MOST_BYTES / LEAST_WEIGHT;
+        let asked = 4 * 2 * most;
+        let mut found = 0;
+        for number in (0..2 * most).cycle().take(asked) {
+            let make = || {
+                made.set(made.get() + 1);
+                index("reader")
+            };
+            found += usize::from(indexes.get(&subject(&number.to_string()), || 0, make).is_some());
+        }
+        assert!(made.get() <= most + asked / 32, "{} of {asked} requests had an index made", made.get());
+        assert!(found >= asked / 3, "{found} of {asked} had one");
+        // One that is asked about often is among them soon, and stays.
+        let often = subject("often");
+        ask(&indexes, &often, "reader");
+        for number in 0..most {
+            indexes.get(&subject(&format!("once{number}")), || 0, || index("reader"));
+            assert!(indexes.get(&often, || 0, || panic!("it is made")).is_some());
+        }
+    }
+
+    #[test]
+    fn a_large_index_has_none_make_room_for_it_each_time() {
+        let (indexes, made) = (SubjectIndexes::default(), std::cell::Cell::new(0));
+        // Seven of them fit, and leave room for many small ones.
+        let large = || 9 << 20;
+        for number in (0..8).cycle().take(8 * 32) {
+            let make = || {
+                made.set(made.get() + 1);
+                SubjectIndex::weighing(large())
+            };
+            indexes.get(&subject(&number.to_string()), large, make);
+        }
+        assert!(made.get() <= 8 + 8 * 32 / 32, "{}", made.get());
+        assert!(indexes.0.lock().weight <= MOST_BYTES);
     }
 
     #[test]

@@ -157,6 +157,51 @@ async fn a_token_that_names_no_key_is_compared_with_all_in_a_place_and_once() {
 }
 
 #[tokio::test]
+async fn who_shows_a_token_again_that_was_good_is_no_stranger_until_its_key_is_withdrawn() {
+    let (first, second, unknown) = (TestKey::new("", Es256), TestKey::new("", Es256), TestKey::new("", Es256));
+    let issuer = TestIssuer::start(&[&second]).await;
+    let limits = OutsideLimits { of_strangers: 1, of_one_address: 1, of_known: 1, of_reviewers: 0 };
+    let places = OutsidePlaces::new(limits);
+    let all = ready(&[issuer.configuration()]).await.limited_to(places.clone());
+    let attacker = Asker::Stranger([10, 0, 0, 9].into());
+    let good = second.token(Es256, &issuer.claims());
+    let is_full = |error: &JwtError| matches!(error, JwtError::Verify(VerifyError::NoPlace(_)));
+    let show = async |token: &str| {
+        let stranger = Asker::Stranger([10, 0, 0, 1].into());
+        all.authenticate(token, Timestamp::now(), stranger).await.unwrap()
+    };
+    let early = second.token(Es256, &issuer.claims());
+    assert_eq!(show(&early).await.unwrap().name, "oidc:jane", "there is one key, for which no place is needed");
+    let publish = async |keys: &[&TestKey]| {
+        issuer.publish(keys);
+        all.current.load().0[0].provider.fetch_once().await.unwrap();
+    };
+    publish(&[&first, &second]).await;
+    let taken = places.take(attacker).unwrap();
+    assert_eq!(show(&early).await.unwrap().name, "oidc:jane", "it was good before there were two");
+    assert!(is_full(&show(&good).await.unwrap_err()), "nobody knows it yet");
+    drop(taken);
+    assert_eq!(show(&good).await.unwrap().name, "oidc:jane");
+    let taken = places.take(attacker).unwrap();
+    assert_eq!(show(&good).await.unwrap().name, "oidc:jane", "strangers leave a place to who is known");
+    for other in [&second, &unknown] {
+        assert!(is_full(&show(&other.token(Es256, &issuer.claims())).await.unwrap_err()), "another token");
+    }
+    let mut nobody = issuer.claims();
+    nobody["sub"] = Value::Null;
+    let nobody = second.token(Es256, &nobody);
+    drop(taken);
+    assert!(matches!(show(&nobody).await, Err(JwtError::Mapping(_))));
+    let taken = places.take(attacker).unwrap();
+    assert!(is_full(&show(&nobody).await.unwrap_err()), "one that lets nobody in");
+    // The issuer withdraws its key: one that is bad now is a stranger's again.
+    publish(&[&first, &unknown]).await;
+    assert!(matches!(show(&good).await, Err(JwtError::Verify(VerifyError::Signature))));
+    assert!(is_full(&show(&good).await.unwrap_err()));
+    drop(taken);
+}
+
+#[tokio::test]
 async fn of_an_issuer_of_too_many_keys_the_first_that_sign_are_used_and_withdrawn_ones_no_more() {
     let (withdrawn, filler) = (TestKey::new("0", Es256), TestKey::new("1", Es256));
     let (last, beyond) = (TestKey::new("2", Es256), TestKey::new("3", Es256));
