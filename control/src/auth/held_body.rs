@@ -32,12 +32,12 @@ const CUT_IN_PLACE: usize = 5 * PIECE;
 
 /// A body with what it holds.
 pub struct HeldBody {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<SentBody>>,
     /// Dropped with the body.
     _open: OpenAnswer,
 }
 
-struct Held {
+struct SentBody {
     /// `None` once its time is over.
     content: Option<Content>,
     /// What the connection has of a body that is cut off is still counted, until it lets the body go.
@@ -66,13 +66,13 @@ impl HeldBody {
     pub fn new(body: Body, seat: Option<AnswerSeat>, memory: Option<Share>, answers: &OpenAnswers) -> Self {
         let first_check = matches!(seat, Some(AnswerSeat::UntilMade(..))).then_some(PATIENCE);
         let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, seat };
-        let held = Arc::new(Mutex::new(Held { content: Some(content), memory }));
-        let weak: Weak<Mutex<Held>> = Arc::downgrade(&held);
+        let held = Arc::new(Mutex::new(SentBody { content: Some(content), memory }));
+        let weak: Weak<Mutex<SentBody>> = Arc::downgrade(&held);
         Self { held, _open: answers.begin(weak, first_check) }
     }
 }
 
-impl CutOff for Mutex<Held> {
+impl CutOff for Mutex<SentBody> {
     fn cut_off(&self) {
         let mut held = self.lock();
         let cut = held.content.take();
