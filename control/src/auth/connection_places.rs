@@ -17,7 +17,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -34,6 +34,7 @@ use super::{
     Identity,
     arrivals::{Arrivals, HandshakeLimits, WaitingConnection},
     borrowed_places::{BorrowedPlace, BorrowedPlaces},
+    client_network::network_of,
 };
 use crate::{
     flow_control::shares::{Share, Shares},
@@ -198,12 +199,12 @@ impl ConnectionPlaces {
         let total = self.limits.total();
         let free = total.saturating_sub(self.open.load(Ordering::Relaxed));
         // Places are lent to the last one: some wait beside them all the same, or each would be cut for the next.
-        self.arrivals.arrive(network(from), free.max(total / WAITING_ROOM))
+        self.arrivals.arrive(network_of(from), free.max(total / WAITING_ROOM))
     }
 
     /// Takes in a connection of whom nothing is known; another stranger may have to make room.
     pub fn admit(&self, from: IpAddr) -> ConnectionPlace {
-        let from = network(from);
+        let from = network_of(from);
         self.open.fetch_add(1, Ordering::Relaxed);
         let counted = self.strangers.admit(from);
         let cut = counted.cut();
@@ -271,15 +272,6 @@ impl ConnectionPlaces {
             "Connections of users beyond their share that gave places back to whom they belong.",
             [(&[][..], self.borrowed.returned())],
         )
-    }
-}
-
-/// By what strangers are counted: the address, or the /64 of an IPv6 address, of which a host has all (RFC 4291,
-/// section 2.5.4).
-fn network(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
     }
 }
 

@@ -27,6 +27,7 @@ pub mod authorizer;
 pub mod bootstrap_token;
 mod borrowed_places;
 pub mod client_certificate;
+mod client_network;
 pub mod configuration;
 pub mod connection_places;
 mod ending_body;
