@@ -1,4 +1,4 @@
-//! How long a request may take, all webhooks that it asks together.
+//! How long requests may take; one that writes, all webhooks that it asks together.
 
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ tokio::task_local! {
     static DEADLINE: Instant;
 }
 
+/// The most that a request may take unless it goes on without end: to wait for a seat (a quarter of it), to be answered
+/// by another server, and for its answer to be sent. Source: the default of `--request-timeout`, which is no flag here.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most that a write may take. Source: `requestTimeoutUpperBound`.
 pub const LONGEST: Duration = Duration::from_secs(34);
 

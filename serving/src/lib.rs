@@ -1,7 +1,14 @@
-//! What the servers and tasks of the control service and of a node have in common: they are kept running, no client
-//! takes all of them, connections have time limits, and their errors say why.
+//! What control service and node agent share as servers. It knows nothing of the API, pods, Services or names: the
+//! crates that do depend on it, and not on each other.
 //!
-//! It knows nothing of the API, pods, Services or names, so that the parts that do need not know each other.
+//! | file | what it knows |
+//! |---|---|
+//! | `supervise` | tasks that are started again when they end |
+//! | `connection_limit`, `client_limit` | how many connections, or questions, there may be in all and of one client |
+//! | `http_connection` | how a server speaks TCP and HTTP: time limits, sizes, pings |
+//! | `bulk_reads`, `idle_http1` | few system calls on a busy connection, little memory for an idle one |
+//! | `guarded_body` | a body that keeps something until it is sent |
+//! | `error_chain` | an error and its causes as text |
 
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]
 

@@ -56,11 +56,6 @@ impl Supervisor {
         Self { stop, abort, tracker: TaskTracker::new(), tasks: Arc::default(), first_delay }
     }
 
-    /// Cancelled by [`Supervisor::shutdown`].
-    pub fn stop_token(&self) -> &CancellationToken {
-        &self.stop
-    }
-
     /// Runs `task`, and again whenever it panics or returns before the stop token is cancelled. After a shutdown
     /// nothing is started.
     pub fn spawn<T>(&self, name: &'static str, task: impl Fn(CancellationToken) -> T + Send + 'static)

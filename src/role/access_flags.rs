@@ -12,7 +12,7 @@ use fairlead_control::auth::{
     outside::review::OutsideReviewVersion,
 };
 
-use super::settings::parse_duration;
+use super::settings::{parse_bool, parse_duration};
 
 /// How clients prove who they are, beside certificates and tokens of the cluster's own.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,7 +23,8 @@ pub struct AuthenticationArgs {
     #[arg(long, value_name = "FILE")]
     pub authentication_config: Option<PathBuf>,
     /// Whether requests without a credential are let in, as system:anonymous [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub anonymous_auth: Option<bool>,
     /// Issuer of OpenID Connect tokens that are taken, https://…
     #[arg(long, value_name = "URL")]

@@ -7,7 +7,7 @@ use fairlead_control::audit::options::{
     BatchThrottle, TruncateOptions,
 };
 
-use super::settings::parse_duration;
+use super::settings::{parse_bool, parse_duration};
 
 /// What is audited, and where its events go.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,8 +29,9 @@ pub struct AuditArgs {
     #[arg(long, value_name = "DAYS")]
     pub audit_log_maxage: Option<u32>,
     /// Compress older log files with gzip
-    #[arg(long)]
-    pub audit_log_compress: bool,
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub audit_log_compress: Option<bool>,
     /// How an event is written: json, or legacy for a line of text [default: json]
     #[arg(long, value_name = "FORMAT")]
     pub audit_log_format: Option<AuditLogFormat>,
@@ -45,7 +46,8 @@ pub struct AuditArgs {
     #[arg(long, value_name = "VERSION")]
     pub audit_log_version: Option<AuditVersion>,
     /// Leave the objects out of events that are too large for the log, and events that still are
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub audit_log_truncate_enabled: Option<bool>,
     /// The most bytes of events that are written to the log together [default: 10485760]
     #[arg(long, value_name = "BYTES")]
@@ -73,7 +75,8 @@ pub struct AuditArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub audit_webhook_batch_max_wait: Option<Duration>,
     /// Limit how often events are sent [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub audit_webhook_batch_throttle_enable: Option<bool>,
     /// How often events are sent at most, a second on average [default: 10]
     #[arg(long, value_name = "COUNT", value_parser = parse_rate)]
@@ -85,7 +88,8 @@ pub struct AuditArgs {
     #[arg(long, value_name = "VERSION")]
     pub audit_webhook_version: Option<AuditVersion>,
     /// Leave the objects out of events that are too large to be sent, and events that still are
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub audit_webhook_truncate_enabled: Option<bool>,
     /// The most bytes of events that are sent together [default: 10485760]
     #[arg(long, value_name = "BYTES")]
@@ -114,7 +118,7 @@ impl AuditArgs {
             max_age_days: self.audit_log_maxage.unwrap_or(defaults.max_age_days),
             max_backups: self.audit_log_maxbackup.unwrap_or(defaults.max_backups),
             max_size_mib: self.audit_log_maxsize.unwrap_or(defaults.max_size_mib),
-            compress: self.audit_log_compress,
+            compress: self.audit_log_compress.unwrap_or(defaults.compress),
             format: self.audit_log_format.unwrap_or(defaults.format),
             mode: self.audit_log_mode.unwrap_or(defaults.mode),
             buffer_size: self.audit_log_batch_buffer_size.unwrap_or(defaults.buffer_size),
@@ -148,9 +152,7 @@ fn truncate(
     is_enabled: Option<bool>,
     (event_size, batch_size): (Option<i64>, Option<i64>),
 ) -> Result<Option<TruncateOptions>, AuditOptionError> {
-    const EVENT_SIZE: i64 = 100 * 1024;
-    const BATCH_SIZE: i64 = 10 * 1024 * 1024;
-    let options = TruncateOptions::new(plugin, event_size.unwrap_or(EVENT_SIZE), batch_size.unwrap_or(BATCH_SIZE))?;
+    let options = TruncateOptions::of_flags(plugin, event_size, batch_size)?;
     Ok(is_enabled.unwrap_or(false).then_some(options))
 }
 

@@ -31,7 +31,7 @@ impl Server {
     /// Runs the verb to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         let mut config = settings::control(&self.common, &self.cluster.network()?, &self.control)?;
-        config.api_only = self.server.api_only;
+        config.api_only = self.server.api_only.unwrap_or_default();
         let mut shutdown = Shutdown::listen()?;
         let running = fairlead_control::start(config).await?;
         let kubeconfig = running.admin_kubeconfig().display();

@@ -81,7 +81,8 @@ pub struct ControlArgs {
     pub node_monitor_grace_period: Option<Duration>,
     /// Requests wait for their turn in priority levels (FlowSchemas, PriorityLevelConfigurations); false: what comes
     /// beyond the two limits is refused at once [default: true]
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub enable_priority_and_fairness: Option<bool>,
     /// Together with --max-mutating-requests-inflight how many requests are handled at a time, which must be more than
     /// 0; with --enable-priority-and-fairness=false how many that read, 0 for no limit [default: 400]
@@ -107,14 +108,16 @@ pub struct ControlArgs {
     pub disable_admission_plugins: Vec<PluginNames>,
     /// Start although the store has lost texts that many objects share, or keys that decrypt objects: those objects are
     /// kept aside, and controllers may delete what belongs to them
-    #[arg(long)]
-    pub quarantine_damaged_objects: bool,
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub quarantine_damaged_objects: Option<bool>,
     /// EncryptionConfiguration (apiserver.config.k8s.io/v1) that says which objects are encrypted at rest
     #[arg(long, value_name = "FILE")]
     pub encryption_provider_config: Option<PathBuf>,
     /// Watch the file of --encryption-provider-config, and use it as it changes
-    #[arg(long, requires = "encryption_provider_config")]
-    pub encryption_provider_config_automatic_reload: bool,
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub encryption_provider_config_automatic_reload: Option<bool>,
     #[command(flatten)]
     pub audit: AuditArgs,
     #[command(flatten)]
@@ -128,8 +131,9 @@ pub struct ControlArgs {
 #[command(next_help_heading = "Control service")]
 pub struct ServerArgs {
     /// Serve the API without controllers and scheduler, for others such as kube-controller-manager to run them
-    #[arg(long)]
-    pub api_only: bool,
+    #[arg(long, value_name = "BOOL", value_parser = parse_bool)]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub api_only: Option<bool>,
 }
 
 /// Settings of a node alone.
@@ -154,7 +158,7 @@ pub struct NodeArgs {
     /// Directory on a bpffs where programs and maps stay while the agent is away [default: /sys/fs/bpf/fairlead]
     #[arg(long, value_name = "DIR")]
     pub bpf_pins: Option<PathBuf>,
-    /// Port of the agent's HTTPS server, for logs and inspect [default: 10250]
+    /// Port of the agent's HTTPS server: logs, exec, attach, port-forward, inspect, health, metrics [default: 10250]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
     /// Pods that this node takes at the most [default: 110]
@@ -241,9 +245,14 @@ pub fn control(
         set.max_mutating_requests_inflight.unwrap_or(config.max_mutating_requests_inflight);
     config.features = Features::of(&set.runtime_config, &set.feature_gates)?;
     config.admission_plugins = AdmissionPlugins::of(&set.enable_admission_plugins, &set.disable_admission_plugins)?;
-    config.quarantine_damaged_objects = set.quarantine_damaged_objects;
+    config.quarantine_damaged_objects = set.quarantine_damaged_objects.unwrap_or_default();
     config.encryption_provider_config = set.encryption_provider_config;
-    config.encryption_provider_config_automatic_reload = set.encryption_provider_config_automatic_reload;
+    config.encryption_provider_config_automatic_reload =
+        set.encryption_provider_config_automatic_reload.unwrap_or_default();
+    ensure!(
+        config.encryption_provider_config.is_some() || !config.encryption_provider_config_automatic_reload,
+        "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config"
+    );
     config.audit = set.audit.options()?;
     config.authentication = set.authentication.options();
     config.authorization = set.authorization.options();
@@ -320,6 +329,20 @@ fn parse_port_range(text: &str) -> Result<RangeInclusive<u16>, PortRangeError> {
     }
 }
 
+/// A text that is neither true nor false.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is true or false")]
+pub struct BoolError;
+
+/// As Go's `strconv.ParseBool` reads it, by which kube-apiserver reads its flags.
+pub fn parse_bool(text: &str) -> Result<bool, BoolError> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(BoolError),
+    }
+}
+
 /// A text that is no duration, or one beyond what a [`Duration`] holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a duration is written such as 30s, 5m or 1h30m")]
@@ -377,6 +400,58 @@ mod tests {
         assert!(told(&["--enable-admission-plugins=A"]).unwrap_err().contains("admission plugin \"A\" is unknown"));
         let both = told(&[more, "--disable-admission-plugins=NamespaceExists"]).unwrap_err();
         assert!(both.starts_with("[NamespaceExists] in enable-admission-plugins and"), "{both}");
+    }
+
+    /// Every role's flags.
+    #[derive(clap::Parser)]
+    struct EveryFlag {
+        #[command(flatten)]
+        _common: CommonArgs,
+        #[command(flatten)]
+        _cluster: ClusterArgs,
+        #[command(flatten)]
+        _control: ControlArgs,
+        #[command(flatten)]
+        _server: ServerArgs,
+        #[command(flatten)]
+        _node: NodeArgs,
+    }
+
+    #[test]
+    fn every_flag_that_is_true_or_false_is_written_as_for_kube_apiserver() {
+        let verb = <EveryFlag as clap::CommandFactory>::command();
+        let mut names = Vec::new();
+        for arg in verb.get_arguments() {
+            let Some(name) = arg.get_long().filter(|name| !matches!(*name, "help" | "version")) else { continue };
+            assert!(arg.get_action().takes_values(), "--{name} takes no =false");
+            let Ok(matches) = verb.clone().try_get_matches_from(["verb", &format!("--{name}")]) else { continue };
+            let value = |matches: &clap::ArgMatches| *matches.get_one::<bool>(arg.get_id().as_str()).unwrap();
+            assert!(value(&matches), "--{name}");
+            let given = |word: &str| verb.clone().try_get_matches_from(["verb", &format!("--{name}={word}")]);
+            for (word, is_on) in [("true", true), ("True", true), ("1", true), ("false", false), ("0", false)] {
+                assert_eq!(value(&given(word).unwrap()), is_on, "--{name}={word}");
+            }
+            let told = given("yes").unwrap_err().to_string();
+            assert!(told.contains("it is true or false"), "{told}");
+            let next_word = verb.clone().try_get_matches_from(["verb", &format!("--{name}"), "false"]);
+            assert!(next_word.is_err(), "--{name} takes no word behind it");
+            names.push(name.to_owned());
+        }
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "anonymous-auth",
+                "api-only",
+                "audit-log-compress",
+                "audit-log-truncate-enabled",
+                "audit-webhook-batch-throttle-enable",
+                "audit-webhook-truncate-enabled",
+                "enable-priority-and-fairness",
+                "encryption-provider-config-automatic-reload",
+                "quarantine-damaged-objects",
+            ]
+        );
     }
 
     #[test]

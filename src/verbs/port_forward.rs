@@ -36,7 +36,7 @@ pub struct PortForward {
     /// POD, or TYPE/NAME of something that has pods (deployment/web, service/web)
     #[arg(value_name = "POD")]
     pod: String,
-    /// Port of this host and of the pod, by number or name; a free one where the first is missing
+    /// Port of this host and of the pod, by number or name: 80 is 80:80, and :80 takes a free one of this host
     #[arg(value_name = "[LOCAL:]REMOTE", required = true)]
     ports: Vec<String>,
     /// Addresses of this host to listen on

@@ -29,6 +29,8 @@ pub struct Identity {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
+/// What the users of ServiceAccounts begin with; the namespace follows, a colon, and the name.
+pub const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 /// Group of every ServiceAccount; those of one namespace have `system:serviceaccounts:NAMESPACE`, too.
 pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
@@ -36,7 +38,7 @@ impl Identity {
     /// A ServiceAccount.
     pub fn service_account(namespace: &str, name: &str) -> Self {
         let groups = vec![SERVICE_ACCOUNTS.to_owned(), format!("{SERVICE_ACCOUNTS}:{namespace}")];
-        Self::authenticated(format!("system:serviceaccount:{namespace}:{name}"), groups)
+        Self::authenticated(service_account_user(namespace, name), groups)
     }
 
     /// The identity of everything that runs inside the control service.
@@ -70,4 +72,9 @@ impl Identity {
     pub fn is_nameless_node(&self) -> bool {
         self.name == "system:node:" && self.is_in(NODES)
     }
+}
+
+/// The user that a ServiceAccount is.
+pub fn service_account_user(namespace: &str, name: &str) -> String {
+    format!("{SERVICE_ACCOUNT}{namespace}:{name}")
 }

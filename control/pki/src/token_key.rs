@@ -104,6 +104,21 @@ mod tests {
         let parts: Vec<&str> = token.split('.').collect();
         let forged = BASE64.encode(r#"{"sub":"b"}"#);
         let unsigned = BASE64.encode(r#"{"alg":"none"}"#);
+        // What a reader who believes the header could take: another key, and the public one as a secret.
+        let reheaded = [
+            r#"{"alg":"HS256","kid":"ID"}"#,
+            r#"{"alg":"ES256","kid":"another"}"#,
+            r#"{"alg":"ES256","kid":"ID","jku":"https://example.com/keys"}"#,
+            r#"{"alg":"ES256","kid":"ID","crit":["exp"]}"#,
+        ]
+        .map(|header| BASE64.encode(header.replace("ID", &key.id)));
+        for header in reheaded {
+            let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.pair.public_key().as_ref());
+            let keyed = ring::hmac::sign(&secret, format!("{header}.{}", parts[1]).as_bytes());
+            for signature in [parts[2].to_owned(), BASE64.encode(keyed)] {
+                assert_eq!(key.verified(&format!("{header}.{}.{signature}", parts[1])), None, "{header}");
+            }
+        }
         for wrong in [
             format!("{}.{forged}.{}", parts[0], parts[2]),
             format!("{unsigned}.{}.", parts[1]),

@@ -40,7 +40,7 @@ pub fn authorizer<'v>(attributes: &Attributes<'_>) -> Cel<'v> {
 
 impl Authorize for Access {
     fn decide(&self, service_account: Option<&(String, String)>, check: &Check) -> Decision {
-        let account = service_account.map(|(namespace, name)| service_account_identity(namespace, name));
+        let account = service_account.map(|(namespace, name)| Identity::service_account(namespace, name));
         let requester = &self.identity;
         let identity = account.as_ref().unwrap_or(requester);
         let decided = match check {
@@ -76,10 +76,4 @@ impl Authorize for Access {
             Err(error) => Decision { allowed: false, reason: String::new(), error: error.to_string() },
         }
     }
-}
-
-/// A service account as the user that its tokens are.
-fn service_account_identity(namespace: &str, name: &str) -> Identity {
-    let groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-    Identity::authenticated(format!("system:serviceaccount:{namespace}:{name}"), groups)
 }

@@ -272,7 +272,7 @@ enum ProbeFailure {
 pub fn aggregator() -> Identity {
     Identity {
         name: "system:kube-aggregator".into(),
-        groups: vec![crate::auth::authorize::MASTERS.into()],
+        groups: vec![crate::identity::MASTERS.into()],
         ..Identity::default()
     }
 }

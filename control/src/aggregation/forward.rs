@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep};
 use super::{Aggregator, backend::Backend};
 use crate::{
     auth::stream_limit::CountedStream,
+    deadline::REQUEST_TIMEOUT,
     flow_control::seat::Seat,
     later::later,
     proxy_headers,
@@ -33,8 +34,6 @@ use crate::{
     webhook,
 };
 
-/// What a request that is no watch or stream may take. Source: `--request-timeout`.
-const LONGEST: Duration = Duration::from_secs(60);
 /// What discovery may take, which all clients wait for. Source: `aggregatedDiscoveryTimeout`.
 const LONGEST_DISCOVERY: Duration = Duration::from_secs(5);
 
@@ -100,8 +99,8 @@ impl Aggregator {
             seat.give_back();
         }
         // One that asks for another protocol has as long as others until that is agreed on: it has no body then.
-        let until =
-            (!long_running).then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { LONGEST }));
+        let until = (!long_running)
+            .then(|| later(Instant::now(), if is_discovery { LONGEST_DISCOVERY } else { REQUEST_TIMEOUT }));
         let counted = match proxy_headers::upgrade(request.headers()) {
             Some(_) => Some(self.inner.streams.admit(&info.user()?.name)?),
             None => None,

@@ -4,7 +4,7 @@
 //! Where requests wait for their events, nothing is lost for want of memory: a request waits for it, and is refused
 //! where it does not come. Where they do not wait, memory is counted as far as there is any: the queues of the backends
 //! are bounded by bytes of their own. What one user's requests take leaves some for those of others: a client that
-//! sends its bodies slowly must not have everybody wait. By which nodes show that they live has memory of its own:
+//! sends its bodies slowly must not have everybody wait. Heartbeats of nodes have memory of their own:
 //! whatever others do, nodes must not look dead for want of an event's memory.
 
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub enum MemoryClass {
     Ending,
     /// Watches and streams.
     Lasting,
-    /// By which nodes show that they live.
+    /// Heartbeats of nodes.
     Heartbeat,
 }
 

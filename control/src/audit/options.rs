@@ -190,11 +190,19 @@ impl FromStr for AuditVersion {
 }
 
 impl TruncateOptions {
-    /// Of the flags' numbers.
+    /// Of the flags' numbers, and the defaults of those that are not given.
     ///
     /// # Errors
     /// What Kubernetes says of sizes that cannot be.
-    pub fn new(plugin: &'static str, event_size: i64, batch_size: i64) -> Result<Self, AuditOptionError> {
+    pub fn of_flags(
+        plugin: &'static str,
+        event_size: Option<i64>,
+        batch_size: Option<i64>,
+    ) -> Result<Self, AuditOptionError> {
+        let defaults = Self::default();
+        let flag = |given: Option<i64>, default: usize| given.unwrap_or(i64::try_from(default).unwrap_or(i64::MAX));
+        let event_size = flag(event_size, defaults.max_event_size);
+        let batch_size = flag(batch_size, defaults.max_batch_size);
         let positive = |size: i64| usize::try_from(size).ok().filter(|size| *size > 0);
         let max_event_size = positive(event_size).ok_or(AuditOptionError::EventSize { plugin, size: event_size })?;
         let max_batch_size = positive(batch_size).filter(|size| *size >= max_event_size);

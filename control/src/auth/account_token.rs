@@ -19,7 +19,7 @@ use super::{
 use crate::{
     audit::current,
     controllers::TokenOf,
-    identity::Identity,
+    identity::{Identity, service_account_user},
     store::{Object, Snapshot},
 };
 
@@ -165,7 +165,7 @@ impl TokenIssuer {
             iat: now,
             iss: self.url.clone(),
             jti: uuid::Uuid::new_v4().to_string(),
-            sub: format!("system:serviceaccount:{}:{}", bound.namespace, bound.serviceaccount.name),
+            sub: service_account_user(&bound.namespace, &bound.serviceaccount.name),
             bound,
             nbf: now,
         };

@@ -1,5 +1,5 @@
-//! Whether an identity may do what it asks by the fixed rules for administrators, nodes and joining: a pure function of
-//! who and what. Roles and bindings allow more: see [`super::authorizer`].
+//! Whether an identity may do what it asks by the fixed rules for nodes and joining: a pure function of who and what.
+//! Others may allow more, such as roles and bindings: see [`super::authorizer`], which asks about no administrator.
 //!
 //! Where the answer hangs on an object that is stored (is this pod bound to that node?), the decision says which fact
 //! is needed and somebody else looks it up.
@@ -9,8 +9,10 @@ use super::{
     node,
     shortened::{self, shortened},
 };
-pub use crate::identity::{AUTHENTICATED, BOOTSTRAPPERS, MASTERS, NODES};
-use crate::{identity::Identity, status::Status};
+use crate::{
+    identity::{BOOTSTRAPPERS, Identity},
+    status::Status,
+};
 
 /// Whether a request is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +21,8 @@ pub enum FixedDecision {
     Allow,
     /// Allowed if the stored objects say so.
     AllowIf(Fact),
-    /// Not allowed by these rules; the reason may be empty.
-    Deny(String),
+    /// Not allowed by these rules, so that others decide; the reason may be empty.
+    NoOpinion(String),
 }
 
 /// Something that only the stored objects can tell.
@@ -88,22 +90,19 @@ impl Fact {
     }
 }
 
-/// Decides. What no rule names is denied.
+/// Decides. These rules deny nothing: what none of them names is left to others.
 pub fn authorize(identity: &Identity, attributes: &Attributes<'_>) -> FixedDecision {
-    if identity.is_in(MASTERS) {
-        return FixedDecision::Allow;
-    }
     if identity.is_nameless_node() {
-        return FixedDecision::Deny(format!("unknown node for user {:?}", identity.name));
+        return FixedDecision::NoOpinion(format!("unknown node for user {:?}", identity.name));
     }
-    let Attributes::Resource(resource) = attributes else { return FixedDecision::Deny(String::new()) };
+    let Attributes::Resource(resource) = attributes else { return FixedDecision::NoOpinion(String::new()) };
     if let Some(node) = identity.node() {
         return node::authorize(node, &identity.name, resource);
     }
     if identity.is_in(BOOTSTRAPPERS) {
         return own_signing_request(&identity.name, resource);
     }
-    FixedDecision::Deny(String::new())
+    FixedDecision::NoOpinion(String::new())
 }
 
 /// The 403 of a denied request, worded as Kubernetes words it.
@@ -150,22 +149,22 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes<'_>, reason: &str)
 /// What a joining node may: make a signing request and see what became of it.
 pub(super) fn own_signing_request(user: &str, r: &Resource<'_>) -> FixedDecision {
     if (r.group, r.resource, r.subresource) != ("certificates.k8s.io", "certificatesigningrequests", "") {
-        return FixedDecision::Deny(String::new());
+        return FixedDecision::NoOpinion(String::new());
     }
     match r.verb {
         "create" => FixedDecision::Allow,
         "get" | "list" | "watch" if !r.name.is_empty() => {
             FixedDecision::AllowIf(Fact::RequestMadeBy { request: r.name.to_owned(), user: user.to_owned() })
         }
-        "get" | "list" | "watch" => FixedDecision::Deny("only one's own request may be read, by its name".into()),
-        _ => FixedDecision::Deny(String::new()),
+        "get" | "list" | "watch" => FixedDecision::NoOpinion("only one's own request may be read, by its name".into()),
+        _ => FixedDecision::NoOpinion(String::new()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::tests::info;
+    use crate::{identity::AUTHENTICATED, request::tests::info};
 
     fn decide(user: &str, groups: &[&str], method: &str, uri: &str) -> FixedDecision {
         authorize(&identity(user, groups), &Attributes::of(&info(method, uri)))
@@ -176,20 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn masters_may_do_everything() {
-        for (method, uri) in [("DELETE", "/api/v1/nodes/a"), ("GET", "/metrics"), ("PUT", "/apis/x/v1/ys/z")] {
-            assert_eq!(decide("admin", &[MASTERS], method, uri), FixedDecision::Allow);
-        }
-    }
-
-    #[test]
     fn no_fixed_rule_is_for_everyone() {
         for (method, uri) in
             [("GET", "/api"), ("GET", "/api/v1/pods"), ("POST", "/api/v1/namespaces"), ("GET", "/metrics")]
         {
             assert_eq!(
                 decide("joe", &[AUTHENTICATED], method, uri),
-                FixedDecision::Deny(String::new()),
+                FixedDecision::NoOpinion(String::new()),
                 "{method} {uri}"
             );
         }
@@ -212,7 +204,7 @@ mod tests {
             ("GET", "/api/v1/secrets".into()),
             ("GET", "/api/v1/nodes".into()),
         ] {
-            assert!(matches!(decide(method, &uri), FixedDecision::Deny(_)), "{method} {uri}");
+            assert!(matches!(decide(method, &uri), FixedDecision::NoOpinion(_)), "{method} {uri}");
         }
     }
 

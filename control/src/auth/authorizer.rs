@@ -130,13 +130,6 @@ impl AuthorizationError {
     }
 }
 
-impl Verdict {
-    /// Nobody has an opinion.
-    pub fn no_opinion(reason: impl Into<String>) -> Self {
-        Self::Refused { reason: reason.into(), is_denied: false, error: None }
-    }
-}
-
 impl Opinion {
     /// Others decide, and nothing went wrong.
     pub fn none(reason: impl Into<String>) -> Self {
@@ -249,7 +242,7 @@ impl Authorizer {
                 FixedDecision::Allow => Opinion::Allow(String::new()),
                 FixedDecision::AllowIf(fact) if self.facts.holds(&fact)? => Opinion::Allow(String::new()),
                 FixedDecision::AllowIf(fact) => Opinion::none(fact.denial()),
-                FixedDecision::Deny(reason) => Opinion::none(reason),
+                FixedDecision::NoOpinion(reason) => Opinion::none(reason),
             },
             ChainLink::Rbac => match self.rbac.policy().decide(identity, attributes) {
                 RbacDecision::Allowed(reason) => Opinion::Allow(reason),
@@ -345,5 +338,13 @@ impl Authorizer {
     /// With another number of threads that may wait for webhooks.
     pub fn waiting_in(self, threads: usize) -> Self {
         Self { waiting: Shares::new(threads, usize::MAX), ..self }
+    }
+}
+
+#[cfg(test)]
+impl Verdict {
+    /// Nobody has an opinion.
+    pub fn no_opinion(reason: impl Into<String>) -> Self {
+        Self::Refused { reason: reason.into(), is_denied: false, error: None }
     }
 }

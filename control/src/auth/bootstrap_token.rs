@@ -10,7 +10,8 @@ use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::me
 use rand::RngExt;
 use subtle::ConstantTimeEq;
 
-use super::{Identity, authorize::BOOTSTRAPPERS};
+use super::Identity;
+use crate::identity::BOOTSTRAPPERS;
 
 /// Namespace of the Secrets.
 pub const NAMESPACE: &str = "kube-system";

@@ -1,10 +1,11 @@
 //! Places of nodes, components and users that a user has beyond their share, for as long as those leave them free.
 //!
 //! A DaemonSet on thousands of nodes needs thousands of them, and so does one user with ten thousand connections: each
-//! borrower may have [`SHARE`] times what is then left free, so that one alone gets five sixths, and who comes later
-//! finds some. Nobody's place is taken for another borrower, who could else cut connections by opening and closing one;
-//! but once somebody comes whose own share it is, whoever has borrowed most gives back first. The ServiceAccounts of
-//! one namespace count together. A place is lent and taken back under one lock: no more are lent than are free.
+//! borrower may have [`TIMES_LEFT`] times what is then left free, so that one alone gets five sixths, and who comes
+//! later finds some. Nobody's place is taken for another borrower, who could else cut connections by opening and
+//! closing one; but once somebody comes whose own share it is, whoever has borrowed most gives back first. The
+//! ServiceAccounts of one namespace count together. A place is lent and taken back under one lock: no more are lent
+//! than are free.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flow_control::shares::{Shares, namespace_of};
 
-/// The dynamic threshold of shared buffers in switches (Choudhury and Hahne, 1998).
-const SHARE: usize = 5;
+/// A borrower may have so many times what is left free: the dynamic threshold of shared buffers in switches (Choudhury
+/// and Hahne, 1998).
+const TIMES_LEFT: usize = 5;
 
 /// The places that are lent.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl BorrowedPlaces {
         let mut lent = self.lent.lock();
         let left = self.free().checked_sub(lent.open)?.checked_sub(1)?;
         let mine = lent.by_borrower.get(&by).map_or(0, BTreeMap::len);
-        if mine > 0 && mine >= left.saturating_mul(SHARE) {
+        if mine > 0 && mine >= left.saturating_mul(TIMES_LEFT) {
             return None;
         }
         let id = lent.next;

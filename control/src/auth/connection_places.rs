@@ -17,7 +17,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -34,6 +34,7 @@ use super::{
     Identity,
     arrivals::{Arrivals, WaitingConnection},
     borrowed_places::{BorrowedPlace, BorrowedPlaces},
+    client_network::network_of,
     handshake_turns::HandshakeLimits,
 };
 use crate::{
@@ -85,14 +86,14 @@ struct Place {
     places: ConnectionPlaces,
     from: IpAddr,
     cut: CancellationToken,
-    held: Mutex<Held>,
+    held: Mutex<PlaceState>,
     /// Told when a stranger's request comes; one waits.
     asked: Notify,
     /// Told when the connection becomes a stranger's again.
     forgotten: Notify,
 }
 
-enum Held {
+enum PlaceState {
     Stranger {
         counted: Counted,
         /// Its user is known, and holds as many as they may.
@@ -107,7 +108,7 @@ enum Held {
     },
 }
 
-impl Held {
+impl PlaceState {
     #[cfg(test)]
     fn is_beyond_share(&self) -> bool {
         matches!(self, Self::Stranger { beyond_share: Some(_), .. })
@@ -206,16 +207,16 @@ impl ConnectionPlaces {
         let total = self.limits.total();
         let free = total.saturating_sub(self.open.load(Ordering::Relaxed));
         // Places are lent to the last one: some wait beside them all the same, or each would be cut for the next.
-        self.arrivals.arrive(network(from), free.max(total / WAITING_ROOM))
+        self.arrivals.arrive(network_of(from), free.max(total / WAITING_ROOM))
     }
 
     /// Takes in a connection of whom nothing is known; another stranger may have to make room.
     pub fn admit(&self, from: IpAddr) -> ConnectionPlace {
-        let from = network(from);
+        let from = network_of(from);
         self.open.fetch_add(1, Ordering::Relaxed);
         let counted = self.strangers.admit(from);
         let cut = counted.cut();
-        let held = Mutex::new(Held::Stranger { counted, beyond_share: None });
+        let held = Mutex::new(PlaceState::Stranger { counted, beyond_share: None });
         let (asked, forgotten) = (Notify::new(), Notify::new());
         ConnectionPlace(Arc::new(Place { places: self.clone(), from, cut, held, asked, forgotten }))
     }
@@ -282,15 +283,6 @@ impl ConnectionPlaces {
     }
 }
 
-/// By what strangers are counted: the address, or the /64 of an IPv6 address, of which a host has all (RFC 4291,
-/// section 2.5.4).
-fn network(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
-    }
-}
-
 impl Class {
     fn of(identity: &Identity) -> Self {
         if identity.name == ANONYMOUS || !identity.is_in(AUTHENTICATED) {
@@ -317,21 +309,21 @@ impl ConnectionPlace {
     /// Moves the connection to the class of its user, if that has room. The first user of a connection counts.
     pub fn belongs_to(&self, identity: &Identity) {
         let (places, mut held) = (&self.0.places, self.0.held.lock());
-        if matches!(*held, Held::Known { .. }) {
+        if matches!(*held, PlaceState::Known { .. }) {
             return;
         }
         if let Some(share) = places.take(identity) {
             // What it has borrowed is given back first: nobody is cut for that.
-            *held = Held::Known { _share: share };
+            *held = PlaceState::Known { _share: share };
             places.borrowed.make_room();
-        } else if let Held::Stranger { beyond_share, .. } = &mut *held {
+        } else if let PlaceState::Stranger { beyond_share, .. } = &mut *held {
             let class = Class::of(identity);
             if class == Class::Stranger {
                 // Their time is limited from now on.
                 *beyond_share = None;
                 self.0.asked.notify_one();
             } else if let Some(place) = places.borrow(class, &identity.name, &self.0.cut) {
-                *held = Held::Borrowed { _place: place };
+                *held = PlaceState::Borrowed { _place: place };
             } else {
                 beyond_share.get_or_insert_with(|| BeyondShare::new(&places.beyond_share));
             }
@@ -340,14 +332,14 @@ impl ConnectionPlace {
 
     /// Has others make room first for a moment: the client is to have the time for its part of the handshake.
     pub fn spare_in_handshake(&self) {
-        if let Held::Stranger { counted, .. } = &*self.0.held.lock() {
+        if let PlaceState::Stranger { counted, .. } = &*self.0.held.lock() {
             counted.spare();
         }
     }
 
     /// Spares it no more: another handshake has its turn.
     pub fn spare_no_more(&self) {
-        if let Held::Stranger { counted, .. } = &*self.0.held.lock() {
+        if let PlaceState::Stranger { counted, .. } = &*self.0.held.lock() {
             counted.spare_no_more();
         }
     }
@@ -356,12 +348,12 @@ impl ConnectionPlace {
     pub fn belongs_to_nobody(&self) {
         let mut held = self.0.held.lock();
         match &mut *held {
-            Held::Stranger { beyond_share, .. } => *beyond_share = None,
-            Held::Known { .. } | Held::Borrowed { .. } => {
+            PlaceState::Stranger { beyond_share, .. } => *beyond_share = None,
+            PlaceState::Known { .. } | PlaceState::Borrowed { .. } => {
                 let counted = self.0.places.strangers.admit_again(self.0.from, self.0.cut.clone());
                 // What is under way was not counted: it has the time that a stranger may stay.
                 drop(counted.begin_request());
-                *held = Held::Stranger { counted, beyond_share: None };
+                *held = PlaceState::Stranger { counted, beyond_share: None };
             }
         }
         drop(held);
@@ -374,7 +366,7 @@ impl ConnectionPlace {
         loop {
             let forgotten = self.0.forgotten.notified();
             self.0.cut.cancelled().await;
-            if !matches!(*self.0.held.lock(), Held::Known { .. }) {
+            if !matches!(*self.0.held.lock(), PlaceState::Known { .. }) {
                 return;
             }
             forgotten.await;
@@ -396,7 +388,7 @@ impl ConnectionPlace {
 
     fn stranger_must_go_at(&self, unanswered: Duration, stay: Duration) -> Option<Instant> {
         let held = self.0.held.lock();
-        let Held::Stranger { counted, beyond_share: None } = &*held else { return None };
+        let PlaceState::Stranger { counted, beyond_share: None } = &*held else { return None };
         let stayed = counted.first_request()?.checked_add(stay);
         let answered = counted.oldest_request().and_then(|begun| begun.checked_add(unanswered));
         stayed.into_iter().chain(answered).min()
@@ -404,22 +396,22 @@ impl ConnectionPlace {
 
     /// Whether nobody is known to hold it, or its user holds too many and there is no place to borrow.
     pub fn is_strangers(&self) -> bool {
-        matches!(*self.0.held.lock(), Held::Stranger { .. })
+        matches!(*self.0.held.lock(), PlaceState::Stranger { .. })
     }
 
     /// Whether a request may be under way, whose answer is to be sent before the connection ends: those of known users
     /// are not counted.
     pub fn is_asked(&self) -> bool {
         match &*self.0.held.lock() {
-            Held::Stranger { counted, .. } => counted.is_asked(),
-            Held::Borrowed { .. } | Held::Known { .. } => true,
+            PlaceState::Stranger { counted, .. } => counted.is_asked(),
+            PlaceState::Borrowed { .. } | PlaceState::Known { .. } => true,
         }
     }
 
     /// Counts a request that has come, if the connection is still a stranger's.
     pub fn begin_request(&self) -> Option<StrangersRequest> {
         let held = self.0.held.lock();
-        let Held::Stranger { counted, .. } = &*held else { return None };
+        let PlaceState::Stranger { counted, .. } = &*held else { return None };
         let counted = counted.begin_request();
         drop(held);
         self.0.asked.notify_one();

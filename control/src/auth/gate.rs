@@ -234,7 +234,7 @@ impl Gate {
                 credentials: KeptCredentials::of(&parts, certificate),
                 sender,
                 as_whom,
-                place: place_to_tell(&parts).cloned(),
+                place: place_of_sender(&parts).cloned(),
             }
         });
         let sending = Sending {
@@ -274,8 +274,8 @@ impl Gate {
                 }
             }
             None => {
-                if let Some(place) = place_to_tell(parts) {
-                    tell_place(place, &sender);
+                if let Some(place) = place_of_sender(parts) {
+                    assign_place(place, &sender);
                 }
             }
         }
@@ -364,7 +364,7 @@ struct Acting {
 
 /// The place of a request's connection, if who sends the request tells whose it is: that of a front proxy is the
 /// proxy's, as long as its certificate is good.
-fn place_to_tell(parts: &http::request::Parts) -> Option<&ConnectionPlace> {
+fn place_of_sender(parts: &http::request::Parts) -> Option<&ConnectionPlace> {
     match good_front_proxy(parts) {
         Some(_) => None,
         None => parts.extensions.get(),
@@ -386,7 +386,7 @@ async fn made_room(place: Option<ConnectionPlace>) {
 
 /// A connection belongs to whoever shows a good credential over it, and to nobody once one is refused. What cannot be
 /// read for the moment changes nothing.
-fn tell_place(place: &ConnectionPlace, identity: &Result<Identity, Status>) {
+fn assign_place(place: &ConnectionPlace, identity: &Result<Identity, Status>) {
     match identity {
         Ok(identity) => place.belongs_to(identity),
         Err(status) if status.code == StatusCode::UNAUTHORIZED.as_u16() => place.belongs_to_nobody(),

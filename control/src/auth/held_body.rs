@@ -39,12 +39,12 @@ const _: () = assert!(MAX_SEND_BUFFER + PIECE <= CUT_IN_PLACE);
 
 /// A body with what it holds.
 pub struct HeldBody {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<SentBody>>,
     /// Dropped with the body.
     _open: OpenAnswer,
 }
 
-struct Held {
+struct SentBody {
     /// `None` once its time is over.
     content: Option<Content>,
     /// What the connection has of a body is still counted, until it has sent or dropped the last piece.
@@ -85,13 +85,14 @@ impl HeldBody {
     pub fn new(body: Body, seat: Option<AnswerSeat>, memory: Option<Share>, answers: &OpenAnswers) -> Self {
         let first_check = seat.as_ref().and_then(AnswerSeat::first_check);
         let content = Content { body, rest: Bytes::new(), cut: Cut::InPlace, seat };
-        let held = Arc::new(Mutex::new(Held { content: Some(content), memory: memory.map(Mutex::new).map(Arc::new) }));
-        let weak: Weak<Mutex<Held>> = Arc::downgrade(&held);
+        let memory = memory.map(Mutex::new).map(Arc::new);
+        let held = Arc::new(Mutex::new(SentBody { content: Some(content), memory }));
+        let weak: Weak<Mutex<SentBody>> = Arc::downgrade(&held);
         Self { held, _open: answers.begin(weak, first_check) }
     }
 }
 
-impl CutOff for Mutex<Held> {
+impl CutOff for Mutex<SentBody> {
     fn cut_off(&self) {
         let mut held = self.lock();
         let cut = held.content.take();
@@ -160,7 +161,7 @@ impl HttpBody for HeldBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut held = self.held.lock();
-        let Held { content, memory } = &mut *held;
+        let SentBody { content, memory } = &mut *held;
         match content {
             Some(content) => content.poll(cx).map_ok(|frame| match memory {
                 Some(memory) => frame.map_data(|bytes| Bytes::from_owner(Piece { bytes, _memory: memory.clone() })),

@@ -18,7 +18,7 @@ use super::{
     authorizer::{AuthorizationError, Authorizer, Verdict},
 };
 use crate::{
-    identity::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED},
+    identity::{ANONYMOUS, AUTHENTICATED, SERVICE_ACCOUNT, UNAUTHENTICATED},
     kinds::names,
     status::Status,
 };
@@ -132,7 +132,7 @@ impl Impersonation {
 
 /// Namespace and name of `system:serviceaccount:NAMESPACE:NAME`; what no account can be called is a user like others.
 fn service_account(user: &str) -> Option<(&str, &str)> {
-    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    let (namespace, name) = user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
     (names::label(namespace).is_empty() && names::subdomain(name).is_empty()).then_some((namespace, name))
 }
 

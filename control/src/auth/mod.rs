@@ -1,18 +1,38 @@
-//! Authentication and authorisation: who sends a request, and whether they may.
+//! Authentication and authorisation: who sends a request, and whether they may; and what a client may hold of the
+//! service meanwhile.
 //!
-//! `pki` issues the certificates, `client_certificate` and `token` (with `bootstrap_token`, `account_token` and
-//! `secret_token`) tell who a request is from, `attributes` what is asked. `authorizer` decides, by fixed rules
-//! (`authorize` with `node`) and by roles and bindings (`rbac`). `gate` stands before the API, and lets as many
-//! requests in at a time as `flow_control` says; `held_body` keeps what an answer holds until it is sent, for which it
-//! has a limited time (`open_answers`). `param_access` decides to which parameters an admission policy may point.
-//! `secret_token_use` labels Secrets whose tokens are used. `connection_places` divides the connections among those who
-//! hold them, and `arrivals` keeps those that have just come until their handshake begins, in the order that
-//! `handshake_turns` tells. `verified_tokens` spares the verification of a token that comes again.
+//! ```text
+//!  connection ─▶ arrivals ─▶ handshake ─▶ connection_places ─▶ gate ─▶ authenticate ─▶ authorizer ─▶ handler
+//!  answer ◀─ open_answers (for how long) ◀─ held_body (its memory, its seat) ◀─────────────────────────┘
+//! ```
 //!
-//! `authenticate` asks all who know clients: beside the above `jwt` (tokens of other issuers), `token_webhook`,
-//! `static_tokens` and `request_headers` (front proxies). `access_webhook` is asked by `authorizer` where it is
-//! configured. What is asked of webhooks goes through `outside`. `options` are the flags, `configuration` the files,
-//! `setup` makes of both those who are asked.
+//! | file | what it knows |
+//! |---|---|
+//! | `gate` | has all of the below asked about each request, and about long ones again |
+//! | `authenticate` | who sends a request, by whichever credential it has |
+//! | `client_certificate`, `request_headers` | certificates of clients, and the word of front proxies |
+//! | `token`, `account_token`, `bootstrap_token`, `secret_token` | tokens of this cluster |
+//! | `verified_tokens`, `secret_token_use` | which signatures need not be verified again; the label of Secrets in use |
+//! | `jwt`, `token_webhook`, `static_tokens` | tokens of other issuers, of a webhook, of a file |
+//! | `impersonation`, `user_info` | acting as another; a user as objects tell of them |
+//! | `attributes` | what is asked (pure) |
+//! | `authorizer` | who decides, in order |
+//! | `authorize`, `node`, `node_relations`, `pod_references` | the fixed rules for nodes and joining |
+//! | `rbac` | roles and bindings |
+//! | `access_webhook`, `access_conditions` | another server that decides, and when it is asked |
+//! | `stored_facts` | what the above looks up in the store |
+//! | `param_access`, `stream_access` | rights beside that to the verb: to parameters of policies, and to streams |
+//! | `outside` | questions to webhooks: bounded, kept, shared |
+//! | `options`, `configuration`, `setup` | the flags, the files, and those who are asked as both say |
+//! | `connection_places`, `borrowed_places` | how many connections each client may have |
+//! | `arrivals`, `handshake_turns` | connections before their handshake, and whose turn it is |
+//! | `client_network`, `by_address` | by what strangers are counted; what is kept of each |
+//! | `open_answers`, `held_body`, `answer_seat` | how long an answer may take, and what it holds until it is sent |
+//! | `ending_body` | a watch that ends with the service, and with the right to it |
+//! | `stream_limit` | how many streams a user may hold |
+//! | `audited`, `shortened` | the beginning of a request's audit; how much of a request a refusal repeats |
+//!
+//! `pki` is the crate that issues the certificates. How many requests are handled at a time says `flow_control`.
 
 pub mod access_conditions;
 pub mod access_webhook;
@@ -28,6 +48,7 @@ pub mod bootstrap_token;
 mod borrowed_places;
 mod by_address;
 pub mod client_certificate;
+mod client_network;
 pub mod configuration;
 pub mod connection_places;
 mod ending_body;

@@ -21,7 +21,7 @@ pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> FixedDecisi
         ("", "configmaps") => read_related(node, Related::ConfigMap, r),
         ("", "persistentvolumeclaims") if r.subresource == "status" => match r.verb {
             "update" | "patch" => related(node, Related::Claim, r),
-            _ => deny("can only get/update/patch this type"),
+            _ => no_opinion("can only get/update/patch this type"),
         },
         ("", "persistentvolumeclaims") => get_related(node, Related::Claim, r),
         ("", "persistentvolumes") => get_related(node, Related::Volume, r),
@@ -49,19 +49,19 @@ pub(super) fn authorize(node: &str, user: &str, r: &Resource<'_>) -> FixedDecisi
                     }
                     _ => false,
                 };
-            if is_allowed { FixedDecision::Allow } else { deny("") }
+            if is_allowed { FixedDecision::Allow } else { no_opinion("") }
         }
     }
 }
 
-fn deny(why: &str) -> FixedDecision {
-    FixedDecision::Deny(why.to_owned())
+fn no_opinion(why: &str) -> FixedDecision {
+    FixedDecision::NoOpinion(why.to_owned())
 }
 
 /// Allowed if the object that is named has to do with a pod of the node, or with the node itself.
 fn related(node: &str, kind: Related, r: &Resource<'_>) -> FixedDecision {
     if r.name.is_empty() {
-        return deny("No Object name found");
+        return no_opinion("No Object name found");
     }
     let (node, namespace, name) = (node.to_owned(), r.namespace.to_owned(), r.name.to_owned());
     FixedDecision::AllowIf(Fact::RelatedTo { node, kind, namespace, name })
@@ -70,19 +70,19 @@ fn related(node: &str, kind: Related, r: &Resource<'_>) -> FixedDecision {
 fn get_related(node: &str, kind: Related, r: &Resource<'_>) -> FixedDecision {
     match (r.verb, r.subresource) {
         ("get", "") => related(node, kind, r),
-        ("get", _) => deny("cannot get subresource"),
-        _ => deny("can only get individual resources of this type"),
+        ("get", _) => no_opinion("cannot get subresource"),
+        _ => no_opinion("can only get individual resources of this type"),
     }
 }
 
 fn read_related(node: &str, kind: Related, r: &Resource<'_>) -> FixedDecision {
     match (r.verb, r.subresource) {
         ("get" | "list" | "watch", "") if r.namespace.is_empty() => {
-            deny("can only read namespaced object of this type")
+            no_opinion("can only read namespaced object of this type")
         }
         ("get" | "list" | "watch", "") => related(node, kind, r),
-        ("get" | "list" | "watch", _) => deny("cannot read subresource"),
-        _ => deny("can only read resources of this type"),
+        ("get" | "list" | "watch", _) => no_opinion("cannot read subresource"),
+        _ => no_opinion("can only read resources of this type"),
     }
 }
 
@@ -90,10 +90,10 @@ fn read_related(node: &str, kind: Related, r: &Resource<'_>) -> FixedDecision {
 fn service_account(node: &str, r: &Resource<'_>) -> FixedDecision {
     match (r.verb, r.subresource) {
         ("get", "") => read_related(node, Related::ServiceAccount, r),
-        ("create", _) if r.name.is_empty() => deny("can only create tokens for individual service accounts"),
+        ("create", _) if r.name.is_empty() => no_opinion("can only create tokens for individual service accounts"),
         ("create", "token") => related(node, Related::ServiceAccount, r),
-        ("create", _) => deny("can only create token subresource of serviceaccount"),
-        _ => deny("can only create tokens for individual service accounts"),
+        ("create", _) => no_opinion("can only create token subresource of serviceaccount"),
+        _ => no_opinion("can only create tokens for individual service accounts"),
     }
 }
 
@@ -101,13 +101,13 @@ fn service_account(node: &str, r: &Resource<'_>) -> FixedDecision {
 fn lease(node: &str, r: &Resource<'_>) -> FixedDecision {
     match r.verb {
         "get" | "create" | "update" | "patch" | "delete" => {}
-        _ => return deny("can only get, create, update, patch, or delete a node lease"),
+        _ => return no_opinion("can only get, create, update, patch, or delete a node lease"),
     }
     if r.namespace != "kube-node-lease" {
-        return deny("can only access leases in the \"kube-node-lease\" system namespace");
+        return no_opinion("can only access leases in the \"kube-node-lease\" system namespace");
     }
     if r.verb != "create" && r.name != node {
-        return deny("can only access node lease with the same name as the requesting node");
+        return no_opinion("can only access node lease with the same name as the requesting node");
     }
     FixedDecision::Allow
 }
@@ -115,29 +115,29 @@ fn lease(node: &str, r: &Resource<'_>) -> FixedDecision {
 fn csi_node(node: &str, r: &Resource<'_>) -> FixedDecision {
     match r.verb {
         "get" | "create" | "update" | "patch" | "delete" => {}
-        _ => return deny("can only get, create, update, patch, or delete a CSINode"),
+        _ => return no_opinion("can only get, create, update, patch, or delete a CSINode"),
     }
     if !r.subresource.is_empty() {
-        return deny("cannot authorize CSINode subresources");
+        return no_opinion("cannot authorize CSINode subresources");
     }
     if r.verb != "create" && r.name != node {
-        return deny("can only access CSINode with the same name as the requesting node");
+        return no_opinion("can only access CSINode with the same name as the requesting node");
     }
     FixedDecision::Allow
 }
 
 fn resource_slice(node: &str, r: &Resource<'_>) -> FixedDecision {
     if !r.subresource.is_empty() {
-        return deny("cannot authorize ResourceSlice subresources");
+        return no_opinion("cannot authorize ResourceSlice subresources");
     }
     match r.verb {
         "create" => FixedDecision::Allow,
         "get" | "update" | "patch" | "delete" => related(node, Related::ResourceSlice, r),
         "watch" | "list" | "deletecollection" if r.is_narrowed_to("spec.nodeName", node) => FixedDecision::Allow,
         "watch" | "list" | "deletecollection" => {
-            deny("can only list/watch/deletecollection resourceslices with nodeName field selector")
+            no_opinion("can only list/watch/deletecollection resourceslices with nodeName field selector")
         }
-        _ => deny(
+        _ => no_opinion(
             "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, \
              delete, deletecollection",
         ),
@@ -150,14 +150,14 @@ fn node_object(r: &Resource<'_>) -> FixedDecision {
         ("", "create" | "update" | "patch" | "get" | "list" | "watch") | ("status", "update" | "patch") => {
             FixedDecision::Allow
         }
-        _ => deny(""),
+        _ => no_opinion(""),
     }
 }
 
 /// Whose pod is written is NodeRestriction's to see.
 fn pod(node: &str, r: &Resource<'_>) -> FixedDecision {
     match (r.subresource, r.verb) {
-        ("", "get") if r.name.is_empty() => deny("No Object name found"),
+        ("", "get") if r.name.is_empty() => no_opinion("No Object name found"),
         ("", "get") => FixedDecision::AllowIf(Fact::PodBoundTo {
             namespace: r.namespace.to_owned(),
             pod: r.name.to_owned(),
@@ -165,10 +165,10 @@ fn pod(node: &str, r: &Resource<'_>) -> FixedDecision {
         }),
         ("", "list" | "watch") if r.is_narrowed_to("spec.nodeName", node) => FixedDecision::Allow,
         ("", "list") if !r.name.is_empty() => related(node, Related::Pod, r),
-        ("", "watch") if !r.name.is_empty() => FixedDecision::Deny(unrelated(node)),
-        ("", "list" | "watch") => deny("can only list/watch pods with spec.nodeName field selector"),
+        ("", "watch") if !r.name.is_empty() => FixedDecision::NoOpinion(unrelated(node)),
+        ("", "list" | "watch") => no_opinion("can only list/watch pods with spec.nodeName field selector"),
         ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => FixedDecision::Allow,
-        _ => deny(""),
+        _ => no_opinion(""),
     }
 }
 
@@ -268,7 +268,11 @@ mod tests {
             ("GET", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
         ];
         for (method, uri) in may_not {
-            assert!(matches!(decide(method, uri), FixedDecision::Deny(_)), "{method} {uri}: {:?}", decide(method, uri));
+            assert!(
+                matches!(decide(method, uri), FixedDecision::NoOpinion(_)),
+                "{method} {uri}: {:?}",
+                decide(method, uri)
+            );
         }
     }
 
@@ -297,13 +301,13 @@ mod tests {
         ] {
             assert_eq!(decide(method, &uri), expected, "{method} {uri}");
         }
-        assert!(matches!(decide("GET", &format!("{account}/token")), FixedDecision::Deny(_)));
+        assert!(matches!(decide("GET", &format!("{account}/token")), FixedDecision::NoOpinion(_)));
     }
 
     #[test]
     fn a_denial_has_the_words_of_kubernetes() {
         let why = |method, uri| match decide(method, uri) {
-            FixedDecision::Deny(why) => why,
+            FixedDecision::NoOpinion(why) => why,
             other => panic!("{method} {uri}: {other:?}"),
         };
         for (method, uri, expected) in [

@@ -15,8 +15,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-/// How long an answer may take to be sent. Source: `--request-timeout`.
-pub const LONGEST: Duration = Duration::from_secs(60);
+use crate::deadline::REQUEST_TIMEOUT;
+
+/// How long an answer may take to be sent.
+pub const LONGEST: Duration = REQUEST_TIMEOUT;
 
 /// What can be broken off.
 pub trait CutOff: Send + Sync {

@@ -15,7 +15,7 @@ use super::secret_token_use::{is_labelled, label_of};
 use crate::{
     audit::current,
     controllers::TokenOf,
-    identity::Identity,
+    identity::{Identity, service_account_user},
     store::{Object, Snapshot},
     warnings,
 };
@@ -105,7 +105,7 @@ impl SecretClaims {
     pub fn new(of: &TokenOf) -> Self {
         Self {
             iss: ISSUER.to_owned(),
-            sub: format!("system:serviceaccount:{}:{}", of.namespace, of.account),
+            sub: service_account_user(&of.namespace, &of.account),
             namespace: of.namespace.clone(),
             secret: of.secret.clone(),
             account: of.account.clone(),
@@ -141,7 +141,7 @@ impl SecretClaims {
                 return Err(SecretTokenError::MissingClaim(claim));
             }
         }
-        if self.sub != format!("system:serviceaccount:{namespace}:{account}") {
+        if self.sub != service_account_user(namespace, account) {
             return Err(SecretTokenError::Subject);
         }
         let stored = snapshot.get("secrets", &self.key()).filter(|secret| !secret.header().deleting());

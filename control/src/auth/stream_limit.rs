@@ -1,5 +1,6 @@
-//! How many streams each user may hold, to pods or to extension API servers: they last for hours, and each takes a
-//! connection of those that the listener has. The ServiceAccounts of a namespace are counted as one user.
+//! How many streams each user may hold, 1,024 to agents and pods and 1,024 to extension API servers: they last for
+//! hours, and each takes a connection of those that the listener has. The ServiceAccounts of a namespace are counted as
+//! one user.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{flow_control::shares, status::Status};
+use crate::{flow_control::shares, identity::SERVICE_ACCOUNT, status::Status};
 
 /// Streams of one user at a time: what a tool that runs commands in a thousand pods at once needs.
 const MOST_OF_ONE_USER: usize = 1024;
@@ -43,7 +44,7 @@ impl StreamLimit {
     pub fn admit(&self, user: &str) -> Result<CountedStream, Status> {
         let mut held = self.held.lock();
         let holder = shares::namespace_of(user)
-            .map_or_else(|| user.to_owned(), |namespace| format!("{}{namespace}:", shares::SERVICE_ACCOUNT));
+            .map_or_else(|| user.to_owned(), |namespace| format!("{}{namespace}:", SERVICE_ACCOUNT));
         let count = held.get(&holder).copied().unwrap_or_default();
         if count >= self.most {
             let message = format!("user {holder:?} has {count} streams already");

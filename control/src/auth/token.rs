@@ -14,7 +14,7 @@ use super::{
     stored_facts::{StoredFacts, Unreadable},
 };
 
-/// The audience of tokens that are for a server which issues none.
+/// The audience of this server where it has no issuer, whose URL is its audience otherwise.
 const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// The token of an `Authorization` header; nothing where the header shows another credential, or none. Who shows

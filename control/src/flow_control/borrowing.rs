@@ -29,7 +29,7 @@ pub struct SeatBounds {
 pub struct SeatClaim {
     /// Its seats are not limited; what it uses is taken from the others'.
     pub is_exempt: bool,
-    /// See there.
+    /// How many seats it has at the least and at the most.
     pub bounds: SeatBounds,
     /// The most that it could use at a moment since the last adjustment.
     pub high_watermark: usize,

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::{
-    identity::Identity,
+    identity::{Identity, SERVICE_ACCOUNT},
     request::{
         RequestInfo,
         path::{RequestPath, ResourcePath},
@@ -48,7 +48,7 @@ struct ResourceFlowRule {
     verbs: AnyOf,
     groups: AnyOf,
     resources: AnyOf,
-    /// `None` has no meaning of its own: the list may be empty.
+    /// Empty in a rule that is about no namespace; it then matches none.
     namespaces: AnyOf,
     cluster_scope: bool,
 }
@@ -144,7 +144,7 @@ impl FlowSubject {
             Self::User(name) => identity.name == *name,
             Self::Group(name) => identity.is_in(name),
             Self::ServiceAccount { namespace, name } => {
-                let account = identity.name.strip_prefix(super::shares::SERVICE_ACCOUNT);
+                let account = identity.name.strip_prefix(SERVICE_ACCOUNT);
                 let account = account.and_then(|account| account.strip_prefix(namespace.as_str())?.strip_prefix(':'));
                 account.is_some_and(|account| name.as_ref().is_none_or(|name| account == name))
             }

@@ -2,8 +2,8 @@
 //! What comes beyond is refused at once, and its client comes again a second later. For servers without API priority
 //! and fairness.
 //!
-//! Requests that may have no end are not counted, and the administrator always gets an answer. By which nodes show that
-//! they live has seats of its own: whoever takes all others must not make nodes look dead. Seats are divided among
+//! Requests that may have no end are not counted, and the administrator always gets an answer. Heartbeats of
+//! nodes have seats of their own: whoever takes all others must not make nodes look dead. Seats are divided among
 //! users ([`Shares`]), and no node takes those of another.
 //!
 //! Source: `WithMaxInFlightLimit` of `k8s.io/apiserver`.
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{
+    fair_queuing::SEATS_OF_A_NODE,
     memory::RequestMemory,
     seat::{Seat, SeatSource},
     shares::Shares,
@@ -33,9 +34,6 @@ pub struct InFlight {
     memory: Arc<RequestMemory>,
 }
 
-/// Heartbeats of one node at a time: its Lease and its status, and one more of each that its agent has given up on.
-const HEARTBEATS_OF_A_NODE: usize = 4;
-
 impl Default for InFlight {
     fn default() -> Self {
         Self::new(0, 0)
@@ -49,7 +47,7 @@ impl InFlight {
         Self {
             reads: seats(reads, usize::MAX),
             writes: seats(writes, usize::MAX),
-            heartbeats: seats(writes, HEARTBEATS_OF_A_NODE),
+            heartbeats: seats(writes, SEATS_OF_A_NODE),
             memory: Arc::default(),
         }
     }
@@ -122,7 +120,7 @@ mod tests {
             limits.enter(&node(name), &info("PUT", &lease))
         };
         let taken: Vec<Seat> = std::iter::from_fn(|| beat("stolen").ok()).collect();
-        assert_eq!(taken.len(), HEARTBEATS_OF_A_NODE);
+        assert_eq!(taken.len(), SEATS_OF_A_NODE);
         assert!(beat("other").is_ok());
     }
 }

@@ -81,15 +81,13 @@ use self::{
     work_estimate::WorkEstimator,
 };
 use crate::{
+    deadline::REQUEST_TIMEOUT,
     identity::Identity,
     kinds::{Registry, go_duration::go_duration},
     metrics::Scrape,
     request::{RequestInfo, Verb},
     store::Store,
 };
-
-/// How long a request may take that names no time. Source: `--request-timeout`.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// All levels and schemas. Clones share them.
 #[derive(Clone)]

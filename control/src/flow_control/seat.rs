@@ -33,7 +33,7 @@ pub struct Seat {
     is_heartbeat: bool,
     memory: Arc<RequestMemory>,
     source: SeatSource,
-    held: Mutex<Held>,
+    held: Mutex<SeatState>,
 }
 
 /// Where a request's seat comes from.
@@ -59,7 +59,7 @@ pub struct LevelSource {
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct SeatState {
     seat: Option<HeldSeat>,
     /// The seat in a level that it gave up for some time.
     vacated: Option<Vacated>,

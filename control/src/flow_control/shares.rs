@@ -20,10 +20,10 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::identity::SERVICE_ACCOUNT;
+
 /// A user who holds no more than one in so many permits gets more as long as there are any.
 const LITTLE: usize = 256;
-/// What the names of ServiceAccounts begin with; the namespace follows, and a colon.
-pub const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// Permits that users share.
 #[derive(Debug)]

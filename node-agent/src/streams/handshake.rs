@@ -37,7 +37,8 @@ pub trait Protocol: Copy + 'static {
 pub enum CommandProtocol {
     /// One message per piece, which begins with its channel's number.
     WebSocket(ChannelProtocol),
-    /// One stream per stream. From version 4 on the end is told as a Status, and before as text.
+    /// A SPDY stream for each of stdin, stdout, stderr, error and resize. From version 4 on the end is a Status,
+    /// and text before.
     Spdy {
         /// 1 to 4.
         version: u8,

@@ -6,13 +6,14 @@
 //! ```
 //!
 //! The protocol ends at the agent, and nowhere before: the control service passes on the request with its `Upgrade`,
-//! and then bytes. What is spoken is the client's choice:
+//! and then bytes. What is spoken is the client's choice; a channel or stream *for each* is one of stdin,
+//! stdout, stderr, error (how it ended) and resize (the terminal's size):
 //!
 //! | request | exec, attach | port-forward |
 //! |---|---|---|
-//! | WebSocket | `v5.`, `v4.`, `channel.k8s.io`, base64 too: a channel per stream | `v4.channel.k8s.io`: two per port |
+//! | WebSocket | `v5.`, `v4.`, `channel.k8s.io`, base64 too: a channel for each | `v4.channel.k8s.io`: two per port |
 //! | WebSocket, tunnel | | `SPDY/3.1+portforward.k8s.io`: SPDY in messages |
-//! | SPDY/3.1 | `v4.` to `channel.k8s.io`: one stream per stream | `portforward.k8s.io`: two per connection |
+//! | SPDY/3.1 | `v4.` to `channel.k8s.io`: a SPDY stream for each | `portforward.k8s.io`: two per connection |
 //!
 //! - *handshake*: what a request wants to speak, and the answer 101.
 //! - *wire*: a client of exec or attach, whatever it speaks: its input, its terminal's size, where output goes.

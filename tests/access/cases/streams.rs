@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
-use super::{Acts, ask};
+use super::{Act, Acts, Who, ask};
 use crate::{exchange::Request, servers::Actor};
 
-const USERS: [&str; 10] = [
+/// The empty one shows no credential.
+const USERS: [&str; 11] = [
+    "",
     "joe",
     "pod-reader",
     "pod-debugger",
@@ -29,7 +31,7 @@ pub fn acts() -> Acts {
                 format!("{pod}/portforward?ports=80"),
                 "/api/v1/namespaces/team-a/pods/missing/exec?command=id&stdout=1".to_owned(),
             ] {
-                acts.push(refused(user, Request::new(method, path)));
+                acts.push(asked_by(user, Request::new(method, path)));
             }
         }
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] {
@@ -40,10 +42,10 @@ pub fn acts() -> Acts {
                 "/api/v1/nodes/n1/proxy/pods".to_owned(),
                 "/api/v1/nodes/n1/proxy/metrics".to_owned(),
             ] {
-                acts.push(refused(user, Request::new(method, path)));
+                acts.push(asked_by(user, Request::new(method, path)));
             }
         }
-        acts.push(refused(user, Request::get(format!("{pod}/log?container=c"))));
+        acts.push(asked_by(user, Request::get(format!("{pod}/log?container=c"))));
         let debug = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "example.com/d"}]}});
         for path in [
             format!("{pod}/ephemeralcontainers?dryRun=All"),
@@ -52,22 +54,22 @@ pub fn acts() -> Acts {
             format!("{pod}/status?dryRun=All"),
         ] {
             let strategic = Request::patch(path, debug.clone());
-            acts.push(refused(user, strategic.header("content-type", "application/strategic-merge-patch+json")));
+            acts.push(asked_by(user, strategic.header("content-type", "application/strategic-merge-patch+json")));
         }
         let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "of-none"}});
-        acts.push(refused(user, Request::post(format!("{pod}/eviction?dryRun=All"), eviction)));
+        acts.push(asked_by(user, Request::post(format!("{pod}/eviction?dryRun=All"), eviction)));
         let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "of-none"},
             "target": {"kind": "Node", "name": "n1"}});
-        acts.push(refused(user, Request::post(format!("{pod}/binding?dryRun=All"), binding.clone())));
-        acts.push(refused(user, Request::post("/api/v1/namespaces/team-a/bindings?dryRun=All", binding)));
+        acts.push(asked_by(user, Request::post(format!("{pod}/binding?dryRun=All"), binding.clone())));
+        acts.push(asked_by(user, Request::post("/api/v1/namespaces/team-a/bindings?dryRun=All", binding)));
     }
     acts
 }
 
-/// Asked by whom no stream is opened for: both refuse, or neither finds a node that answers.
-fn refused(user: &str, request: Request) -> super::Act {
+/// Asked of both servers. Neither has a node that answers, so that no stream is opened for those who may, either.
+fn asked_by(user: &str, request: Request) -> Act {
     match user {
-        "" => super::Act::Ask { actor: super::Who::Known(Actor::Anonymous), request },
+        "" => Act::Ask { actor: Who::Known(Actor::Anonymous), request },
         user => ask(user, request),
     }
 }

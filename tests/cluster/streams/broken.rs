@@ -28,6 +28,8 @@ use crate::{
 const MOST_MIB: u64 = 96;
 const HUGE: u64 = 300_000_000;
 const QUIET_FOLLOWERS: usize = 3;
+/// Counts connections that the pod's server at port 8080 has: 8080 is 1F90, and 01 is the state ESTABLISHED.
+const ESTABLISHED_AT_8080: &str = "grep -c ':1F90 [0-9A-F]*:[0-9A-F]* 01 ' /proc/net/tcp";
 
 /// Those that leave the cluster as it is.
 pub const TESTS: &[NamedTest] = &[
@@ -118,8 +120,11 @@ fn slow_and_huge(cluster: &Cluster) -> Result {
         let before = held(cluster)?;
         let mut slow: Vec<Killed> = Vec::new();
         for _ in 0..3 {
-            slow.push(kubectl.spawn(&["exec", "plain", "--", "cat", "/dev/zero"])?);
-            slow.push(kubectl.spawn(&["logs", "-f", "talker"])?);
+            let mut exec = kubectl.spawn(&["exec", "plain", "--", "sh", "-c", "echo begun; exec cat /dev/zero"])?;
+            line_with(&mut exec.0, "begun")?;
+            let mut logs = kubectl.spawn(&["logs", "-f", "talker"])?;
+            line_with(&mut logs.0, "line")?;
+            slow.extend([exec, logs]);
         }
         let (forward, port) = forward(&kubectl, "web", 8080)?;
         let mut fetches = Vec::new();
@@ -129,6 +134,11 @@ fn slow_and_huge(cluster: &Cluster) -> Result {
             fetch.args(["-s", "--limit-rate", "1", "-o", "/dev/null", &format!("http://127.0.0.1:{port}/big")]);
             fetches.push(Killed(fetch.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?));
         }
+        wait::until("the slow fetches", PATIENCE, || {
+            let served: usize = cluster.in_pod("web", &format!("{ESTABLISHED_AT_8080} || true"))?.trim().parse()?;
+            let begun = served >= fetches.len();
+            if begun { Ok(()) } else { Err(format!("{}: {served} connections", kubectl.name).into()) }
+        })?;
         let mut huge = kubectl.spawn(&["exec", "plain", "--", "head", "-c", &HUGE.to_string(), "/dev/zero"])?;
         let mut output = huge.0.stdout.take().ok_or("no standard output")?;
         let (mut piece, mut bytes, mut looked) = (vec![0; 1 << 20], 0, 0);

@@ -272,26 +272,19 @@ fn nothing_left(cluster: &Cluster) -> Result {
     for kubectl in all(cluster)? {
         let before = held(cluster)?;
         let mut children: Vec<Killed> = Vec::new();
-        for _ in 0..3 {
-            children.push(kubectl.spawn(&[
-                "exec",
-                "-i",
-                "plain",
-                "--",
-                "sh",
-                "-c",
-                "echo begun; sleep 42424 & sleep 42424",
-            ])?);
-            children.push(kubectl.spawn(&[
-                "exec",
-                "plain",
-                "--",
-                "sh",
-                "-c",
-                "echo begun; cat /dev/zero; sleep 42424",
-            ])?);
-            children.push(kubectl.spawn(&["attach", "-i", "reader"])?);
-            children.push(kubectl.spawn(&["port-forward", "pod/web", ":8080"])?);
+        for number in 0..3 {
+            let line = format!("{number} of {}\n", kubectl.name);
+            for (arguments, input, begun) in [
+                (&["exec", "-i", "plain", "--", "sh", "-c", "echo begun; sleep 42424 & sleep 42424"][..], "", "begun"),
+                (&["exec", "plain", "--", "sh", "-c", "echo begun; cat /dev/zero; sleep 42424"], "", "begun"),
+                (&["attach", "-i", "reader"], line.as_str(), line.trim()),
+                (&["port-forward", "pod/web", ":8080"], "", "Forwarding from 127.0.0.1:"),
+            ] {
+                let mut child = kubectl.spawn(arguments)?;
+                child.0.stdin.as_mut().ok_or("no standard input")?.write_all(input.as_bytes())?;
+                line_with(&mut child.0, begun)?;
+                children.push(child);
+            }
         }
         wait::until("the commands to run", PATIENCE, || {
             let running: usize = commands()?.trim().parse()?;

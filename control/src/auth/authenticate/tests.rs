@@ -91,10 +91,14 @@ impl Guarded {
 
     /// The user's name, or the code.
     async fn who(&self, token: Option<&str>) -> Result<String, u16> {
-        let answer = self.send("/api/v1/pods", token).await;
-        let (code, text) = (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes());
-        if code == 200 { Ok(String::from_utf8(text.to_vec()).unwrap()) } else { Err(code) }
+        told(self.send("/api/v1/pods", token).await).await
     }
+}
+
+/// The user's name, or the code.
+async fn told(answer: Response<Body>) -> Result<String, u16> {
+    let (code, text) = (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes());
+    if code == 200 { Ok(String::from_utf8(text.to_vec()).unwrap()) } else { Err(code) }
 }
 
 /// A server that reviews tokens.
@@ -164,6 +168,28 @@ async fn the_own_issuer_cannot_be_configured_and_flags_do_not_go_with_a_file() {
     assert!(matches!(both, AuthenticationSetupError::FileAndFlags));
     let half = read(AuthenticationOptions { oidc, ..Default::default() }).await;
     assert!(matches!(half, AuthenticationSetupError::OidcFlags));
+}
+
+/// As `Header.Get` of Go has it, by which kube-apiserver reads the header.
+#[tokio::test]
+async fn of_two_authorization_headers_the_first_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokens");
+    std::fs::write(&path, "of-joe,joe,1\nof-ann,ann,2\n").unwrap();
+    let options = AuthenticationOptions { token_file: Some(path), ..AuthenticationOptions::default() };
+    let guarded = guarded(&options).await;
+    for (headers, who) in [
+        (["Bearer of-joe", "Bearer of-ann"], Ok("joe")),
+        (["Bearer of-joe", "Bearer of-nobody"], Ok("joe")),
+        (["Bearer of-nobody", "Bearer of-joe"], Err(401)),
+        (["Basic am9lOm9mLWpvZQ==", "Bearer of-joe"], Ok("system:anonymous")),
+    ] {
+        let request = headers
+            .iter()
+            .fold(Request::get("/api/v1/pods"), |request, text| request.header(header::AUTHORIZATION, *text));
+        let answer = guarded.gate.clone().answer(request.body(Body::empty()).unwrap(), Arc::new(None)).await;
+        assert_eq!(told(answer).await, who.map(str::to_owned), "{headers:?}");
+    }
 }
 
 #[tokio::test]

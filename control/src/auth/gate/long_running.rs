@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Gate, tell_place};
+use super::{Gate, assign_place};
 use crate::{
     auth::{
         authenticate::{KeptCredentials, Unauthenticated},
@@ -69,7 +69,7 @@ impl LongRunning {
             Err(refused @ Unauthenticated::Refused) => {
                 let refused = Err(refused.to_status());
                 if let Some(place) = &self.place {
-                    tell_place(place, &refused);
+                    assign_place(place, &refused);
                 }
                 return refused.map(drop);
             }

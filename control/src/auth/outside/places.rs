@@ -5,15 +5,12 @@
 //!
 //! A server that reviews tokens passes on those of its own strangers: reviewers share places beside all these.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
 use crate::{
+    auth::client_network::network_of,
     flow_control::shares::{Share, Shares},
     status::Status,
 };
@@ -125,7 +122,7 @@ impl OutsidePlaces {
             Asker::Known if taken.all >= of_strangers.saturating_add(of_known) => return Err(NoPlace),
             Asker::Known => None,
             Asker::Stranger(address) => {
-                let network = network(address);
+                let network = network_of(address);
                 let of_address = taken.by_address.get(&network).copied().unwrap_or_default();
                 // Who is known may have taken more than their own.
                 let is_full = taken.by_strangers >= of_strangers || taken.all >= of_strangers.saturating_add(of_known);
@@ -152,14 +149,6 @@ impl Drop for HolderPlace {
             Some(count) if *count > 1 => *count = count.saturating_sub(1),
             _ => drop(taken.by_address.remove(&network)),
         }
-    }
-}
-
-/// The address, or the /64 of an IPv6 address, of which a host has all (RFC 4291, section 2.5.4).
-fn network(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
     }
 }
 

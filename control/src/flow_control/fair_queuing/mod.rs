@@ -28,10 +28,11 @@ use std::{
 
 pub use self::{
     arrival::{Arrival, ArrivingWork, FlowRefusal, Left, Ticket, Wake},
+    heartbeat_lane::SEATS_OF_A_NODE,
     queuing::{Queuing, SeatLimit},
 };
 use self::{
-    heartbeat_lane::{HeartbeatLane, SEATS_OF_A_NODE},
+    heartbeat_lane::HeartbeatLane,
     queue::{Queue, Waiting},
 };
 use super::{

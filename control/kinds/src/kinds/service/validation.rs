@@ -329,6 +329,18 @@ mod tests {
     }
 
     #[test]
+    fn no_external_address_is_of_the_host_itself_or_of_its_link() {
+        for address in ["127.0.0.1", "0.0.0.0", "169.254.169.254", "224.0.0.1", "::1", "fe80::1"] {
+            let told = words(json!({"ports": [{"port": 80}], "externalIPs": [address]}), None);
+            assert!(
+                matches!(told.as_slice(), [one] if one.starts_with("spec.externalIPs[0]: ")),
+                "{address}: {told:?}"
+            );
+        }
+        assert!(words(json!({"ports": [{"port": 80}], "externalIPs": ["192.0.2.1"]}), None).is_empty());
+    }
+
+    #[test]
     fn external_addresses_are_told_before_what_another_type_may_have() {
         let spec = json!({"ports": [{"port": 80}], "externalIPs": ["80"], "loadBalancerClass": "http"});
         let told = words(spec, None);
