@@ -193,14 +193,6 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "a slash at the end of a path that is no resource means nothing, neither for what is served nor for \
-                  who may have it",
-        matches: |asked, _| {
-            let path = asked.what.split(' ').nth(1).unwrap_or_default();
-            asked.part == "requests" && asked.target().is_none() && path.ends_with('/') && path.len() > 1
-        },
-    },
-    Justified {
         because: "who may not have a stream is refused, also by a method that streams do not have; kube-apiserver says \
                   first that they do not have it",
         matches: |asked, answers| {

@@ -171,6 +171,12 @@ async fn default_roles_give_everyone_discovery_and_strangers_health() {
     let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     assert!(cluster.allows(&joe, "POST", review) && !cluster.allows(&stranger, "POST", review));
     for (method, uri) in
+    for path in ["/api/", "/apis//", "/version/", "/openapi/v2/"] {
+        assert!(cluster.allows(&joe, "GET", path), "{path}");
+    }
+    for path in ["/healthz/", "/livez/", "/version//", "/"] {
+        assert!(!cluster.allows(&joe, "GET", path) && !cluster.allows(&stranger, "GET", path), "{path}");
+    }
         [("GET", "/api/v1/pods"), ("POST", "/api/v1/namespaces"), ("GET", "/metrics"), ("POST", "/api")]
     {
         assert!(!cluster.allows(&joe, method, uri) && !cluster.allows(&stranger, method, uri), "{method} {uri}");
