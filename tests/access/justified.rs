@@ -177,15 +177,6 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "audiences that CSI drivers ask for are not known here: agents mount no volumes of such drivers",
-        matches: |asked, answers| {
-            let Difference { place, ours, theirs } = answers.difference;
-            let is_refused =
-                ours.contains("not found in pod spec volume") && theirs.contains("csidriver.storage.k8s.io");
-            asked.is_by_node() && place == "message" && is_refused
-        },
-    },
-    Justified {
         because: "no warning tells of a second space in an Authorization header",
         matches: |asked, answers| {
             let Difference { place, ours, theirs } = answers.difference;
