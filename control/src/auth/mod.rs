@@ -30,6 +30,7 @@ pub mod client_certificate;
 pub mod configuration;
 pub mod connection_places;
 mod ending_body;
+mod front_proxy_authorities;
 pub mod gate;
 mod held_body;
 mod impersonation;
