@@ -27,6 +27,7 @@ mod document;
 mod encode;
 mod encryption_reload;
 pub mod features;
+mod file_follower;
 mod flow_control;
 mod health;
 mod json_kind;

@@ -177,27 +177,10 @@ const TABLE: &[Justified] = &[
         },
     },
     Justified {
-        because: "audiences that CSI drivers ask for are not known here: agents mount no volumes of such drivers",
-        matches: |asked, answers| {
-            let Difference { place, ours, theirs } = answers.difference;
-            let is_refused =
-                ours.contains("not found in pod spec volume") && theirs.contains("csidriver.storage.k8s.io");
-            asked.is_by_node() && place == "message" && is_refused
-        },
-    },
-    Justified {
         because: "no warning tells of a second space in an Authorization header",
         matches: |asked, answers| {
             let Difference { place, ours, theirs } = answers.difference;
             asked.part == "tokens" && place == "header warning" && ours.is_empty() && theirs.contains("extra space")
-        },
-    },
-    Justified {
-        because: "a slash at the end of a path that is no resource means nothing, neither for what is served nor for \
-                  who may have it",
-        matches: |asked, _| {
-            let path = asked.what.split(' ').nth(1).unwrap_or_default();
-            asked.part == "requests" && asked.target().is_none() && path.ends_with('/') && path.len() > 1
         },
     },
     Justified {

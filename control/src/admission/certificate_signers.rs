@@ -106,6 +106,7 @@ mod tests {
                 group: GROUP,
                 namespace: None,
                 name: "a",
+                name_in_path: Some("a"),
                 subresource,
                 old: Some(&old),
                 identity,

@@ -76,7 +76,7 @@ fn elsewhere<'a>(api: &'a Api, info: &RequestInfo) -> Option<(&'a Aggregator, Ar
         RequestPath::Resource(path) => (path.group.as_str(), path.version.as_str(), false),
         RequestPath::Other(path) => match path.segments().as_slice() {
             ["apis", group, version] => (*group, *version, false),
-            ["openapi", "v3", "apis", group, version] => (*group, *version, true),
+            ["openapi", "v3", "apis", group, version] if !path.ends_in_slash() => (*group, *version, true),
             _ => return None,
         },
     };
@@ -108,6 +108,7 @@ fn fixed(
     let plain = |body: bytes::Bytes| response::json(StatusCode::OK, body);
     let inner = &api.inner;
     let found = match path.segments().as_slice() {
+        segments if path.ends_in_slash() && !takes_slash(path, segments) => None,
         [endpoint @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
             health::answer(&inner.health, endpoint, rest, parts.uri.query().unwrap_or_default()).ok()
         }
@@ -125,12 +126,8 @@ fn fixed(
         ["debug", "api_priority_and_fairness", page] if dump::PAGES.contains(page) => {
             flow_control_page(api, info, page)
         }
-        [".well-known", "openid-configuration"] | [".well-known", "openid-configuration", ""] => {
-            openid(api, "application/json", TokenIssuer::configuration)
-        }
-        ["openid", "v1", "jwks"] | ["openid", "v1", "jwks", ""] => {
-            openid(api, "application/jwk-set+json", TokenIssuer::keys)
-        }
+        [".well-known", "openid-configuration"] => openid(api, "application/json", TokenIssuer::configuration),
+        ["openid", "v1", "jwks"] => openid(api, "application/jwk-set+json", TokenIssuer::keys),
         ["openapi", "v2"] => Some(documents::openapi_v2(&inner.openapi.get(), accept, parts)),
         ["openapi", "v3"] => Some(documents::document(inner.openapi.get().index(), parts)),
         ["openapi", "v3", ..] => inner
@@ -146,6 +143,16 @@ fn fixed(
             Err(Status::method_not_allowed(Subject { group: "", resource: "", name: "" }))
         }
         Some(response) => Ok(response),
+    }
+}
+
+/// Whether a path leads somewhere though it ends in a slash: where Kubernetes has a web service of go-restful, which
+/// trims its paths. `/apis` stands beside these.
+fn takes_slash(path: &NonResourcePath, segments: &[&str]) -> bool {
+    match segments {
+        ["api"] | ["api", _] | ["apis", _] | ["apis", _, _] | ["version"] => true,
+        [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => true,
+        _ => path.as_str() == "/apis/",
     }
 }
 

@@ -178,7 +178,12 @@ impl Authenticator {
     /// Reads whom a front proxy names, if the request came from one. Before anything else is read of it.
     pub fn read_request_headers(&self, parts: &mut Parts) {
         let Some(proxies) = &self.0.front_proxies else { return };
-        let Some(FrontProxyConnection { not_after, .. }) = parts.extensions.get().cloned() else { return };
+        let Some(connection) = parts.extensions.get::<FrontProxyConnection>() else { return };
+        let not_after = connection.not_after;
+        if !proxies.still_recognise(connection) {
+            parts.extensions.remove::<FrontProxyConnection>();
+            return;
+        }
         if let Some(identity) = proxies.take(&mut parts.headers) {
             parts.extensions.insert(ProxiedIdentity { identity: with_group_of_all(identity), not_after });
         }

@@ -61,9 +61,9 @@ impl ClientCertificates {
     }
 
     /// The same, who also asks for certificates of other authorities. Somebody else reads those.
-    pub fn asking_for<'d>(mut self, others: impl IntoIterator<Item = &'d DistinguishedName>) -> Self {
-        self.hints.extend(others.into_iter().cloned());
-        self
+    pub fn asking_for(&self, others: impl IntoIterator<Item = DistinguishedName>) -> Self {
+        let own = self.strict.root_hint_subjects().iter().cloned();
+        Self { strict: self.strict.clone(), hints: own.chain(others).collect() }
     }
 
     /// Reads the identity out of what a client presented, leaf first.

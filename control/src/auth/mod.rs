@@ -52,6 +52,7 @@ mod client_network;
 pub mod configuration;
 pub mod connection_places;
 mod ending_body;
+mod front_proxy_authorities;
 pub mod gate;
 pub mod handshake_turns;
 mod held_body;

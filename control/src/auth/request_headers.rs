@@ -3,25 +3,27 @@
 //!
 //! Source: `k8s.io/apiserver/pkg/authentication/request/headerrequest`.
 
-use std::{collections::BTreeMap, fs, io, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, time::SystemTime};
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
-use rustls::{
-    DistinguishedName, RootCertStore,
-    crypto::CryptoProvider,
-    server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
-};
-use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use rustls::{DistinguishedName, crypto::CryptoProvider};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::{Identity, options::RequestHeaderOptions};
+use super::{
+    Identity,
+    front_proxy_authorities::{AuthoritiesError, TrustedAuthorities},
+    options::RequestHeaderOptions,
+};
 
 /// Recognises front proxies, and reads what they say.
 #[derive(Debug)]
 pub struct FrontProxies {
-    verifier: Arc<dyn ClientCertVerifier>,
-    /// PEM, as extension API servers are told of it.
-    authorities: String,
+    trusted: ArcSwap<TrustedAuthorities>,
+    /// Signs for the users of the cluster.
+    cluster: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
     options: RequestHeaderOptions,
     username: Vec<HeaderName>,
     groups: Vec<HeaderName>,
@@ -31,15 +33,25 @@ pub struct FrontProxies {
 }
 
 /// A connection that came from a front proxy: an extension of its requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrontProxyConnection {
     /// The common name of its certificate.
     pub name: Arc<str>,
     /// Of its certificate: seconds since the epoch.
     pub not_after: i64,
+    /// Its certificates, leaf first.
+    chain: Arc<[CertificateDer<'static>]>,
+    /// Of the authorities by which it was recognised.
+    generation: u64,
 }
 
 impl FrontProxyConnection {
+    /// Of a proxy with this name that is believed until then.
+    #[cfg(test)]
+    pub fn of(name: &str, not_after: i64) -> Self {
+        Self { name: name.into(), not_after, ..Self::default() }
+    }
+
     /// Whose connection it is, among those of users: the proxy's, whoever sends requests through it.
     pub fn holder(&self) -> Identity {
         Identity::authenticated(format!("front-proxy:{}", self.name), Vec::new())
@@ -111,20 +123,6 @@ pub enum RequestHeaderError {
     Overlap,
 }
 
-/// Why certificates verify nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthoritiesError {
-    /// They are not PEM.
-    #[error(transparent)]
-    Pem(#[from] rustls_pki_types::pem::Error),
-    /// One of them is no authority's.
-    #[error(transparent)]
-    Certificate(#[from] rustls::Error),
-    /// There is none.
-    #[error(transparent)]
-    Verifier(#[from] VerifierBuilderError),
-}
-
 impl FrontProxies {
     /// Reads what the flags name; nothing without `--requestheader-client-ca-file`. `cluster` signs for the users of
     /// the cluster.
@@ -135,21 +133,14 @@ impl FrontProxies {
     ) -> Result<Option<Self>, RequestHeaderError> {
         check(options)?;
         let Some(path) = &options.client_ca_file else { return Ok(None) };
-        let shown = || path.display().to_string();
-        let text = fs::read(path).map_err(|source| RequestHeaderError::Read { path: shown(), source })?;
-        let unusable = |why| RequestHeaderError::Authorities { path: shown(), why };
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&text) {
-            let certificate = certificate.map_err(|error| unusable(error.into()))?;
-            if certificate == *cluster && options.allowed_names.is_empty() {
-                return Err(RequestHeaderError::Overlap);
-            }
-            roots.add(certificate).map_err(|error| unusable(error.into()))?;
-        }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let text =
+            fs::read(path).map_err(|source| RequestHeaderError::Read { path: path.display().to_string(), source })?;
+        let (cluster, generation) = (cluster.clone().into_owned(), 0);
+        let trusted = TrustedAuthorities::of(path, &text, (&cluster, options), provider.clone(), generation)?;
         Ok(Some(Self {
-            verifier: verifier.map_err(|error| unusable(error.into()))?,
-            authorities: String::from_utf8_lossy(&text).into_owned(),
+            trusted: ArcSwap::from_pointee(trusted),
+            cluster,
+            provider,
             username: names("requestheader-username-headers", &options.username_headers)?,
             groups: names("requestheader-group-headers", &options.group_headers)?,
             uid: names("requestheader-uid-headers", &options.uid_headers)?,
@@ -158,14 +149,23 @@ impl FrontProxies {
         }))
     }
 
+    /// Trusts the authorities of a changed file from now on, and no others.
+    pub fn replace(&self, path: &Path, text: &[u8]) -> Result<(), RequestHeaderError> {
+        let generation = self.trusted.load().generation.wrapping_add(1);
+        let trust = (&self.cluster, &self.options);
+        let trusted = TrustedAuthorities::of(path, text, trust, self.provider.clone(), generation)?;
+        self.trusted.store(Arc::new(trusted));
+        Ok(())
+    }
+
     /// The certificates of their authorities, in PEM.
-    pub fn authorities(&self) -> &str {
-        &self.authorities
+    pub fn authorities(&self) -> String {
+        self.trusted.load().pem.clone()
     }
 
     /// The names of their authorities: a client shows only a certificate of an authority that it is asked for.
-    pub fn hints(&self) -> &[DistinguishedName] {
-        self.verifier.root_hint_subjects()
+    pub fn hints(&self) -> Vec<DistinguishedName> {
+        self.trusted.load().verifier.root_hint_subjects().to_vec()
     }
 
     /// As the flags say.
@@ -176,7 +176,8 @@ impl FrontProxies {
     /// Whether a connection with this certificate, leaf first, comes from a front proxy.
     pub fn recognise(&self, chain: &[CertificateDer<'_>]) -> Option<FrontProxyConnection> {
         let (leaf, intermediates) = chain.split_first()?;
-        self.verifier.verify_client_cert(leaf, intermediates, UnixTime::now()).ok()?;
+        let trusted = self.trusted.load();
+        trusted.verifier.verify_client_cert(leaf, intermediates, UnixTime::now()).ok()?;
         let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
         let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         let allowed = &self.options.allowed_names;
@@ -185,7 +186,15 @@ impl FrontProxies {
             return None;
         }
         let name = name.unwrap_or_default().into();
-        Some(FrontProxyConnection { name, not_after: certificate.validity().not_after.timestamp() })
+        let not_after = certificate.validity().not_after.timestamp();
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Some(FrontProxyConnection { name, not_after, chain, generation: trusted.generation })
+    }
+
+    /// Whether a connection that came from a front proxy still does: its authority may have been taken away. One that
+    /// came when its authority was not trusted yet has to come again, unlike in Kubernetes.
+    pub fn still_recognise(&self, connection: &FrontProxyConnection) -> bool {
+        connection.generation == self.trusted.load().generation || self.recognise(&connection.chain).is_some()
     }
 
     /// Whom the headers name, without the group of all users. They are taken out: nobody else is to read them.
@@ -295,12 +304,23 @@ mod tests {
         let connection = proxies.recognise(&[leaf(&issuer, "gateway")]).unwrap();
         assert_eq!(&*connection.holder().name, "front-proxy:gateway");
         assert!(connection.is_good_at(SystemTime::now()));
-        assert!(!FrontProxyConnection { not_after: 0, ..connection }.is_good_at(SystemTime::now()));
+        assert!(!FrontProxyConnection { not_after: 0, ..connection.clone() }.is_good_at(SystemTime::now()));
         assert_eq!(proxies.recognise(&[leaf(&issuer, "jane")]), None);
         assert_eq!(proxies.recognise(&[leaf(&other, "gateway")]), None);
         assert!(read(&[], other.der()).unwrap().recognise(&[leaf(&issuer, "jane")]).is_some());
         assert!(matches!(read(&[], issuer.der()), Err(RequestHeaderError::Overlap)));
         assert!(read(&["gateway"], issuer.der()).is_ok());
+
+        // Another file.
+        assert!(proxies.replace(&path, b"garbage").is_err());
+        assert!(proxies.still_recognise(&connection), "the one before stays");
+        proxies.replace(&path, format!("{}{}", issuer.pem(), other.pem()).as_bytes()).unwrap();
+        assert_eq!((proxies.hints().len(), proxies.authorities().matches("BEGIN").count()), (2, 2));
+        assert!(proxies.still_recognise(&connection) && proxies.recognise(&[leaf(&other, "gateway")]).is_some());
+        proxies.replace(&path, other.pem().as_bytes()).unwrap();
+        assert!(!proxies.still_recognise(&connection), "its authority is trusted no more");
+        let all = read(&[], other.der()).unwrap();
+        assert!(matches!(all.replace(&path, other.pem().as_bytes()), Err(RequestHeaderError::Overlap)));
 
         let mut headers = HeaderMap::new();
         assert_eq!(proxies.take(&mut headers), None);

@@ -6,6 +6,11 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
 use super::*;
 
 mod running;
@@ -14,6 +19,7 @@ use crate::{
     allocation::Allocator,
     api::{Api, open_sealed_store},
     auth::Identity,
+    file_follower::{FileFollower, SeenFile},
     kinds::Registry,
     store::{DamagedBases, OpenError, seal::Seal},
 };
@@ -28,9 +34,9 @@ struct Disk(tempfile::TempDir);
 /// An API over it.
 struct Lab {
     api: Api,
-    reload: Option<EncryptionReload>,
-    store: Arc<dyn Store>,
-    refused: Option<Refused>,
+    used: Option<UsedEncryption>,
+    follower: Option<FileFollower>,
+    seen: Option<SeenFile>,
 }
 
 impl Disk {
@@ -74,8 +80,12 @@ impl Disk {
         let store: Arc<dyn Store> = Arc::new(opened);
         let allocator = Allocator::new("10.96.0.0/12".parse().unwrap(), 30000..=32767);
         let api = Api::new(store.clone(), kinds, allocator, "127.0.0.1:6443");
-        let reload = encryption.map(|encryption| EncryptionReload::new(self.config(), encryption));
-        Ok(Lab { api, reload, store, refused: None })
+        let used = encryption.map(|encryption| UsedEncryption::new(encryption, store));
+        let follow = |used: UsedEncryption| {
+            let hash = used.encryption.hash();
+            FileFollower::new(ENCRYPTION, self.config(), hash, used)
+        };
+        Ok(Lab { api, follower: used.clone().map(follow), used, seen: None })
     }
 
     fn open(&self) -> Lab {
@@ -131,13 +141,12 @@ impl Lab {
     }
 
     async fn look(&mut self) {
-        let reload = self.reload.as_ref().expect("it is configured");
-        reload.look(&self.store, &mut self.refused).await;
+        let follower = self.follower.as_ref().expect("it is configured");
+        follower.look(&mut self.seen, Instant::now()).await;
     }
 
     fn counts(&self) -> (u64, u64) {
-        let count = |outcome: &Outcome| outcome.count.load(Ordering::Relaxed);
-        self.reload.as_ref().map_or((0, 0), |reload| (count(&reload.counts.succeeded), count(&reload.counts.failed)))
+        self.follower.as_ref().map_or((0, 0), FileFollower::counts)
     }
 
     /// With a namespace, a Secret and a ConfigMap that has the same text.
@@ -206,7 +215,7 @@ async fn a_bad_file_is_counted_and_the_one_before_stays() {
     disk.configure(&["aesgcm:one", "identity"]);
     let mut lab = disk.open();
     lab.fill().await;
-    let hash = lab.reload.as_ref().unwrap().encryption.hash();
+    let hash = lab.used.as_ref().unwrap().encryption.hash();
     std::fs::write(disk.config(), "resources: [").unwrap();
     lab.look().await;
     lab.look().await;
@@ -218,7 +227,7 @@ async fn a_bad_file_is_counted_and_the_one_before_stays() {
     disk.configure(&["aesgcm:two", "identity"]);
     lab.look().await;
     assert_eq!(lab.counts(), (0, 3));
-    assert_eq!(lab.reload.as_ref().unwrap().encryption.hash(), hash);
+    assert_eq!(lab.used.as_ref().unwrap().encryption.hash(), hash);
     assert!(!lab.replace("s").await, "it is still under the key that counts");
     disk.configure(&["aesgcm:two", "aesgcm:one"]);
     lab.look().await;
@@ -226,9 +235,8 @@ async fn a_bad_file_is_counted_and_the_one_before_stays() {
     assert!(lab.replace("s").await);
 
     let metrics = crate::metrics::Metrics::default();
-    let reload = lab.reload.take().map(Arc::new).unwrap();
-    let told = reload.clone();
-    metrics.add(move |scrape| told.tell(scrape));
+    let follower = lab.follower.take().unwrap();
+    metrics.add(move |scrape| follower.tell(scrape));
     let text = metrics.render().unwrap();
     for start in [
         "apiserver_encryption_config_controller_automatic_reloads_total{status=\"success\",apiserver_id_hash=\"sha256:",
@@ -273,14 +281,15 @@ async fn a_write_that_was_made_meanwhile_keeps_the_key_that_it_was_sealed_under(
     let disk = Disk::new();
     disk.configure(&["aesgcm:one"]);
     let lab = disk.open();
-    let reload = lab.reload.as_ref().unwrap();
-    let before = reload.encryption.hash();
+    let used = lab.used.as_ref().unwrap();
+    let before = used.encryption.hash();
     disk.configure(&["aesgcm:two"]);
-    let new = reload.prepare(&lab.store).await.expect("nothing needs the key yet");
+    let config = FileConfiguration::read(&disk.config(), true).expect("valid");
+    let new = used.prepare(config).await.expect("nothing needs the key yet");
     lab.fill().await;
-    let refused = reload.replace(&lab.store, new).await.expect_err("a Secret needs it").to_string();
+    let refused = used.replace(new).await.expect_err("a Secret needs it").to_string();
     assert!(refused.contains("aesgcm:v1:one for 1 of secrets"), "{refused}");
-    assert_eq!(reload.encryption.hash(), before);
+    assert_eq!(used.encryption.hash(), before);
     assert!(!lab.replace("s").await, "what seals is still that key");
     drop(lab);
     disk.configure(&["aesgcm:one"]);

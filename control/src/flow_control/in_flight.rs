@@ -84,9 +84,9 @@ mod tests {
         let enter = |who: &Identity, method: &str| limits.enter(who, &info(method, "/api/v1/namespaces/a/pods"));
         let first = enter(&user, "GET").unwrap();
         let _second = enter(&user, "GET").unwrap();
-        assert_eq!(enter(&user, "GET").unwrap_err(), TooMany);
+        assert_eq!(enter(&user, "GET").unwrap_err(), TooMany::IN_A_SECOND);
         let write = enter(&user, "POST").unwrap();
-        assert_eq!(enter(&user, "DELETE").unwrap_err(), TooMany);
+        assert_eq!(enter(&user, "DELETE").unwrap_err(), TooMany::IN_A_SECOND);
         let master = Identity::control("kubernetes-admin");
         assert!(enter(&master, "GET").is_ok() && enter(&master, "POST").is_ok());
         let node = Identity::authenticated("system:node:n".into(), vec!["system:nodes".into()]);
@@ -94,8 +94,8 @@ mod tests {
         let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
         drop(beat(&node, lease).expect("a heartbeat has a seat of its own"));
         drop(beat(&node, "/api/v1/nodes/n/status").expect("and so has the status"));
-        assert_eq!(beat(&user, lease).unwrap_err(), TooMany);
-        assert_eq!(beat(&node, "/api/v1/namespaces/a/pods/p/status").unwrap_err(), TooMany);
+        assert_eq!(beat(&user, lease).unwrap_err(), TooMany::IN_A_SECOND);
+        assert_eq!(beat(&node, "/api/v1/namespaces/a/pods/p/status").unwrap_err(), TooMany::IN_A_SECOND);
         drop((first, write));
         assert!(enter(&user, "GET").is_ok() && enter(&user, "POST").is_ok());
         let unlimited = InFlight::new(0, 0);

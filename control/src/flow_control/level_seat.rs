@@ -61,6 +61,7 @@ impl LevelSeat {
         let arrived = Instant::now();
         let admitted = schema.level.admit(coming, FlowEntry::new(schema, request));
         let Admitted { ticket, queued } = admitted.inspect_err(|why| {
+            schema.level.record_dropped();
             schema.stats.refuse(*why);
             schema.stats.waited_in_vain.observe_time(Duration::ZERO);
         })?;
@@ -143,6 +144,7 @@ impl PlaceInQueue<'_> {
 
     fn is_refused(&mut self, why: FlowRefusal) {
         self.has_left = true;
+        self.schema.level.record_dropped();
         let stats = &self.schema.stats;
         stats.waiting.remove(self.ticket.width);
         stats.refuse(why);

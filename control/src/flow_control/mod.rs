@@ -28,6 +28,7 @@
 //! | `seat_demand`, `borrowing`, `levels` | how many seats each level has |
 //! | `priority_level`, `level_seat`, `seat` | a request on its way: the lock, the wait, what it holds |
 //! | `work_estimate` | how many seats a request takes |
+//! | `dropped_requests` | when clients are to come again that are refused (pure) |
 //! | `memory`, `shares` | the memory of requests and answers, divided among users |
 //! | `in_flight` | the limits of a server without priorities |
 //! | `request_limits` | which of both a server has, for its gate |
@@ -43,6 +44,7 @@ mod borrowing;
 mod classification;
 mod configuration;
 pub mod controller;
+mod dropped_requests;
 pub mod dump;
 mod fair_queuing;
 mod flow_metrics;

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{
+    dropped_requests::DroppedRequests,
     fair_queuing::{Arrival, ArrivingWork, FlowRefusal, Left, QueueSet, Queuing, SeatLimit, Ticket, Wake},
     memory::{AllWaitingMemory, WaitingMemory},
     policy::FlowSchema,
@@ -66,6 +67,7 @@ pub struct PriorityLevel {
     /// What its times count from.
     epoch: (Instant, Timestamp),
     set: Mutex<QueueSet<FlowEntry>>,
+    dropped: Mutex<DroppedRequests>,
 }
 
 /// What comes to a level.
@@ -95,6 +97,7 @@ impl PriorityLevel {
             name,
             epoch: (Instant::now(), Timestamp::now()),
             set,
+            dropped: Mutex::default(),
         })
     }
 
@@ -116,6 +119,21 @@ impl PriorityLevel {
                 Ok(Admitted { ticket, queued: Some((woken, length)) })
             }
         }
+    }
+
+    /// A request is refused, or its client has gone while it waited.
+    pub fn record_dropped(&self) {
+        self.record_dropped_at(self.time(self.epoch.0.elapsed()).as_second());
+    }
+
+    /// The same at a time in Unix seconds.
+    pub fn record_dropped_at(&self, second: i64) {
+        self.dropped.lock().record(second);
+    }
+
+    /// After how many seconds a client is to come again whose request was refused.
+    pub fn retry_after(&self) -> u32 {
+        self.dropped.lock().retry_after()
     }
 
     /// A request goes, whatever it did.

@@ -82,6 +82,13 @@ enum HeldSeat {
     Level(LevelSeat),
 }
 
+impl LevelSource {
+    /// The refusal of a request that the level has just dropped.
+    fn too_many(&self) -> TooMany {
+        TooMany { retry_after: self.schema.level.retry_after() }
+    }
+}
+
 impl Seat {
     /// Of a request that has no seat yet.
     pub fn new(identity: &Identity, info: &RequestInfo, memory: Arc<RequestMemory>, source: SeatSource) -> Self {
@@ -114,7 +121,7 @@ impl Seat {
         let SeatSource::Shares(seats) = &self.source else { return Ok(()) };
         let taken = seats.take(&self.user, 1);
         if taken.is_none() && !self.is_master {
-            return Err(TooMany);
+            return Err(TooMany::IN_A_SECOND);
         }
         self.held.lock().seat = taken.map(|share| HeldSeat::Share { _share: share });
         Ok(())
@@ -123,7 +130,8 @@ impl Seat {
     /// Takes the seat of a request that comes to a level, once it is its turn.
     pub async fn take_in_turn(&self, coming: Coming) -> Result<(), TooMany> {
         let SeatSource::Level(level) = &self.source else { return self.take_at_once() };
-        let taken = LevelSeat::take(&level.schema, coming, &level.request, level.terms).await.map_err(|_| TooMany)?;
+        let taken = LevelSeat::take(&level.schema, coming, &level.request, level.terms).await;
+        let taken = taken.map_err(|_| level.too_many())?;
         self.held.lock().seat = Some(HeldSeat::Level(taken));
         Ok(())
     }
@@ -154,7 +162,7 @@ impl Seat {
                 held.body.is_some()
             }
         };
-        if kept || self.is_master { Ok(()) } else { Err(TooMany.to_status()) }
+        if kept || self.is_master { Ok(()) } else { Err(TooMany::IN_A_SECOND.to_status()) }
     }
 
     /// Room for an answer of so many bytes. What has changed something is always told.
@@ -170,7 +178,7 @@ impl Seat {
     fn keep(&self, answers: &Arc<Shares>, bytes: usize, is_read: bool) -> Result<AnswerMemory, TooMany> {
         match answers.take_or_first_of_free(&self.user, bytes) {
             Some(granted) => Ok(AnswerMemory::Granted(granted)),
-            None if is_read && !self.is_master => Err(TooMany),
+            None if is_read && !self.is_master => Err(TooMany::IN_A_SECOND),
             None => Ok(AnswerMemory::Overdrawn(answers.take_anyway(&self.user, bytes))),
         }
     }
@@ -206,7 +214,7 @@ impl Seat {
         let vacated = self.held.lock().vacated;
         let (SeatSource::Level(level), Some(vacated)) = (&self.source, vacated) else { return self.take_at_once() };
         let taken = LevelSeat::take_again(&level.schema, vacated, &level.request, level.terms).await;
-        let taken = taken.map_err(|_| TooMany)?;
+        let taken = taken.map_err(|_| level.too_many())?;
         self.held.lock().seat = Some(HeldSeat::Level(taken));
         Ok(())
     }
@@ -263,7 +271,7 @@ mod tests {
         assert_eq!(read.await.unwrap_err().code, 429, "it comes again");
         drop(other);
         assert_eq!(waiting.read(async { Ok(1) }).await.unwrap(), 1);
-        assert_eq!(limits.enter(&user, &post).unwrap_err(), TooMany, "it has its seat again");
+        assert_eq!(limits.enter(&user, &post).unwrap_err(), TooMany::IN_A_SECOND, "it has its seat again");
     }
 
     #[test]
@@ -285,7 +293,7 @@ mod tests {
         assert!(joe.keep_for_body(3 << 20).is_ok(), "what it held is free again");
 
         let large = joe.keep_for_answer(2 * ANSWERS, true).expect("the first is always sent");
-        assert_eq!(joe.keep_for_answer(1, true).unwrap_err(), TooMany);
+        assert_eq!(joe.keep_for_answer(1, true).unwrap_err(), TooMany::IN_A_SECOND);
         let told = joe.keep_for_answer(1, false).expect("what changed something is told");
         assert!(matches!(told, AnswerMemory::Overdrawn(_)));
         drop((large, told));

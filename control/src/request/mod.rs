@@ -164,19 +164,13 @@ impl RequestInfo {
             RequestPath::Resource(resource) => Verb::of(&parts.method, resource, &query),
             RequestPath::Other(_) => Verb::Other,
         };
-        if let RequestPath::Resource(resource) = &path {
-            // A client that joined an empty name to the path means one object, not all of them.
-            if resource.trailing_slash && verb.is_write() {
-                return Err(Status::bad_request(format!(
-                    "the path {:?} ends in a slash: name the object, or leave the slash out to mean all of them",
-                    parts.uri.path()
-                )));
-            }
-            if resource.watch_prefix && verb.is_write() {
-                let name = resource.name.as_deref().unwrap_or_default();
-                let subject = Subject { group: &resource.group, resource: &resource.resource, name };
-                return Err(Status::method_not_allowed(subject));
-            }
+        if let RequestPath::Resource(resource) = &path
+            && resource.watch_prefix
+            && verb.is_write()
+        {
+            let name = resource.name.as_deref().unwrap_or_default();
+            let subject = Subject { group: &resource.group, resource: &resource.resource, name };
+            return Err(Status::method_not_allowed(subject));
         }
         let accept = header(header::ACCEPT).unwrap_or_default();
         Ok(Self {

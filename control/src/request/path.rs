@@ -13,7 +13,7 @@ pub enum RequestPath {
     Other(NonResourcePath),
 }
 
-/// A path that is no resource's, without a trailing slash; `/` is the root.
+/// A path that is no resource's, as it was sent: a rule for `/healthz` says nothing of `/healthz/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NonResourcePath(String);
 
@@ -23,9 +23,18 @@ impl NonResourcePath {
         &self.0
     }
 
-    /// Its segments; one that is empty for the root.
+    /// Its segments, without slashes at its end; one that is empty for the root.
     pub fn segments(&self) -> Vec<&str> {
-        self.0.split('/').skip(1).collect()
+        self.0.trim_end_matches('/').split('/').skip(1).chain(self.is_root().then_some("")).collect()
+    }
+
+    /// Whether it is longer than its segments.
+    pub fn ends_in_slash(&self) -> bool {
+        self.0.ends_with('/') && !self.is_root()
+    }
+
+    fn is_root(&self) -> bool {
+        self.0 == "/"
     }
 }
 
@@ -49,12 +58,11 @@ pub struct ResourcePath {
     pub rest: String,
     /// The old form of a watch, `/api/v1/watch/…`.
     pub watch_prefix: bool,
-    /// The path ends in a slash where no name stands.
-    pub trailing_slash: bool,
 }
 
 impl RequestPath {
-    /// Takes a path apart. A resource path with an empty, undecodable or dotted part names nothing that is served.
+    /// Takes a path apart. Slashes at the end of a resource path say nothing. One with another empty part, or an
+    /// undecodable or dotted one, names nothing that is served.
     pub fn of(path: &str) -> Result<Self, Status> {
         let mut raw = path.strip_prefix('/').unwrap_or(path);
         let versioned = match raw.split('/').next() {
@@ -65,14 +73,12 @@ impl RequestPath {
         let mut segments: Vec<String> = Vec::with_capacity(8);
         let mut rest = String::new();
         let mut more = true;
-        let mut trailing_slash = false;
         while more {
             let (segment, tail) = match raw.split_once('/') {
                 Some((segment, tail)) => (segment, Some(tail)),
                 None => (raw, None),
             };
-            if segment.is_empty() && tail.is_none() {
-                trailing_slash = true;
+            if raw.bytes().all(|byte| byte == b'/') {
                 break;
             }
             segments.push(decode(segment).ok_or_else(Status::unknown_path)?);
@@ -108,7 +114,6 @@ impl RequestPath {
         if watch_prefix && subresource.is_some() {
             return Err(Status::unknown_path());
         }
-        let trailing_slash = trailing_slash && name.is_none();
         Ok(Self::Resource(ResourcePath {
             group: group.to_owned(),
             version: version.to_owned(),
@@ -118,12 +123,10 @@ impl RequestPath {
             subresource,
             rest,
             watch_prefix,
-            trailing_slash,
         }))
     }
 
     fn other(path: &str) -> Self {
-        let path = path.trim_end_matches('/');
         Self::Other(NonResourcePath(if path.is_empty() { "/".to_owned() } else { path.to_owned() }))
     }
 }

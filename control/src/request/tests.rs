@@ -95,7 +95,7 @@ fn what_names_nothing_is_not_found() {
         "/api/v1/namespaces/a/pods/%zz",
         "/api/v1/namespaces/a/pods/%2e%2e",
         "/api/v1/namespaces//pods",
-        "/api/v1/namespaces/a/pods//",
+        "/api/v1/namespaces/a/pods//b",
         "/apis//v1/pods",
         "/api//pods",
         "/api/v1/namespaces/a/pods/%00",
@@ -105,19 +105,44 @@ fn what_names_nothing_is_not_found() {
 }
 
 #[test]
-fn a_write_whose_path_ends_in_a_slash_is_refused() {
-    for method in ["DELETE", "POST", "PUT", "PATCH"] {
-        let status = parse(method, "/api/v1/namespaces/a/pods/").unwrap_err();
-        assert_eq!(status.code, 400, "{method}");
-        assert!(status.message.contains("ends in a slash"), "{}", status.message);
+fn slashes_at_the_end_of_a_resource_path_say_nothing() {
+    for path in [
+        "/api/v1/pods",
+        "/api/v1/namespaces",
+        "/api/v1/namespaces/a",
+        "/api/v1/namespaces/a/status",
+        "/api/v1/namespaces/a/pods",
+        "/api/v1/namespaces/a/pods/b",
+        "/api/v1/namespaces/a/pods/b/log",
+        "/api/v1/watch/namespaces/a/pods",
+        "/apis/apps/v1/namespaces/a/deployments",
+    ] {
+        for method in ["GET", "DELETE", "POST", "PUT", "PATCH"] {
+            let Ok(without) = parse(method, path) else { continue };
+            for end in ["/", "//"] {
+                let (verb, with) = resource(method, &format!("{path}{end}"));
+                assert_eq!(verb, without.verb, "{method} {path}{end}");
+                let with = ResourcePath { rest: String::new(), ..with };
+                assert_eq!(Some(&with), without.resource(), "{method} {path}{end}");
+            }
+        }
     }
-    assert_eq!(resource("GET", "/api/v1/namespaces/a/pods/").0, Verb::List);
-    assert_eq!(resource("DELETE", "/api/v1/namespaces/a/pods/b/").0, Verb::Delete);
+    assert_eq!(resource("DELETE", "/api/v1/namespaces/a/pods/").0, Verb::DeleteCollection);
+}
+
+#[test]
+fn other_paths_are_authorised_as_they_were_sent() {
+    for path in ["/", "//", "/api/", "/apis//", "/version/", "/healthz/", "//api/v1/pods"] {
+        match info("GET", path).path {
+            RequestPath::Other(other) => assert_eq!(other.as_str(), path),
+            RequestPath::Resource(resource) => panic!("{resource:?}"),
+        }
+    }
 }
 
 #[test]
 fn discovery_is_no_resource() {
-    for path in ["/api", "/apis", "/api/v1", "/api/v1/", "/apis/apps/v1", "/openapi/v3", "/version", "/", "//"] {
+    for path in ["/api", "/apis", "/api/v1", "/api/v1/", "/apis/apps/v1", "/apis/apps/v1//", "/version", "/", "//"] {
         assert!(info("GET", path).resource().is_none(), "{path}");
     }
 }

@@ -19,6 +19,8 @@ pub struct WriteRequest<'a> {
     pub namespace: Option<&'a str>,
     /// Of the object.
     pub name: &'a str,
+    /// In the path of the request; `None` where the object alone says it, as one that is created by POST.
+    pub name_in_path: Option<&'a str>,
     /// Path segment.
     pub subresource: Option<&'a str>,
     /// The stored object, on update and delete.

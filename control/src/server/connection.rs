@@ -19,10 +19,13 @@ use http_body::Body as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::http_connection::{Answered, HttpConnection, RequestService};
+use super::{
+    http_connection::{Answered, HttpConnection, RequestService},
+    tls::ListenerTls,
+};
 use crate::{
     auth::{
         arrivals::{SPARED, WaitingConnection},
@@ -59,7 +62,7 @@ pub struct StrangersTimes {
 
 /// What all connections of a listener have in common.
 pub struct Connections {
-    acceptor: TlsAcceptor,
+    tls: Arc<ListenerTls>,
     clients: Arc<ClientCertificates>,
     gate: Gate,
     http: auto::Builder<TokioExecutor>,
@@ -74,16 +77,16 @@ pub struct Connections {
 impl Connections {
     /// Requests of `places` come to `gate`, whose watches end with `closing`.
     pub fn new(
-        tls: rustls::ServerConfig,
+        tls: Arc<ListenerTls>,
         clients: Arc<ClientCertificates>,
         gate: Gate,
         metrics: Arc<ConnectionMetrics>,
         places: ConnectionPlaces,
         closing: CancellationToken,
     ) -> Self {
-        let (acceptor, http) = (TlsAcceptor::from(Arc::new(tls)), http(Pings::default()));
+        let http = http(Pings::default());
         let (strangers, answers_last) = (STRANGERS_TIMES, open_answers::LONGEST);
-        Self { acceptor, clients, gate, http, strangers, answers_last, metrics, places, closing }
+        Self { tls, clients, gate, http, strangers, answers_last, metrics, places, closing }
     }
 
     /// With other times.
@@ -211,7 +214,7 @@ impl Connections {
         place.spare_in_handshake();
         drop(arrival);
         let handshake = async {
-            let mut handshake = pin!(self.acceptor.accept(stream));
+            let mut handshake = pin!(self.tls.acceptor().accept(stream));
             if let Ok(shaken) = tokio::time::timeout(TURN, handshake.as_mut()).await {
                 return shaken;
             }

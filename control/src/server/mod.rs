@@ -8,6 +8,7 @@ mod certificates;
 mod checks;
 mod connection;
 mod descriptors;
+mod front_proxy_reload;
 mod housekeeping;
 mod http_connection;
 mod limits;
@@ -55,7 +56,8 @@ use crate::{
     bootstrap::{self, Advertised, BootstrapError, KubernetesService},
     controllers::{self, RestoreService},
     definitions,
-    encryption_reload::EncryptionReload,
+    encryption_reload::{ENCRYPTION, UsedEncryption},
+    file_follower::{self, FileFollower},
     kinds::{AddError, Registry},
     metrics::ConnectionMetrics,
     scheduler,
@@ -65,13 +67,14 @@ use crate::{
 };
 use certificates::Certificates;
 use connection::Connections;
+use front_proxy_reload::{FRONT_PROXY_AUTHORITIES, UsedFrontProxies};
 pub use limits::RequestLimitsError;
 use limits::{check_limits, request_limits};
 use listener::Listener;
 use lock::{DataDirLock, LockError};
 use running::Workers;
 use store_closing::StoreClosing;
-use tls::TlsError;
+use tls::{ListenerTls, TlsError};
 
 pub use running::Running;
 
@@ -248,7 +251,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
             .authenticating_by(authentication.authenticator)
             .audited_by(audit.clone());
     let clients = certificates.clients.clone();
-    let tls = tls::server_config(certificates.shown.clone(), clients.clone(), provider)?;
+    let tls = Arc::new(ListenerTls::new(certificates.shown.clone(), clients.clone(), provider)?);
     let supervisor = Supervisor::default();
     let expirations = certificates.expirations.clone();
     api.metrics().add(move |scrape| expirations.tell(scrape));
@@ -257,7 +260,7 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let counts = Arc::new(ConnectionMetrics::default());
     let told = counts.clone();
     api.metrics().add(move |scrape| told.tell(scrape));
-    let connections = Connections::new(tls, clients, gate, counts, places, closing);
+    let connections = Connections::new(tls.clone(), clients, gate, counts, places, closing);
     let listener = Listener::start(&supervisor, socket, connections);
 
     if let Some(control) = flow_control {
@@ -266,6 +269,10 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     let ca_hash = authority.hash();
     let of_aggregator = api.client(Identity::control("kube-aggregator"));
     aggregator.start(&supervisor, &of_aggregator, api.kinds(), certificates.authorities.subscribe());
+    let front_proxies = certificates.front_proxies.clone().map(|proxies| {
+        let used = file_follower::hash(proxies.authorities().as_bytes());
+        (used, UsedFrontProxies { proxies, tls, told: certificates.authorities.clone() })
+    });
     tasks::start(&supervisor, &api, &store, certificates, allocator, network);
     if let Some(encryption) = &encryption
         && (config.encryption_provider_config_automatic_reload || encryption.has_services())
@@ -275,21 +282,20 @@ async fn start_parts(config: Config) -> Result<Running, StartError> {
     if config.encryption_provider_config_automatic_reload
         && let (Some(path), Some(encryption)) = (config.encryption_provider_config.clone(), encryption)
     {
-        let reload = Arc::new(EncryptionReload::new(path, encryption));
-        let (told, store) = (reload.clone(), store.clone());
-        api.metrics().add(move |scrape| told.tell(scrape));
-        supervisor.spawn("encryption-provider-config", move |stop| reload.clone().run(store.clone(), stop).boxed());
+        let used = encryption.hash();
+        let follower = FileFollower::new(ENCRYPTION, path, used, UsedEncryption::new(encryption, store.clone()));
+        tasks::follow(&supervisor, &api, "encryption-provider-config", follower);
+    }
+    if let (Some((used, user)), Some(path)) = (front_proxies, &config.authentication.request_header.client_ca_file) {
+        let follower = FileFollower::new(FRONT_PROXY_AUTHORITIES, path.clone(), used, user);
+        tasks::follow(&supervisor, &api, "requestheader-client-ca-file", follower);
     }
     let jwt = authentication.jwt;
     supervisor.spawn("jwt-authenticators", move |stop| jwt.clone().run(stop).boxed());
     for (name, reload) in [("authentication-config", authentication.reload), ("authorization-config", authorization)] {
-        let Some(reload) = reload.map(Arc::new) else { continue };
-        let told = reload.clone();
-        api.metrics().add(move |scrape| told.tell(scrape));
-        supervisor.spawn(name, move |stop| {
-            let reload = reload.clone();
-            async move { reload.run(stop).await }.boxed()
-        });
+        if let Some(reload) = reload {
+            tasks::follow(&supervisor, &api, name, reload);
+        }
     }
     if !is_bootstrapped {
         let (client, config) = (client.clone(), config.clone());

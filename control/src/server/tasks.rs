@@ -11,6 +11,7 @@ use crate::{
     api::Api as KubernetesApi,
     auth::Identity,
     bootstrap, definitions,
+    file_follower::FileFollower,
     flow_control::{self, FlowControl},
     store::Store,
     supervise::Supervisor,
@@ -61,4 +62,15 @@ pub fn start_flow_control(supervisor: &Supervisor, api: &KubernetesApi, store: &
     });
     let client = api.client(Identity::control("apiserver"));
     supervisor.spawn("flow-control-defaults", move |stop| bootstrap::flow_control::keep(client.clone(), stop).boxed());
+}
+
+/// Follows a file for as long as the service runs.
+pub fn follow(supervisor: &Supervisor, api: &KubernetesApi, name: &'static str, follower: FileFollower) {
+    let follower = Arc::new(follower);
+    let told = follower.clone();
+    api.metrics().add(move |scrape| told.tell(scrape));
+    supervisor.spawn(name, move |stop| {
+        let follower = follower.clone();
+        async move { follower.run(stop).await }.boxed()
+    });
 }

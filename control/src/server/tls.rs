@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig,
+    DistinguishedName, ServerConfig,
     crypto::CryptoProvider,
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError},
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{
     client_certificate::ClientCertificates,
@@ -63,8 +64,40 @@ impl ResolvesServerCert for ShownCertificate {
     }
 }
 
+/// How the listener speaks TLS. Which certificates clients are asked for can be replaced while connections come in.
+pub struct ListenerTls {
+    shown: Arc<ShownCertificate>,
+    clients: Arc<ClientCertificates>,
+    provider: Arc<CryptoProvider>,
+    config: ArcSwap<ServerConfig>,
+}
+
+impl ListenerTls {
+    /// Shows one certificate, and asks for those that `clients` names.
+    pub fn new(
+        shown: Arc<ShownCertificate>,
+        clients: Arc<ClientCertificates>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, TlsError> {
+        let config = server_config(shown.clone(), clients.clone(), provider.clone())?;
+        Ok(Self { shown, clients, provider, config: ArcSwap::from_pointee(config) })
+    }
+
+    /// Asks for certificates of these authorities beside the cluster's, from the next handshake on.
+    pub fn ask_for(&self, others: Vec<DistinguishedName>) -> Result<(), TlsError> {
+        let clients = Arc::new(self.clients.asking_for(others));
+        self.config.store(Arc::new(server_config(self.shown.clone(), clients, self.provider.clone())?));
+        Ok(())
+    }
+
+    /// What the next handshake is made with.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.config.load_full())
+    }
+}
+
 /// Prefers HTTP/2 and falls back to HTTP/1.1; client certificates are requested, not required.
-pub fn server_config(
+fn server_config(
     shown: Arc<ShownCertificate>,
     clients: Arc<ClientCertificates>,
     provider: Arc<CryptoProvider>,

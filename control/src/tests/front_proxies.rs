@@ -43,22 +43,26 @@ async fn who(client: &Client, headers: &[(&str, &str)]) -> Result<Value, u16> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_front_proxy_says_who_asks_and_extension_servers_learn_of_it() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "proxies");
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
-    let certificate = |name: &str| {
+    let authority_of_proxies = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
+    };
+    let issuer = authority_of_proxies("proxies");
+    let certificate_by = |issuer: &CertifiedIssuer<'_, KeyPair>, name: &str| {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");
-        let signed = params.signed_by(&key, &issuer).expect("a certificate").pem();
+        let signed = params.signed_by(&key, issuer).expect("a certificate").pem();
         AuthInfo {
             client_certificate_data: Some(BASE64_STANDARD.encode(signed)),
             client_key_data: Some(BASE64_STANDARD.encode(key.serialize_pem()).into()),
             ..AuthInfo::default()
         }
     };
+    let certificate = |name: &str| certificate_by(&issuer, name);
     let path = |name: &str, text: &str| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).expect("written");
@@ -109,6 +113,26 @@ async fn a_front_proxy_says_who_asks_and_extension_servers_learn_of_it() {
                 && authorities.matches("BEGIN").count() == 2
                 && data["requestheader-allowed-names"] == "[\"front-proxy-client\",\"gateway\"]"
                 && data["requestheader-username-headers"] == "[\"X-Remote-User\"]"
+        })
+    });
+    tokio::time::timeout(PATIENCE, tells).await.expect("in time").expect("a watch");
+
+    // Another authority takes the place of the first.
+    let next = authority_of_proxies("next proxies");
+    path("proxies.crt", "garbage");
+    assert!(who(&gateway, &jane).await.is_ok());
+    path("proxies.crt", &next.pem());
+    let believed = async {
+        // Each over a connection of its own: a proxy is recognised when it comes.
+        while who(&client(certificate_by(&next, "gateway")), &jane).await.is_err() {}
+    };
+    tokio::time::timeout(PATIENCE, believed).await.expect("in time");
+    assert_eq!(who(&gateway, &jane).await, Err(401), "its authority is trusted no more");
+    let maps: Api<ConfigMap> = Api::namespaced(running.client(), "kube-system");
+    let tells = await_condition(maps, "extension-apiserver-authentication", move |map: Option<&ConfigMap>| {
+        let data = map.and_then(|map| map.data.as_ref());
+        data.is_some_and(|data| {
+            data["requestheader-client-ca-file"].contains(next.pem().trim().lines().nth(1).expect("a line"))
         })
     });
     tokio::time::timeout(PATIENCE, tells).await.expect("in time").expect("a watch");

@@ -34,7 +34,7 @@ impl RequestTarget {
         let rest_is_the_agents = subresource.is_some_and(|subresource| subresource.any_path);
         let wrong_scope = path.namespace.is_some() && !kind.namespaced
             || path.namespace.is_none() && kind.namespaced && path.name.is_some();
-        if wrong_scope || !rest_is_the_agents && !matches!(path.rest.as_str(), "" | "/") {
+        if wrong_scope || !rest_is_the_agents && !path.rest.bytes().all(|byte| byte == b'/') {
             return Err(Status::unknown_path());
         }
         Ok(Self { kind, namespace: path.namespace.clone(), name: path.name.clone(), subresource })
@@ -72,6 +72,7 @@ mod tests {
             Some(("namespaces".into(), None, some("a"), Some("finalize")))
         );
         assert_eq!(target("/api/v1/namespaces/a"), Some(("namespaces".into(), None, some("a"), None)));
+        assert_eq!(target("/api/v1/namespaces/a/pods/b/log//"), target("/api/v1/namespaces/a/pods/b/log"));
         assert_eq!(target("/api/v1/nodes/n%2D1"), Some(("nodes".into(), None, some("n-1"), None)));
     }
 

@@ -19,6 +19,7 @@ mod resize;
 mod scale;
 mod status;
 mod token;
+mod token_for_node;
 
 use axum::{body::Body, response::Response};
 use futures::future::BoxFuture;

@@ -1,24 +1,20 @@
 //! `/token` of a ServiceAccount: a TokenRequest is answered with a token. Nothing is stored.
 //!
-//! Source: `pkg/registry/core/serviceaccount/storage/token.go`; for nodes, NodeRestriction's `admitServiceAccount`.
+//! Source: `pkg/registry/core/serviceaccount/storage/token.go`. What nodes get stands in `token_for_node`.
 
 use axum::response::Response;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Responder, Subresource, SubresourceKind};
+use super::{Responder, Subresource, SubresourceKind, token_for_node};
 use crate::{
     api::{
         Api, Status, Subject,
         request::{Call, body},
         response, write,
     },
-    auth::{
-        account_token::{Bound, Reference},
-        attributes::{Attributes, Resource},
-        authorizer::Verdict,
-    },
+    auth::account_token::{Bound, Reference},
     kinds::{
         FieldError,
         api_version::group_and_version,
@@ -80,7 +76,7 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
         _ => {}
     }
     if let Some(node) = call.identity.node() {
-        may_request(api, call, &snapshot, node, &request).await?;
+        token_for_node::may_request(api, call, &snapshot, node, &request).await?;
     }
     if items(&request["spec"]["audiences"]).next().is_none() {
         request["spec"]["audiences"] = json!([issuer.url()]);
@@ -109,7 +105,7 @@ async fn create(api: &Api, call: &Call, given: &[u8]) -> Result<Response, Status
     Ok(response::warn(response::json(StatusCode::CREATED, request.to_string()), &warnings))
 }
 
-fn target_name(call: &Call) -> &str {
+pub(super) fn target_name(call: &Call) -> &str {
     call.target.name.as_deref().unwrap_or_default()
 }
 
@@ -147,7 +143,12 @@ fn complete(request: &mut Value, name: &str, namespace: &str) -> Result<(), Stat
     Err(Status::invalid(subject(""), &[FieldError::invalid("spec.expirationSeconds", seconds, why)]))
 }
 
-fn find<'a>(snapshot: &'a Snapshot, resource: &str, namespace: &str, name: &str) -> Result<&'a Object, Status> {
+pub(super) fn find<'a>(
+    snapshot: &'a Snapshot,
+    resource: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<&'a Object, Status> {
     let key = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
     let found = snapshot.get(resource, &key).map(|found| &**found);
     found.ok_or_else(|| Status::not_found(Subject { group: "", resource, name }))
@@ -206,69 +207,11 @@ fn bind(bound: &mut Bound, to: &Value, snapshot: &Snapshot) -> Result<(), Status
     Ok(())
 }
 
-fn other_uid(uid: &str) -> String {
+pub(super) fn other_uid(uid: &str) -> String {
     format!(
         "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been \
          deleted and then recreated"
     )
-}
-
-/// The agent of a node gets tokens for pods of its own alone, and for audiences that they name.
-async fn may_request(api: &Api, call: &Call, snapshot: &Snapshot, node: &str, request: &Value) -> Result<(), Status> {
-    let (name, namespace) = (target_name(call), call.target.namespace.as_deref().unwrap_or_default());
-    let refused = |why: &str| Status::forbidden(Subject { group: "", resource: "serviceaccounts", name }, why);
-    let to = &request["spec"]["boundObjectRef"];
-    let pod_name = text(to, "name");
-    if text(to, "apiVersion") != "v1" || text(to, "kind") != "Pod" || pod_name.is_empty() {
-        return Err(refused("node requested token not bound to a pod"));
-    }
-    let uid = text(to, "uid");
-    if uid.is_empty() {
-        return Err(refused("node requested token with a pod binding without a uid"));
-    }
-    let found = find(snapshot, "pods", namespace, pod_name)?;
-    if uid != found.header().uid() {
-        return Err(refused(&other_uid(uid)));
-    }
-    let pod = write::parse(found)?;
-    if text(&pod["spec"], "nodeName") != node {
-        return Err(refused("node requested token bound to a pod scheduled on a different node"));
-    }
-    let audiences: Vec<&str> = items(&request["spec"]["audiences"]).filter_map(Value::as_str).collect();
-    let audience = match audiences[..] {
-        [] => "",
-        [audience] => audience,
-        _ => return Err(refused("node may only request 0 or 1 audiences")),
-    };
-    if mounts_token(&pod, audience) {
-        return Ok(());
-    }
-    let asked = Attributes::Resource(Resource {
-        verb: "request-serviceaccounts-token-audience",
-        version: "v1",
-        namespace,
-        resource: audience,
-        name,
-        ..Resource::default()
-    });
-    let verdict = api.authorizer().decide(&call.identity, &asked).await;
-    match verdict.map_err(|error| error.to_status())? {
-        Verdict::Allowed { .. } => Ok(()),
-        Verdict::Refused { .. } => Err(refused(&format!(
-            "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this \
-             audience",
-            call.identity.name
-        ))),
-    }
-}
-
-/// Whether a pod has a token for an audience in one of its volumes.
-fn mounts_token(pod: &Value, audience: &str) -> bool {
-    let mut sources = items(&pod["spec"]["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
-    sources.any(|source| {
-        let token = &source["serviceAccountToken"];
-        token.is_object() && text(token, "audience") == audience
-    })
 }
 
 #[cfg(test)]

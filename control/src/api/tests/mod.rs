@@ -11,6 +11,7 @@ mod kinds;
 mod metrics;
 mod negotiation;
 mod objects;
+mod paths;
 mod reads;
 mod sent_empties;
 mod stored_kinds;

@@ -133,15 +133,6 @@ async fn what_a_body_leaves_out_is_taken_from_the_path_or_zero() {
 }
 
 #[tokio::test]
-async fn a_deletion_of_an_empty_name_deletes_nothing() {
-    let server = Server::start().await;
-    assert_eq!(server.post(MAPS, config_map("a", json!({}))).await.code, 201);
-    let refused = server.call(Method::DELETE, &format!("{MAPS}/"), &[], "").await;
-    assert_eq!(refused.code, 400, "{}", refused.json);
-    assert_eq!(server.get(&format!("{MAPS}/a")).await.code, 200);
-}
-
-#[tokio::test]
 async fn two_writers_of_one_address_at_once_both_end_and_one_has_it() {
     let server = Server::start().await;
     let service =

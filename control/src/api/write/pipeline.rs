@@ -172,6 +172,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
         group: &place.group,
         namespace,
         name,
+        name_in_path: call.target.name.as_deref(),
         subresource: segment,
         old: stored,
         identity,
@@ -223,7 +224,7 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
                 _ => {}
             }
             kind.schema.write_zeros(&mut new);
-            escalation::refuse(api.authorizer(), &request, &new)?;
+            escalation::refuse(api.authorizer(), &request, &new).await?;
             let validate = || match (effect, stored) {
                 (Effect::Part(part), Some(old)) => (part.validate)(&new, old, &sent.empties),
                 // What sets an immutable field is not held against the object as it was.

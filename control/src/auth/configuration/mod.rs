@@ -12,7 +12,6 @@ pub mod authorization_validation;
 use std::{fmt, fs, io, path::Path};
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::jwt::expression::ClaimExpressionError;
 use crate::kinds::{FieldError, go_duration::go_duration};
@@ -123,11 +122,6 @@ impl InvalidFields {
 /// The bytes of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, ConfigurationFileError> {
     fs::read(path).map_err(|source| ConfigurationFileError::Read { path: path.display().to_string(), source })
-}
-
-/// `sha256:` and the digest of a file in hex, as Kubernetes' metrics name it.
-pub fn hash(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 impl FileKind {

@@ -297,7 +297,7 @@ async fn the_connection_of_a_front_proxy_is_its_own_though_a_visitor_is_refused(
     let guarded = Guarded::start(Endless).await;
     let places = ConnectionPlaces::new(PlaceLimits::for_descriptors(1024));
     let place = places.admit([10, 0, 0, 1].into());
-    let proxy = FrontProxyConnection { name: "gateway".into(), not_after: i64::MAX };
+    let proxy = FrontProxyConnection::of("gateway", i64::MAX);
     place.belongs_to(&proxy.holder());
     let visit = async |proxy: &FrontProxyConnection| {
         let request = Request::get("/api/v1/pods").header(header::AUTHORIZATION, "Bearer abcdef.0123456789abcdef");
@@ -306,7 +306,7 @@ async fn the_connection_of_a_front_proxy_is_its_own_though_a_visitor_is_refused(
     };
     assert_eq!(visit(&proxy).await, StatusCode::UNAUTHORIZED);
     assert!(!place.is_strangers());
-    assert_eq!(visit(&FrontProxyConnection { not_after: 0, ..proxy }).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(visit(&FrontProxyConnection::of("gateway", 0)).await, StatusCode::UNAUTHORIZED);
     assert!(place.is_strangers(), "its certificate has expired");
 }
 
@@ -316,7 +316,7 @@ async fn the_connection_of_a_front_proxy_takes_a_share_once_there_is_one() {
     // One share, which another connection of the proxy holds.
     let places =
         ConnectionPlaces::new(PlaceLimits { users: 1, nodes: 0, system: 0, ..PlaceLimits::for_descriptors(1024) });
-    let proxy = FrontProxyConnection { name: "gateway".into(), not_after: i64::MAX };
+    let proxy = FrontProxyConnection::of("gateway", i64::MAX);
     let [first, second] = [1, 2].map(|host| places.admit([10, 0, 0, host].into()));
     first.belongs_to(&proxy.holder());
     second.belongs_to(&proxy.holder());

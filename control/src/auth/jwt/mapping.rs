@@ -94,8 +94,8 @@ pub enum UserMappingError {
     #[error("oidc: error evaluating user info validation rule: {0}")]
     UserRule(RuleError),
     /// The groups are at another server.
-    #[error("oidc: could not expand distributed claims: they are not supported")]
-    Distributed,
+    #[error("oidc: could not expand distributed claims: claim {0:?} is in _claim_names, which is not supported")]
+    Distributed(String),
 }
 
 /// What is wrong with a claim.
@@ -260,7 +260,10 @@ impl UserMapping {
             ClaimSource::Claim { name, prefix } => {
                 let Some(found) = claims.get(name) else {
                     let is_elsewhere = claims.get("_claim_names").is_some_and(|names| names.get(name).is_some());
-                    return if is_elsewhere { Err(UserMappingError::Distributed) } else { Ok(Vec::new()) };
+                    return match is_elsewhere {
+                        true => Err(UserMappingError::Distributed(name.clone())),
+                        false => Ok(Vec::new()),
+                    };
                 };
                 let wrong = |why| UserMappingError::Claim { what: "groups claim", claim: name.clone(), why };
                 let groups = match found {

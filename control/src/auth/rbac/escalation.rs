@@ -5,33 +5,67 @@
 
 use serde_json::Value;
 
-use super::{ALL, Policy, RbacDecision, RoleReference, Rule, covers};
+use super::{ALL, Policy, RoleReference, Rule, covers};
 use crate::{
     auth::{
         attributes::{Attributes, Resource},
-        authorizer::Authorizer,
+        authorizer::{Authorizer, Verdict},
     },
-    identity::{Identity, MASTERS},
+    identity::MASTERS,
     kinds::rbac::GROUP,
-    request::Verb,
     request::WriteRequest,
     status::{Status, Subject},
 };
 
 /// Refuses the write of a role or binding that gives more than its writer has. `new` is what is to be stored; all other
 /// kinds pass.
-pub fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
+pub async fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
     if request.kind.group != GROUP || request.identity.is_in(MASTERS) {
         return Ok(());
     }
     if request.old.is_some_and(|old| changes_garbage_collection_only(new, old)) {
         return Ok(());
     }
-    let policy = &*authorizer.rbac().policy();
+    // In boxes: most writes need no room for this.
     match &*request.kind.plural {
-        "roles" | "clusterroles" => refuse_role(policy, request, new),
-        "rolebindings" | "clusterrolebindings" => refuse_binding(policy, request, new),
+        "roles" | "clusterroles" if Box::pin(may_escalate(authorizer, request)).await => Ok(()),
+        "roles" | "clusterroles" => refuse_role(&authorizer.rbac().policy(), request, new),
+        "rolebindings" | "clusterrolebindings" => {
+            let role = RoleReference::of(new);
+            // Another kind is refused by validation, in its words.
+            let known = matches!(role.kind.as_str(), "Role" | "ClusterRole");
+            if !known || Box::pin(may_bind(authorizer, request, &role)).await {
+                return Ok(());
+            }
+            refuse_binding(&authorizer.rbac().policy(), request, new, &role)
+        }
         _ => Ok(()),
+    }
+}
+
+/// By the name in the path, as in Kubernetes: one that is created by POST has none there, one that is applied has.
+async fn may_escalate(authorizer: &Authorizer, request: &WriteRequest<'_>) -> bool {
+    let (resource, name) = (&*request.kind.plural, request.name_in_path.unwrap_or_default());
+    may(authorizer, request, Resource { verb: "escalate", resource, name, ..Resource::default() }).await
+}
+
+/// By the name of the role that is bound.
+async fn may_bind(authorizer: &Authorizer, request: &WriteRequest<'_>, role: &RoleReference) -> bool {
+    let (resource, name) = (&*role.resource(), &*role.name);
+    may(authorizer, request, Resource { verb: "bind", resource, name, ..Resource::default() }).await
+}
+
+/// Whether those who authorise allow it: RBAC, or whoever stands before or after it.
+async fn may(authorizer: &Authorizer, request: &WriteRequest<'_>, asked: Resource<'_>) -> bool {
+    let namespace = request.namespace.unwrap_or_default();
+    let asked = Attributes::Resource(Resource { group: GROUP, version: ALL, namespace, ..asked });
+    match authorizer.decide(request.identity, &asked).await {
+        Ok(verdict) => matches!(verdict, Verdict::Allowed { .. }),
+        Err(error) => {
+            let cause: &dyn std::error::Error = &error;
+            tracing::warn!(error = cause, user = request.identity.name, "cannot tell who may escalate or bind roles");
+            false
+        }
     }
 }
 
@@ -39,19 +73,13 @@ pub fn refuse(authorizer: &Authorizer, request: &WriteRequest<'_>, new: &Value) 
 const MOST_SHOWN: usize = 200;
 
 fn refuse_role(policy: &Policy, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
-    let plural: &str = &request.kind.plural;
-    // A new object has no name in its path.
-    let name = if request.operation == Verb::Create { "" } else { request.name };
-    if may(policy, request.identity, "escalate", plural, request.namespace.unwrap_or_default(), name) {
-        return Ok(());
-    }
     refuse_rules(policy, request, new, &Rule::all_of(new))?;
     let gathers = |role: &Value| {
         let selectors = &role["aggregationRule"]["clusterRoleSelectors"];
         selectors.as_array().is_some_and(|selectors| !selectors.is_empty())
     };
     // It can gather any rule, now and later.
-    if plural == "clusterroles" && (gathers(new) || request.old.is_some_and(gathers)) {
+    if request.kind.plural == "clusterroles" && (gathers(new) || request.old.is_some_and(gathers)) {
         let all = || vec![ALL.to_owned()];
         let everything = [
             Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() },
@@ -63,18 +91,14 @@ fn refuse_role(policy: &Policy, request: &WriteRequest<'_>, new: &Value) -> Resu
     Ok(())
 }
 
-fn refuse_binding(policy: &Policy, request: &WriteRequest<'_>, new: &Value) -> Result<(), Status> {
-    let role = RoleReference::of(new);
+fn refuse_binding(
+    policy: &Policy,
+    request: &WriteRequest<'_>,
+    new: &Value,
+    role: &RoleReference,
+) -> Result<(), Status> {
     let namespace = request.namespace.unwrap_or_default();
-    let known = matches!(role.kind.as_str(), "Role" | "ClusterRole");
-    if known && may(policy, request.identity, "bind", &role.resource(), namespace, &role.name) {
-        return Ok(());
-    }
-    if !known {
-        // Refused by validation, in its words.
-        return Ok(());
-    }
-    let Some(rules) = policy.rules_of_role(&role, namespace) else {
+    let Some(rules) = policy.rules_of_role(role, namespace) else {
         if namespace.is_empty() && role.kind == "Role" {
             return Err(Status::bad_request("Namespace parameter required."));
         }
@@ -122,12 +146,6 @@ fn is_generated(object: &Value) -> bool {
 
 /// So many characters are added to a prefix.
 const GENERATED: usize = 5;
-
-/// Whether the requester has a verb that only RBAC knows.
-fn may(policy: &Policy, identity: &Identity, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {
-    let asked = Resource { verb, group: GROUP, version: ALL, namespace, resource, name, ..Resource::default() };
-    matches!(policy.decide(identity, &Attributes::Resource(asked)), RbacDecision::Allowed(_))
-}
 
 /// Whether nothing but what the garbage collector changes would change.
 fn changes_garbage_collection_only(new: &Value, old: &Value) -> bool {

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     allocation::Allocator,
     api::{Api, open_store},
-    auth::{attributes::Attributes, authorizer::Verdict},
+    auth::{
+        attributes::Attributes,
+        authorizer::{ChainLink, Verdict},
+    },
     bootstrap,
     identity::{AUTHENTICATED, Identity, MASTERS},
     kinds::Registry,
@@ -168,6 +171,12 @@ async fn default_roles_give_everyone_discovery_and_strangers_health() {
         assert!(cluster.allows(&joe, "GET", path), "{path}");
         assert!(!cluster.allows(&stranger, "GET", path), "{path}");
     }
+    for path in ["/api/", "/apis//", "/version/", "/openapi/v2/"] {
+        assert!(cluster.allows(&joe, "GET", path), "{path}");
+    }
+    for path in ["/healthz/", "/livez/", "/version//", "/"] {
+        assert!(!cluster.allows(&joe, "GET", path) && !cluster.allows(&stranger, "GET", path), "{path}");
+    }
     let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     assert!(cluster.allows(&joe, "POST", review) && !cluster.allows(&stranger, "POST", review));
     for (method, uri) in
@@ -259,6 +268,48 @@ async fn escalate_and_bind_allow_what_one_does_not_have() {
     assert_eq!(post(bindings.clone(), bind("ClusterRole/view")).await, 201);
     assert_eq!(post(bindings.clone(), bind("ClusterRole/edit")).await, 201, "it has no rules yet");
     assert_eq!(post(bindings, bind("ClusterRole/cluster-admin")).await, 403);
+}
+
+#[tokio::test]
+async fn the_right_to_escalate_one_role_is_for_requests_whose_path_names_it() {
+    let cluster = Cluster::with_defaults().await;
+    namespace(&cluster, "a").await;
+    let jane = user("jane", &[]);
+    let rules = json!([
+        {"verbs": ["create", "update", "patch", "escalate"], "apiGroups": ["rbac.authorization.k8s.io"],
+            "resources": ["roles"], "resourceNames": ["x"]}]);
+    cluster.post(&format!("{RBAC}/clusterroles"), role("ClusterRole", "grantor", rules)).await;
+    let subjects = json!([{"kind": "User", "name": "jane"}]);
+    let bindings = format!("{RBAC}/clusterrolebindings");
+    cluster.post(&bindings, binding("ClusterRoleBinding", "g", "ClusterRole/grantor", subjects)).await;
+    let roles = format!("{RBAC}/namespaces/a/roles");
+    let apply = |name: &str| {
+        let uri = format!("{roles}/{name}?fieldManager=test");
+        let request = http::Request::patch(uri).header("content-type", "application/apply-patch+yaml");
+        let request = request.body(role("Role", name, reads("secrets")).to_string().into()).unwrap();
+        let (cluster, jane) = (&cluster, jane.clone());
+        async move { cluster.api.answer_as(jane, request).await.status().as_u16() }
+    };
+    let (code, _) = cluster.call(jane.clone(), Method::POST, &roles, role("Role", "x", reads("secrets"))).await;
+    assert_eq!(code, 403, "the path has no name");
+    assert_eq!(apply("y").await, 403, "another role");
+    assert_eq!(apply("x").await, 201);
+    let wider = role("Role", "x", reads("*"));
+    let (code, answer) = cluster.call(jane, Method::PUT, &format!("{roles}/x"), wider).await;
+    assert_eq!(code, 200, "{answer}");
+}
+
+#[tokio::test]
+async fn whoever_authorises_may_allow_to_escalate_and_bind() {
+    let cluster = Cluster::with_defaults().await;
+    cluster.api.authorizer().decide_by(vec![ChainLink::AlwaysAllow]);
+    for (plural, object) in [
+        ("clusterroles", role("ClusterRole", "x", reads("secrets"))),
+        ("clusterrolebindings", binding("ClusterRoleBinding", "x", "ClusterRole/cluster-admin", json!([]))),
+    ] {
+        let (code, answer) = cluster.call(user("jane", &[]), Method::POST, &format!("{RBAC}/{plural}"), object).await;
+        assert_eq!(code, 201, "{answer}");
+    }
 }
 
 #[tokio::test]

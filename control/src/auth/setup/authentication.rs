@@ -1,6 +1,11 @@
 //! From flags and a file to an [`Authenticator`].
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     auth::{
@@ -17,11 +22,12 @@ use crate::{
         jwt::{JwtAuthenticators, expression::ClaimExpressionError, key::SigningAlgorithm},
         options::{AuthenticationOptions, OidcOptions},
         request_headers::FrontProxies,
-        setup::reload::{ConfigurationReload, ConfigurationReloadError, ConfigurationSubject, UsesConfiguration},
+        setup::reload::{AUTHENTICATION, ConfigurationReloadError},
         static_tokens::{StaticTokens, StaticTokensError},
         token::TokenAuthenticator,
         token_webhook::TokenWebhook,
     },
+    file_follower::{self, FileFollower, UnusedFile, UsesFile},
     kinds::FieldError,
     webhook::{Dial, KubeconfigClient, KubeconfigSetupError},
 };
@@ -81,7 +87,7 @@ pub struct AuthenticationSetup {
     /// The issuers whose keys have to be kept up to date.
     pub jwt: JwtAuthenticators,
     /// The file that is watched.
-    pub reload: Option<ConfigurationReload>,
+    pub reload: Option<FileFollower>,
 }
 
 impl AuthenticationSetup {
@@ -123,7 +129,7 @@ impl AuthenticationSetup {
         });
         let reload = file.map(|(path, bytes)| {
             let used = UsedAuthentication { jwt: jwt.clone(), anonymous: configuration.anonymous, own_issuers };
-            ConfigurationReload::new(ConfigurationSubject::Authentication, path, &bytes, used)
+            FileFollower::new(AUTHENTICATION, path, file_follower::hash(&bytes), used)
         });
         Ok(Self { authenticator, jwt, reload })
     }
@@ -229,9 +235,15 @@ struct UsedAuthentication {
 }
 
 #[async_trait::async_trait]
-impl UsesConfiguration for UsedAuthentication {
+impl UsesFile for UsedAuthentication {
+    async fn use_changed(&self, _: &Path, bytes: &[u8]) -> Result<(), UnusedFile> {
+        Ok(self.replace(bytes).await?)
+    }
+}
+
+impl UsedAuthentication {
     /// Only once the keys of all its issuers are known: those of the one before are good until then.
-    async fn use_changed(&self, bytes: &[u8]) -> Result<(), ConfigurationReloadError> {
+    async fn replace(&self, bytes: &[u8]) -> Result<(), ConfigurationReloadError> {
         let configuration = AuthenticationConfiguration::parse(bytes)?;
         let mut errors = validate(&configuration, &self.own_issuers);
         if configuration.anonymous != self.anonymous {

@@ -1,6 +1,11 @@
 //! From flags and a file to those who decide.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 
@@ -14,8 +19,9 @@ use crate::{
             authorization::{AuthorizationConfiguration, AuthorizationFlagsError, AuthorizerConfiguration},
         },
         options::{AuthorizationMode, AuthorizationOptions},
-        setup::reload::{ConfigurationReload, ConfigurationReloadError, ConfigurationSubject, UsesConfiguration},
+        setup::reload::{AUTHORIZATION, ConfigurationReloadError},
     },
+    file_follower::{self, FileFollower, UnusedFile, UsesFile},
     kinds::FieldError,
     metrics::Scrape,
     webhook::{KubeconfigClient, KubeconfigSetupError},
@@ -84,14 +90,14 @@ impl AuthorizationSetup {
     }
 
     /// Has those who were configured decide from now on; answers with the file that is watched.
-    pub fn install(self, authorizer: &Authorizer, webhooks: &AccessWebhooks) -> Option<ConfigurationReload> {
+    pub fn install(self, authorizer: &Authorizer, webhooks: &AccessWebhooks) -> Option<FileFollower> {
         let (authorizer, webhooks) = (authorizer.clone(), webhooks.clone());
         let used = UsedAuthorization { authorizer, webhooks, built_in: self.built_in };
         if let Some(chain) = self.chain {
             used.decide_by(chain);
         }
         let (path, bytes) = self.file?;
-        Some(ConfigurationReload::new(ConfigurationSubject::Authorization, path, &bytes, used))
+        Some(FileFollower::new(AUTHORIZATION, path, file_follower::hash(&bytes), used))
     }
 }
 
@@ -144,11 +150,17 @@ impl UsedAuthorization {
 }
 
 #[async_trait::async_trait]
-impl UsesConfiguration for UsedAuthorization {
+impl UsesFile for UsedAuthorization {
+    async fn use_changed(&self, _: &Path, bytes: &[u8]) -> Result<(), UnusedFile> {
+        Ok(self.replace(bytes).await?)
+    }
+}
+
+impl UsedAuthorization {
     /// Only webhooks come and go: those who decide beside them are the same in every file, whatever their order. None
     /// may be dropped, as in Kubernetes. None may come either: Kubernetes lets `AlwaysAllow` and `AlwaysDeny` come, but
     /// whether strangers are let in was decided at the start by whether everything is allowed.
-    async fn use_changed(&self, bytes: &[u8]) -> Result<(), ConfigurationReloadError> {
+    async fn replace(&self, bytes: &[u8]) -> Result<(), ConfigurationReloadError> {
         let configuration = AuthorizationConfiguration::parse(bytes)?;
         let listed = |types: &BTreeSet<&'static str>, others: &BTreeSet<&'static str>| {
             types.difference(others).copied().collect::<Vec<_>>().join(" ")
@@ -223,13 +235,13 @@ mod tests {
         let authorizer = Authorizer::new(Arc::new(store));
         let built_in = AuthorizationConfiguration::parse(&file(&["Node", "RBAC"])).unwrap().built_in();
         let used = UsedAuthorization { authorizer: authorizer.clone(), webhooks: AccessWebhooks::default(), built_in };
-        assert!(used.use_changed(&file(&["RBAC", "Node"])).await.is_ok(), "their order may change");
+        assert!(used.replace(&file(&["RBAC", "Node"])).await.is_ok(), "their order may change");
         for (types, why) in [
             (&["RBAC"][..], "authorizers: Forbidden: missing required types: [Node]"),
             (&["Node", "RBAC", "AlwaysAllow"], "authorizers: Forbidden: unexpected new types: [AlwaysAllow]"),
             (&["AlwaysAllow"], "authorizers: Forbidden: missing required types: [Node RBAC]"),
         ] {
-            let refused = used.use_changed(&file(types)).await.unwrap_err().to_string();
+            let refused = used.replace(&file(types)).await.unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
         }
         let stranger = Identity::anonymous();

@@ -55,6 +55,29 @@ async fn what_waits_is_served_in_its_turn_and_told_by_whom_it_was_classified() {
 }
 
 #[tokio::test]
+async fn clients_of_a_level_that_drops_many_are_to_come_again_later() {
+    let guarded = Guarded::start(20).await;
+    let joe = user("joe");
+    let held_requests = hold_all(&guarded, &joe).await;
+    let level = {
+        let policy = guarded.control.inner.policy.load();
+        policy.schemas.iter().find(|schema| &*schema.name == "global-default").expect("a schema").level.clone()
+    };
+    let now = jiff::Timestamp::now().as_second();
+    for second in now - 20..now {
+        (0..100).for_each(|_| level.record_dropped_at(second));
+    }
+    let late = guarded.ask(&joe, get("/api/v1/namespaces/a/pods?timeout=40ms")).await;
+    assert_eq!(late.status(), 429);
+    assert!(level.retry_after() > 1);
+    assert_eq!(late.headers()["retry-after"], level.retry_after().to_string().as_str());
+    guarded.handler.released.add_permits(100);
+    for held in held_requests {
+        assert_eq!(held.await.expect("no panic").status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn what_waits_for_a_quarter_of_its_time_is_refused_and_who_goes_leaves_its_queue() {
     let guarded = Guarded::start(20).await;
     let joe = user("joe");

@@ -117,13 +117,14 @@ async fn serve_handler(
     let (authorizer, metrics) = (Authorizer::new(Arc::new(store)), Metrics::default());
     let gate = Gate::new(handler, authorizer, metrics.requests().clone(), closing.clone());
     let clients = certificates.clients.clone();
-    let tls = super::super::tls::server_config(certificates.shown.clone(), clients.clone(), provider).unwrap();
+    let tls = super::super::tls::ListenerTls::new(certificates.shown.clone(), clients.clone(), provider);
     let admin = std::fs::read(dir.path().join("pki/admin.pem")).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificates.authority.certificate().clone()).unwrap();
     let (supervisor, places) = (Supervisor::default(), ConnectionPlaces::new(limits));
     let counts = Arc::new(ConnectionMetrics::default());
-    let connections = change(Connections::new(tls, clients, gate, counts.clone(), places.clone(), closing));
+    let connections =
+        change(Connections::new(Arc::new(tls.unwrap()), clients, gate, counts.clone(), places.clone(), closing));
     Served {
         listener: Listener::start(&supervisor, socket, connections),
         supervisor,

@@ -43,6 +43,15 @@ fn a_file_is_read_as_strictly_as_in_kubernetes() {
 }
 
 #[test]
+fn issuers_that_are_reached_through_an_egress_selector_are_refused() {
+    for selector in ["cluster", "controlplane", "other"] {
+        let text = GOOD.replace("    audiences:", &format!("    egressSelectorType: {selector}\n    audiences:"));
+        let words = "jwt[0].issuer.egressSelectorType: Invalid value:";
+        assert_eq!(refusal(&text), format!("{words} {selector:?}: egress selector is not supported"));
+    }
+}
+
+#[test]
 fn what_does_not_hold_together_is_refused_in_the_words_of_kubernetes() {
     let with = |more: &str| format!("{GOOD}{more}");
     let url = "https://issuer.example.com";

@@ -33,7 +33,7 @@ fn claims_become_a_user_with_prefixes() {
         (json!({"sub": "a"}), "oidc: parse uid claim \"oid\": claim not present"),
         (
             json!({"sub": "a", "_claim_names": {"roles": "src1"}}),
-            "oidc: could not expand distributed claims: they are not supported",
+            "oidc: could not expand distributed claims: claim \"roles\" is in _claim_names, which is not supported",
         ),
     ] {
         assert_eq!(mapped(config.clone(), claims).unwrap_err(), why);
