@@ -2,7 +2,7 @@
 //! queries.
 //!
 //! Public is what the binary needs to start an agent and to say why it cannot, what its client of streams shares with
-//! the agent (`spdy`, `tunnel`), and the parts that the benches run alone: `dns`, `proxy` and the `world` that they
+//! the agent (`spdy`, `tunnel`, `half_closed`), and the parts that the benches run alone: `dns`, `proxy` and the `world` that they
 //! serve. The hot path of DNS, what the node knows and what its servers share are packages of their own, beside this
 //! one.
 
@@ -46,7 +46,7 @@ pub use config::Config;
 pub use fairlead_dns as dns;
 use fairlead_serving::{client_limit, connection_limit, error_chain, supervise};
 pub use fairlead_world as world;
-pub use streams::{spdy, tunnel};
+pub use streams::{half_closed, spdy, tunnel};
 
 /// What a part leaves behind when it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

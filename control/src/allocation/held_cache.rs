@@ -1,40 +1,49 @@
-//! What the stored Services hold, as of the last look at each. An audit parses only those that changed since.
+//! What stored objects of one resource hold, as of the last look at each. An audit reads only those that changed since.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::service::{ServiceAllocations, held};
 use crate::store::Snapshot;
 
-/// By the key of the Service.
-#[derive(Debug, Default)]
-pub struct HeldCache {
-    services: BTreeMap<Arc<str>, Reading>,
-    /// How many Services were parsed since the start.
+/// By the key of the object.
+#[derive(Debug)]
+pub struct HeldCache<T> {
+    objects: BTreeMap<Arc<str>, Reading<T>>,
+    /// How many objects were read since the start.
     pub parsed: u64,
 }
 
-/// One Service at one revision.
+/// One object at one revision.
 #[derive(Debug)]
-pub struct Reading {
-    /// Of the version that was parsed.
+pub struct Reading<T> {
+    /// Of the version that was read.
     pub revision: u64,
-    /// `None` where it is not readable.
-    pub held: Option<ServiceAllocations>,
+    /// `None` where it is not readable, or holds nothing.
+    pub held: Option<T>,
 }
 
-impl HeldCache {
-    /// Looks at the Services of `snapshot`. Cost: O(Services), and a parse of each that was changed since.
-    pub fn update(&mut self, snapshot: &Snapshot) -> &BTreeMap<Arc<str>, Reading> {
-        let mut known = std::mem::take(&mut self.services);
-        for (key, object) in snapshot.list("services", "", None) {
+impl<T> Default for HeldCache<T> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), parsed: 0 }
+    }
+}
+
+impl<T> HeldCache<T> {
+    /// Looks at all of `resource` in `snapshot`. Cost: O(objects), and a `read` of each that was changed since.
+    pub fn update(
+        &mut self,
+        snapshot: &Snapshot,
+        resource: &str,
+        read: fn(&[u8]) -> Option<T>,
+    ) -> &BTreeMap<Arc<str>, Reading<T>> {
+        let mut known = std::mem::take(&mut self.objects);
+        for (key, object) in snapshot.list(resource, "", None) {
             let reading = known.remove(key).filter(|reading| reading.revision == object.revision);
             let reading = reading.unwrap_or_else(|| {
                 self.parsed = self.parsed.saturating_add(1);
-                let held = serde_json::from_slice(&object.json()).ok().map(|service| held(&service));
-                Reading { revision: object.revision, held }
+                Reading { revision: object.revision, held: read(&object.json()) }
             });
-            self.services.insert(key.clone(), reading);
+            self.objects.insert(key.clone(), reading);
         }
-        &self.services
+        &self.objects
     }
 }

@@ -7,23 +7,26 @@
 //!            writes of records, in the transaction that writes the Service
 //! ```
 //!
-//! - **Held**: the addresses and ports in a Service's spec.
+//! - **Held**: the addresses and ports in a Service's spec; the port of a Node's agent, if it is in the NodePort range.
 //! - **Record**: the stored object that says that one address or port is taken: an `IPAddress` of Kubernetes' API (KEP
 //!   1880), or a record of fairlead's own for a port. A key that is there is taken, so two Services can never commit
 //!   the same one.
-//! - **Audit**: at the start and every few minutes records and Services are compared, and what differs is repaired.
+//! - **Audit**: at the start and every few minutes records are compared with Services and Nodes, and what differs is
+//!   repaired.
 //!
 //! | file | what it decides |
 //! |---|---|
 //! | `cluster_ip`, `node_port` | what is free in a range |
 //! | `service` | what one Service needs |
+//! | `agent_port` | where the agent of a Node listens |
 //! | `records` | what a record looks like |
-//! | `held_cache` | which Services an audit has to parse |
-//! | `audit` | what differs between records and Services |
+//! | `held_cache` | which Services and Nodes an audit has to read |
+//! | `audit` | what differs between records and what is held |
 //! | `repair` | runs the audit, commits its repairs |
 //!
 //! To inspect: `kubectl get ipaddresses`.
 
+mod agent_port;
 mod audit;
 mod cluster_ip;
 mod held_cache;
@@ -45,11 +48,11 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use cluster_ip::ClusterIps;
 use held_cache::HeldCache;
-use node_port::NodePorts;
+use node_port::{NodePorts, PortHolder};
 use records::Records;
 #[cfg(test)]
 use repair::repair;
@@ -57,12 +60,13 @@ pub use repair::{audit_repeatedly, repair_at_start};
 use service::{ServiceAllocation, ServiceAllocations, held};
 
 use crate::{
-    kinds::Kind,
-    status::Status,
+    kinds::{FieldError, Kind},
+    status::{Status, Subject},
     store::{Snapshot, Write},
 };
 
-/// Gives Services their addresses and ports. Who has which, only the store knows; cheap to clone.
+/// Gives Services their addresses and ports, and no port of a node's agent. Who has which, only the store knows; cheap
+/// to clone.
 #[derive(Clone)]
 pub struct Allocator {
     inner: Arc<Inner>,
@@ -73,7 +77,9 @@ struct Inner {
     node_ports: NodePorts,
     records: Records,
     /// For the audit alone.
-    held: Mutex<HeldCache>,
+    held: Mutex<HeldCache<ServiceAllocations>>,
+    /// On which ports the nodes' agents listen.
+    agents: Mutex<HeldCache<u16>>,
     /// The audit of the start could not be completed: records may be missing, so nothing new is given.
     paused: AtomicBool,
 }
@@ -94,9 +100,8 @@ impl Allocator {
     pub fn new(service_cidr: Ipv4Network, node_ports: RangeInclusive<u16>) -> Self {
         let (cluster_ips, node_ports) = (ClusterIps::new(service_cidr), NodePorts::new(node_ports));
         let paused = AtomicBool::new(false);
-        Self {
-            inner: Arc::new(Inner { cluster_ips, node_ports, records: Records::new(), held: Mutex::default(), paused }),
-        }
+        let (held, agents) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { cluster_ips, node_ports, records: Records::new(), held, agents, paused }) }
     }
 
     fn pause(&self) {
@@ -122,8 +127,10 @@ impl Allocator {
         old: Option<&Value>,
         new: Option<&mut Value>,
     ) -> Result<Vec<Write>, Status> {
-        if !(claimant.kind.group.is_empty() && claimant.kind.kind == "Service") {
-            return Ok(Vec::new());
+        match (&*claimant.kind.group, &*claimant.kind.kind) {
+            CORE_SERVICE => {}
+            CORE_NODE => return self.agent_port(snapshot, claimant.name, old, new.as_deref()),
+            _ => return Ok(Vec::new()),
         }
         let Inner { cluster_ips, node_ports, records, .. } = &*self.inner;
         let before = old.map(held).unwrap_or_default();
@@ -131,12 +138,17 @@ impl Allocator {
         if let Some(new) = new {
             let is_ip_taken = |ip: Ipv4Addr| records.of_ip(snapshot, ip).is_some();
             let is_port_taken = |port: u16| records.of_port(snapshot, port).is_some();
+            let port_holder = |port: u16| {
+                let record = records.of_port(snapshot, port)?;
+                Some(if records::is_agents(record.object) { PortHolder::Agents } else { PortHolder::Service })
+            };
             let filling = ServiceAllocation {
                 cluster_ips,
                 node_ports,
                 before: &before,
                 is_ip_taken: &is_ip_taken,
                 is_port_taken: &is_port_taken,
+                port_holder: &port_holder,
             };
             filling.fill(claimant.name, new)?;
             now = held(new);
@@ -149,10 +161,8 @@ impl Allocator {
         for port in now.node_ports.iter().filter(|port| !before.node_ports.contains(port)) {
             writes.push(records.take_port(*port, owner));
         }
-        if !writes.is_empty() && self.is_paused() {
-            return Err(Status::unavailable(
-                "no addresses and ports are given yet: their records could not be compared with the Services",
-            ));
+        if !writes.is_empty() {
+            self.must_not_be_paused()?;
         }
         for ip in before.cluster_ips.iter().filter(|ip| !now.cluster_ips.contains(ip)) {
             writes.extend(records.of_ip(snapshot, *ip).and_then(|record| records.release(record, owner)));
@@ -162,4 +172,67 @@ impl Allocator {
         }
         Ok(writes)
     }
+
+    /// The writes for the port of a node's agent where that changes within the range of NodePorts. Refuses the port of
+    /// a Service: what a Node says takes nothing from Services.
+    fn agent_port(
+        &self,
+        snapshot: &Snapshot,
+        node: &str,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Result<Vec<Write>, Status> {
+        let Inner { node_ports, records, agents, .. } = &*self.inner;
+        let in_range = |node: &Value| agent_port::of_node(node).filter(|port| node_ports.contains(*port));
+        let (before, now) = (old.and_then(in_range), new.and_then(in_range));
+        let mut writes = Vec::new();
+        if before == now {
+            return Ok(writes);
+        }
+        if let Some(port) = now {
+            match records.of_port(snapshot, port) {
+                None => {
+                    self.must_not_be_paused()?;
+                    writes.push(records.take_agent_port(port));
+                }
+                Some(record) if records::is_agents(record.object) => {}
+                Some(record) => {
+                    let (namespace, name) = records::parent(record.object).unwrap_or_default();
+                    let why = format!("is a node port of Service {namespace}/{name}; choose another with --port");
+                    let error = FieldError::invalid(agent_port::FIELD, &json!(port), why);
+                    return Err(Status::invalid(Subject { group: "", resource: "Node", name: node }, &[error]));
+                }
+            }
+        }
+        // Where another node takes it in this moment, and so writes no record, the next audit makes one.
+        if let Some(record) = before.and_then(|port| records.of_port(snapshot, port))
+            && records::is_agents(record.object)
+        {
+            let mut agents = agents.lock();
+            let mut others = agents.update(snapshot, NODES, agent_port::of_stored).iter();
+            if !others.any(|(name, reading)| **name != *node && reading.held == before) {
+                writes.push(records::remove(record));
+            }
+        }
+        Ok(writes)
+    }
+
+    fn must_not_be_paused(&self) -> Result<(), Status> {
+        if self.is_paused() {
+            return Err(Status::unavailable(
+                "no addresses and ports are given yet: their records could not be compared with the Services",
+            ));
+        }
+        Ok(())
+    }
 }
+
+/// Whether a write through a subresource of the kind may change what is held: a Node's status says where its agent
+/// listens.
+pub fn is_held_by_status(kind: &Kind) -> bool {
+    (&*kind.group, &*kind.kind) == CORE_NODE
+}
+
+const CORE_SERVICE: (&str, &str) = ("", "Service");
+const CORE_NODE: (&str, &str) = ("", "Node");
+const NODES: &str = "nodes";

@@ -11,6 +11,15 @@ pub struct NodePorts {
     range: RangeInclusive<u16>,
 }
 
+/// Who has a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortHolder {
+    /// A Service.
+    Service,
+    /// The agents of one or more nodes.
+    Agents,
+}
+
 /// Why a port was not given. The words are Kubernetes' own, completed by what names the setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodePortError {
@@ -23,6 +32,9 @@ pub enum NodePortError {
     /// Another Service has it.
     #[error("provided port is already allocated")]
     Allocated,
+    /// Agents of nodes listen on it: ask for another port, or move those with `--port`.
+    #[error("provided port is the port on which the agent of a node listens")]
+    Agents,
     /// No port is free: widen the range with `--service-node-port-range`.
     #[error("range is full")]
     Full,
@@ -35,10 +47,14 @@ impl NodePorts {
     }
 
     /// The port of this number, if a Service may have it.
-    pub fn check(&self, port: i64, is_taken: impl Fn(u16) -> bool) -> Result<u16, NodePortError> {
+    pub fn check(&self, port: i64, holder: impl Fn(u16) -> Option<PortHolder>) -> Result<u16, NodePortError> {
         let in_range = u16::try_from(port).ok().filter(|port| self.range.contains(port));
         let Some(port) = in_range else { return Err(NodePortError::OutsideRange { range: self.range.clone() }) };
-        if is_taken(port) { Err(NodePortError::Allocated) } else { Ok(port) }
+        match holder(port) {
+            None => Ok(port),
+            Some(PortHolder::Service) => Err(NodePortError::Allocated),
+            Some(PortHolder::Agents) => Err(NodePortError::Agents),
+        }
     }
 
     /// Any free port; those at the lower end only when no other is left (KEP 3668).
@@ -83,13 +99,14 @@ mod tests {
     fn a_refusal_names_the_range_and_the_flag_that_widens_it() {
         let ports = NodePorts::new(30000..=32767);
         assert_eq!(
-            ports.check(36000, |_| false).unwrap_err().to_string(),
+            ports.check(36000, |_| None).unwrap_err().to_string(),
             "provided port is not in the valid range. The range of valid ports is 30000-32767 (widen it with \
              --service-node-port-range)"
         );
-        assert!(ports.check(-1, |_| false).is_err() && ports.check(95536, |_| false).is_err());
-        assert!(NodePorts::new(30000..=40000).check(36000, |_| false).is_ok());
-        assert_eq!(ports.check(30000, |_| true), Err(NodePortError::Allocated));
+        assert!(ports.check(-1, |_| None).is_err() && ports.check(95536, |_| None).is_err());
+        assert!(NodePorts::new(30000..=40000).check(36000, |_| None).is_ok());
+        assert_eq!(ports.check(30000, |_| Some(PortHolder::Service)), Err(NodePortError::Allocated));
+        assert_eq!(ports.check(30000, |_| Some(PortHolder::Agents)), Err(NodePortError::Agents));
     }
 
     #[test]

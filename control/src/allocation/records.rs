@@ -85,13 +85,13 @@ impl Records {
 
     /// The write that takes a port nobody has.
     pub fn take_port(&self, port: u16, owner: RecordOwner<'_>) -> Write {
-        let object = json!({
-            "apiVersion": "allocation.fairlead.dev/v1", "kind": "NodePort",
-            "metadata": {"name": port.to_string(), "creationTimestamp": rfc3339::now()},
-            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": owner.namespace, "name": owner.name}},
-        });
-        let key = Key { resource: PORTS.into(), name: port.to_string().into() };
-        Write { key, expect: Expect::Absent, change: Change::Put(encode::unserved(&object)) }
+        let RecordOwner { namespace, name } = owner;
+        put_port(port, json!({"group": "", "resource": "services", "namespace": namespace, "name": name}))
+    }
+
+    /// The write that takes a port nobody has for the agents of nodes.
+    pub fn take_agent_port(&self, port: u16) -> Write {
+        put_port(port, json!({"group": "", "resource": "nodes"}))
     }
 
     /// The write that gives a record up, if it is this owner's.
@@ -102,6 +102,16 @@ impl Records {
     }
 }
 
+fn put_port(port: u16, parent: Value) -> Write {
+    let object = json!({
+        "apiVersion": "allocation.fairlead.dev/v1", "kind": "NodePort",
+        "metadata": {"name": port.to_string(), "creationTimestamp": rfc3339::now()},
+        "spec": {"parentRef": parent},
+    });
+    let key = Key { resource: PORTS.into(), name: port.to_string().into() };
+    Write { key, expect: Expect::Absent, change: Change::Put(encode::unserved(&object)) }
+}
+
 /// The write that removes a record as it is now.
 pub fn remove(record: Record<'_>) -> Write {
     let key = Key { resource: record.resource.into(), name: record.key.clone() };
@@ -110,11 +120,22 @@ pub fn remove(record: Record<'_>) -> Write {
 
 /// Namespace and name of the Service that a record names; nothing if it names something else.
 pub fn parent(record: &Object) -> Option<(String, String)> {
-    let object: Value = serde_json::from_slice(&record.json()).ok()?;
-    let parent = &object["spec"]["parentRef"];
-    let is_service = parent["group"].as_str().is_none_or(str::is_empty) && parent["resource"] == "services";
+    let parent = parent_of_core(record, "services")?;
     let text = |field: &str| parent[field].as_str().unwrap_or_default().to_owned();
-    is_service.then(|| (text("namespace"), text("name")))
+    Some((text("namespace"), text("name")))
+}
+
+/// Whether a record says that agents of nodes have its port.
+pub fn is_agents(record: &Object) -> bool {
+    parent_of_core(record, "nodes").is_some()
+}
+
+/// What a record names, if that is of this resource of the core group.
+fn parent_of_core(record: &Object, resource: &str) -> Option<Value> {
+    let mut object: Value = serde_json::from_slice(&record.json()).ok()?;
+    let parent = object.pointer_mut("/spec/parentRef")?.take();
+    let is_core = parent["group"].as_str().is_none_or(str::is_empty);
+    (is_core && parent["resource"] == resource).then_some(parent)
 }
 
 /// Whether this program made the record: users may reserve addresses with IPAddress objects of their own.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     cluster_ip::{ClusterIpError, ClusterIps},
-    node_port::{NodePortError, NodePorts},
+    node_port::{NodePortError, NodePorts, PortHolder},
 };
 use crate::{
     kinds::FieldError,
@@ -58,6 +58,8 @@ pub struct ServiceAllocation<'a> {
     pub is_ip_taken: &'a dyn Fn(Ipv4Addr) -> bool,
     /// Whether another has the port.
     pub is_port_taken: &'a dyn Fn(u16) -> bool,
+    /// Who has it: costs more to say.
+    pub port_holder: &'a dyn Fn(u16) -> Option<PortHolder>,
 }
 
 impl ServiceAllocation<'_> {
@@ -165,7 +167,7 @@ impl ServiceAllocation<'_> {
         if let Some(own) = own {
             return Ok(*own);
         }
-        let port = self.node_ports.check(wanted, self.is_port_taken)?;
+        let port = self.node_ports.check(wanted, self.port_holder)?;
         taken.push(port);
         Ok(port)
     }

@@ -1,5 +1,7 @@
 //! Allocation against a real store: what one Service has, no other gets.
 
+mod agent_ports;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

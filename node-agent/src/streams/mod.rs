@@ -25,6 +25,7 @@
 //! gone is killed with all that it started, as containerd does it; the main process of a container goes on.
 
 mod command_request;
+pub mod half_closed;
 mod handshake;
 mod idle;
 mod outcome;

@@ -1,15 +1,7 @@
 //! Port-forward: connections from a client to ports of a pod, which are made inside the pod, where `localhost` is its
 //! own.
 
-use std::{
-    io,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -18,7 +10,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{ConnectError, PodTargets, idle::LastActivity, spdy::Gone};
+use super::{
+    ConnectError, PodTargets,
+    half_closed::{DirectionProgress, until_quiet},
+    idle::LastActivity,
+    spdy::Gone,
+};
 
 /// The pod that a client forwards to, in one session.
 pub struct Forwarding {
@@ -94,15 +91,12 @@ impl Forwarding {
         to_client: &dyn ToClient,
     ) -> io::Result<()> {
         let (mut from_pod, mut to_pod) = pod.into_split();
-        let (parts_taken, is_writing) = (AtomicU64::new(0), AtomicBool::new(false));
+        let progress = DirectionProgress::default();
         let mut up = pin!(async {
             while let Some(bytes) = from_client.next().await {
                 self.activity.touch();
-                is_writing.store(true, Ordering::Relaxed);
-                to_pod.write_all(&bytes).await?;
-                is_writing.store(false, Ordering::Relaxed);
+                progress.write(to_pod.write_all(&bytes)).await?;
                 self.activity.touch();
-                parts_taken.fetch_add(1, Ordering::Relaxed);
             }
             to_pod.shutdown().await
         });
@@ -124,15 +118,7 @@ impl Forwarding {
             }
             received = &mut down => received?,
         }
-        loop {
-            let before = parts_taken.load(Ordering::Relaxed);
-            match tokio::time::timeout(QUIET_AFTER_POD, &mut up).await {
-                Ok(ended) => return ended,
-                // A pod that takes its time is the one that is waited for: the session's idle limit is for that.
-                Err(_) if is_writing.load(Ordering::Relaxed) => {}
-                Err(_) if parts_taken.load(Ordering::Relaxed) == before => return Ok(()),
-                Err(_) => {}
-            }
-        }
+        // A pod that takes its time to read is waited for: the session's idle limit is for that.
+        until_quiet(up, &progress, QUIET_AFTER_POD).await.unwrap_or(Ok(()))
     }
 }

@@ -1,15 +1,12 @@
 //! A WebSocket for each connection: `v4.channel.k8s.io`, for servers that do not know sessions (Kubernetes before
 //! 1.31).
 
-use std::{
-    pin::pin,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
-use futures::{SinkExt, StreamExt};
+use fairlead_node_agent::half_closed::{DirectionProgress, until_quiet};
+use futures::{SinkExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -35,14 +32,17 @@ const READ: usize = 32 * 1024;
 /// Forwards what connects. Ends with an error where the pod cannot be reached any more.
 pub async fn run(cluster: &Cluster, pod: &PodTarget, ports: Vec<LocalPort>) -> anyhow::Result<()> {
     let mut accepting = listener::accept(ports);
+    // Beside one another: one that takes long holds up nobody else.
+    let mut dials = FuturesUnordered::new();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(accepted) = accepting.next() => {
                 let (client, forward) = accepted?;
-                let query = [("ports", &*forward.remote.to_string())];
-                let path = with_query(&format!("{}/portforward", pod.path), &query);
-                let socket = cluster.open_socket(&path, PROTOCOL).await?;
+                dials.push(async move { (client, forward, dial(cluster, pod, forward.remote).await) });
+            }
+            Some((client, forward, socket)) = dials.next() => {
+                let socket = socket?;
                 connections.spawn(async move { (forward, copy(client, socket).await) });
             }
             Some(ended) = connections.join_next() => {
@@ -54,6 +54,11 @@ pub async fn run(cluster: &Cluster, pod: &PodTarget, ports: Vec<LocalPort>) -> a
             else => return Ok(()),
         }
     }
+}
+
+async fn dial(cluster: &Cluster, pod: &PodTarget, port: u16) -> anyhow::Result<Socket> {
+    let path = with_query(&format!("{}/portforward", pod.path), &[("ports", &port.to_string())]);
+    cluster.open_socket(&path, PROTOCOL).await
 }
 
 /// The protocol has no word for the end of one direction: once the client sends no more, the connection ends with the
@@ -73,7 +78,7 @@ async fn copy(client: TcpStream, socket: Socket) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     };
-    let received = AtomicU64::new(0);
+    let received = DirectionProgress::default();
     let mut down = pin!(async {
         // The first message of each channel repeats the port.
         let mut begun = [false; 2];
@@ -87,8 +92,7 @@ async fn copy(client: TcpStream, socket: Socket) -> anyhow::Result<()> {
             match begun.get_mut(usize::from(channel)) {
                 Some(begun) if !*begun => *begun = true,
                 Some(_) if channel == DATA => {
-                    to_client.write_all(&bytes).await?;
-                    received.fetch_add(1, Ordering::Relaxed);
+                    received.write(to_client.write_all(&bytes)).await?;
                 }
                 _ => bail!("{}", String::from_utf8_lossy(&bytes)),
             }
@@ -100,12 +104,5 @@ async fn copy(client: TcpStream, socket: Socket) -> anyhow::Result<()> {
         ended = &mut down => return ended,
         sent = up => sent?,
     }
-    loop {
-        let before = received.load(Ordering::Relaxed);
-        match tokio::time::timeout(QUIET, &mut down).await {
-            Ok(ended) => return ended,
-            Err(_) if received.load(Ordering::Relaxed) == before => return Ok(()),
-            Err(_) => {}
-        }
-    }
+    until_quiet(down, &received, QUIET).await.unwrap_or(Ok(()))
 }

@@ -50,16 +50,21 @@ async fn open(opener: &Opener, request: u64, remote: u16) -> Result<Option<(Stre
     let headers = |kind: &str| -> Headers {
         [("streamtype", kind), ("port", &remote), ("requestid", &request)].into_iter().collect()
     };
-    let Ok(error) = opener.open(headers("error")).await else { return Ok(None) };
-    let Ok(data) = opener.open(headers("data")).await else { return Ok(None) };
-    match tokio::join!(error.accepted(), data.accepted()) {
-        (Ok(error), Ok(data)) => Ok(Some((error, data))),
-        (Ok(other), Err(refused)) | (Err(refused), Ok(other)) => {
-            // Gone already, it needs no reset.
-            other.writer.reset().await.ok();
-            Err(refused)
+    let opening = async {
+        let error = opener.open(headers("error")).await?;
+        let data = opener.open(headers("data")).await?;
+        match tokio::join!(error.accepted(), data.accepted()) {
+            (Ok(error), Ok(data)) => Ok(Some((error, data))),
+            (Ok(other), Err(refused)) | (Err(refused), Ok(other)) => {
+                other.abandon();
+                Err(refused)
+            }
+            (Err(refused), Err(_)) => Err(refused),
         }
-        (Err(refused), Err(_)) => Err(refused),
+    };
+    match opening.await {
+        Err(OpenError::Gone(_)) => Ok(None),
+        opened => opened,
     }
 }
 

@@ -4,12 +4,18 @@ mod agent;
 mod api;
 mod sessions;
 
+use std::{net::SocketAddr, time::Duration};
+
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+};
 
 use self::{
     agent::{COUNT, local_port},
-    api::api,
+    api::{SILENT, api, api_with_silent_port},
 };
 use super::*;
 use crate::cluster::fake::{Answer, FakeServer};
@@ -81,7 +87,7 @@ async fn a_server_that_knows_sessions_gets_one() {
     let socket = dial(&cluster, &pod(), &forwards()).await.unwrap().expect("a session");
     let (port, address) = local_port(COUNT).await;
     let answered = async {
-        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(b"four").await.unwrap();
         client.shutdown().await.unwrap();
         let mut answer = String::new();
@@ -99,16 +105,33 @@ async fn an_older_server_gets_a_websocket_for_each_connection() {
     let (cluster, pod) = (api(&[channels::PROTOCOL]).await, pod());
     assert!(dial(&cluster, &pod, &forwards()).await.unwrap().is_none());
     let (port, address) = local_port(COUNT).await;
-    let answered = async {
-        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-        client.write_all(b"four").await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
     tokio::select! {
         ended = channels::run(&cluster, &pod, vec![port]) => panic!("{ended:?}"),
-        answer = answered => assert_eq!(answer, "four"),
+        answer = echoed(address) => assert_eq!(answer, "four"),
+    }
+}
+
+async fn echoed(by: SocketAddr) -> String {
+    let mut client = TcpStream::connect(by).await.unwrap();
+    client.write_all(b"four").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_port_to_which_a_websocket_takes_long_to_open_holds_up_no_other() {
+    let (tell_asked, mut asked) = mpsc::unbounded_channel();
+    let (cluster, pod) = (api_with_silent_port(&[channels::PROTOCOL], tell_asked).await, pod());
+    let ((silent, to_silent), (port, address)) = (local_port(SILENT).await, local_port(COUNT).await);
+    let answered = async {
+        let _waits = TcpStream::connect(to_silent).await.unwrap();
+        asked.recv().await.unwrap();
+        echoed(address).await
+    };
+    tokio::select! {
+        ended = channels::run(&cluster, &pod, vec![silent, port]) => panic!("{ended:?}"),
+        answer = tokio::time::timeout(Duration::from_secs(30), answered) => assert_eq!(answer.unwrap(), "four"),
     }
 }
 

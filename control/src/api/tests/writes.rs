@@ -75,6 +75,28 @@ async fn a_service_and_the_records_of_what_it_has_are_stored_and_removed_togethe
 }
 
 #[tokio::test]
+async fn a_port_is_a_services_or_that_of_nodes_agents() {
+    const NODES: &str = "/api/v1/nodes";
+    let server = Server::start().await;
+    let service = |name: &str, port: u16| json!({"metadata": {"name": name}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}});
+    let status = |port: u16| json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
+    assert_eq!(server.post(SERVICES, service("web", 30080)).await.code, 201);
+    assert_eq!(server.post(NODES, json!({"metadata": {"name": "n"}})).await.code, 201);
+    let refused = server.merge("/api/v1/nodes/n/status", status(30080)).await;
+    assert_eq!(refused.reason(), (422, "Invalid"), "{}", refused.message());
+    let mut born = status(30080);
+    born["metadata"] = json!({"name": "born"});
+    assert_eq!(server.post(NODES, born).await.code, 422);
+
+    assert_eq!(server.merge("/api/v1/nodes/n/status", status(30250)).await.code, 200);
+    let refused = server.post(SERVICES, service("late", 30250)).await;
+    assert!(refused.message().contains("the agent of a node listens"), "{}", refused.message());
+    assert_eq!(server.merge("/api/v1/nodes/n", json!({"metadata": {"labels": {"a": "b"}}})).await.code, 200);
+    assert_eq!(server.delete("/api/v1/nodes/n", json!({})).await.code, 200);
+    assert_eq!(server.post(SERVICES, service("late", 30250)).await.code, 201);
+}
+
+#[tokio::test]
 async fn deletecollection_gives_back_what_services_had() {
     let server = Server::start().await;
     for name in ["a", "b"] {

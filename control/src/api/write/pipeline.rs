@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{WriteOutcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
 use crate::{
     admission::{certificate_request, namespace},
-    allocation::Claimant,
+    allocation::{self, Claimant},
     api::{
         Api, Status, StorageLocation, Subject,
         request::Call,
@@ -285,8 +285,8 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
     let taken = old.is_none() && snapshot.get(&place.resource, &place.key).is_some();
     let allocated = match taken {
         true => Vec::new(),
-        // A subresource changes nothing that is allocated.
-        false if subresource.is_some() && new.is_some() => Vec::new(),
+        // Other subresources change nothing that is allocated.
+        false if subresource.is_some() && new.is_some() && !allocation::is_held_by_status(kind) => Vec::new(),
         false => {
             let claimant = Claimant { kind, namespace, name };
             api.allocator().allocate(snapshot, &claimant, stored, new.as_mut())?

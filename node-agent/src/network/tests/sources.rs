@@ -78,22 +78,35 @@ impl LooseNode {
         Self { node, network, a: (a, address_a), b: (b, address_b), outside, world, _data: dir }
     }
 
-    /// Whether UDP packets of pod `a` to port 4789 come to this machine by that address. Others do.
-    fn gets_vxlan(&self, machine: &TestMachine, address: Ipv4Addr) -> bool {
-        let bind = |port| machine.inside(move || UdpSocket::bind(("0.0.0.0", port)).unwrap());
-        let (tunnel, other) = (bind(4789), bind(7777));
-        other.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        tunnel.set_nonblocking(true).unwrap();
+    /// Whether UDP packets of pod `a` to port 4789 come to this end's machine by that address. Others do.
+    fn gets_vxlan(&self, end: &TunnelEnd, address: Ipv4Addr) -> bool {
         send(&self.a.0, self.a.1, (address, 4789));
         send(&self.a.0, self.a.1, (address, 7777));
-        other.recv_from(&mut [0; 8]).unwrap();
-        match tunnel.recv_from(&mut [0; 8]) {
+        end.other.recv_from(&mut [0; 8]).unwrap();
+        match end.tunnel.recv_from(&mut [0; 8]) {
             Ok(_) => true,
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
                 false
             }
         }
+    }
+}
+
+/// Sockets of a machine at the port of VXLAN and at another. They stay open: a program that another test starts in this
+/// moment has its copies of them until it runs, so that the port is not free at once.
+struct TunnelEnd {
+    tunnel: UdpSocket,
+    other: UdpSocket,
+}
+
+impl TunnelEnd {
+    fn of(machine: &TestMachine) -> Self {
+        let bind = |port| machine.inside(move || UdpSocket::bind(("0.0.0.0", port)).unwrap());
+        let (tunnel, other) = (bind(4789), bind(7777));
+        other.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        tunnel.set_nonblocking(true).unwrap();
+        Self { tunnel, other }
     }
 }
 
@@ -129,7 +142,11 @@ fn a_pod_sends_from_its_own_address_alone_whatever_the_host_says_of_reverse_path
 
 /// A datagram from `from` to `to`; without waiting.
 fn send(machine: &TestMachine, from: Ipv4Addr, to: (Ipv4Addr, u16)) {
-    machine.inside(move || UdpSocket::bind((from, 0)).unwrap().send_to(b"text", to).unwrap());
+    machine.inside(move || {
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        socket.set_broadcast(true).unwrap();
+        socket.send_to(b"text", to).unwrap()
+    });
 }
 
 #[test]
@@ -169,9 +186,12 @@ fn a_pod_sends_no_vxlan_packets_to_nodes_and_its_own_to_pods_and_other_hosts() {
         let back = Command::new("ip").args(["route", "add", "10.244.0.0/16", "via", "192.0.2.1"]).status();
         assert!(back.unwrap().success());
     });
-    assert!(!loose.gets_vxlan(&loose.node, NODE) && !loose.gets_vxlan(&loose.node, loose.network.gateway()));
-    assert!(loose.gets_vxlan(&loose.b.0, loose.b.1), "an overlay among pods");
-    assert!(loose.gets_vxlan(&loose.outside, OUTSIDE), "an overlay with a host that is no node");
+    let [node, b, outside] = [&loose.node, &loose.b.0, &loose.outside].map(TunnelEnd::of);
+    for address in [NODE, loose.network.gateway()] {
+        assert!(!loose.gets_vxlan(&node, address), "{address}");
+    }
+    assert!(loose.gets_vxlan(&b, loose.b.1), "an overlay among pods");
+    assert!(loose.gets_vxlan(&outside, OUTSIDE), "an overlay with a host that is no node");
 
     let two = Node {
         name: "two".into(),
@@ -184,7 +204,28 @@ fn a_pod_sends_no_vxlan_packets_to_nodes_and_its_own_to_pods_and_other_hosts() {
     loose.world.send_replace(Arc::new(world));
     let ends = || listed(&loose.node, &["set", "inet", "fairlead", "nodes"]);
     wait_until("the node to be known", || ends().contains("192.0.2.9") && ends().contains("10.244.2.1"));
-    assert!(!loose.gets_vxlan(&loose.outside, OUTSIDE));
+    assert!(!loose.gets_vxlan(&outside, OUTSIDE));
+}
+
+#[test]
+fn a_pod_sends_no_vxlan_packets_to_broadcast_and_multicast_addresses() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let loose = LooseNode::start();
+    let node = TunnelEnd::of(&loose.node);
+    let dropped = || {
+        let rules = listed(&loose.node, &["chain", "inet", "fairlead", "pods"]);
+        let rule = rules.lines().find(|rule| rule.contains("fib daddr type != unicast")).expect("the rule");
+        let packets = rule.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+        packets.and_then(|packets| packets.parse::<u64>().ok()).expect("its counter")
+    };
+    let all_hosts = Ipv4Addr::new(224, 0, 0, 1);
+    let broadcast_of_uplink = Ipv4Addr::new(192, 0, 2, 255);
+    for (count, address) in (1..).zip([Ipv4Addr::BROADCAST, all_hosts, broadcast_of_uplink]) {
+        assert!(!loose.gets_vxlan(&node, address), "{address}");
+        assert_eq!(dropped(), count, "{address}");
+    }
 }
 
 /// Tells all of the link that it leads to other networks (RFC 4861, section 4.2).

@@ -8,7 +8,8 @@
 //!
 //! A node says itself where it is, and that may be false. So what other nodes say keeps Services from external
 //! addresses alone, whose clients such a node can draw to itself anyway; NodePorts and host ports, which every node
-//! has, keep clear of the control service and of this node's own agent.
+//! has, keep clear of the control service and of this node's own agent. That no Service gets the port of another agent
+//! is the control service's to see to when it allocates NodePorts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -19,7 +20,8 @@ use super::{
     stream::{Gone, Stream, StreamTable},
 };
 
-/// How long a server may take to accept a stream. Source: `createStreamResponseTimeout` of apimachinery.
+/// How long it may take until a server has accepted a stream, from when it is wanted: also while the connection is held
+/// up and nothing can be sent. Source: `createStreamResponseTimeout` of apimachinery.
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(30);
 /// The largest number of a stream (section 2.3.2).
 const LAST: StreamId = u32::MAX >> 1;
@@ -53,17 +55,23 @@ pub struct Opener {
     accepted_within: Duration,
 }
 
-/// A stream that the server was asked for.
+/// A stream that the server was asked for. It is reset where this is dropped.
 pub struct OpeningStream {
-    stream: Stream,
+    /// Until it is accepted.
+    stream: Option<Stream>,
     accepted: oneshot::Receiver<()>,
+    /// What is left of the time for it.
     within: Duration,
+    asked: Instant,
 }
 
 /// Why there is no stream.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The server has reset it, or the connection has ended.
+    /// The connection has ended, or has no number left for another stream.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The server has reset it, or the connection has ended meanwhile.
     #[error("the server did not accept a stream")]
     NotAccepted,
     /// The server says nothing: perhaps a stream that nobody reads holds up the connection.
@@ -72,36 +80,43 @@ pub enum OpenError {
 }
 
 impl Opener {
-    /// Asks for a stream with these headers. Fails where the connection has ended, or has no number left for another
-    /// stream.
-    pub async fn open(&self, headers: Headers) -> Result<OpeningStream, Gone> {
-        let place = self.frames.reserve().await.map_err(|_| Gone)?;
+    /// Asks for a stream with these headers.
+    pub async fn open(&self, headers: Headers) -> Result<OpeningStream, OpenError> {
+        let wanted = Instant::now();
+        let place = timeout(self.accepted_within, self.frames.reserve()).await.map_err(|_| OpenError::Unanswered)?;
+        let place = place.map_err(|_| Gone)?;
         let table = self.table.upgrade().ok_or(Gone)?;
         let (to_opening, accepted) = oneshot::channel();
         // Held until the frame is queued: numbers only grow on the wire.
         let mut next = self.next.lock();
         let id = *next;
         if id > LAST {
-            return Err(Gone);
+            return Err(Gone.into());
         }
         *next = id.saturating_add(2);
         let stream = table.open(id, headers.clone(), self.frames.clone(), Some(to_opening));
         place.send(Frame::SynStream { stream: id, fin: false, headers });
-        Ok(OpeningStream { stream, accepted, within: self.accepted_within })
+        let within = self.accepted_within.saturating_sub(wanted.elapsed());
+        Ok(OpeningStream { stream: Some(stream), accepted, within, asked: Instant::now() })
     }
 }
 
 impl OpeningStream {
     /// The stream, once the server has accepted it; where it says nothing, the stream is reset.
-    pub async fn accepted(self) -> Result<Stream, OpenError> {
-        match tokio::time::timeout(self.within, self.accepted).await {
-            Ok(Ok(())) => Ok(self.stream),
+    pub async fn accepted(mut self) -> Result<Stream, OpenError> {
+        let within = self.within.saturating_sub(self.asked.elapsed());
+        match timeout(within, &mut self.accepted).await {
+            Ok(Ok(())) => self.stream.take().ok_or(OpenError::NotAccepted),
             Ok(Err(_)) => Err(OpenError::NotAccepted),
-            Err(_) => {
-                // Gone meanwhile, it needs no reset.
-                self.stream.writer.reset().await.ok();
-                Err(OpenError::Unanswered)
-            }
+            Err(_) => Err(OpenError::Unanswered),
+        }
+    }
+}
+
+impl Drop for OpeningStream {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.abandon();
         }
     }
 }
@@ -112,7 +127,9 @@ mod tests {
     use tokio::{io::DuplexStream, task::JoinHandle};
 
     use super::{
-        super::{connection::Connection, frame::ResetStatus, test_client::TestClient as TestPeer},
+        super::{
+            connection::Connection, frame::ResetStatus, stream::StreamWriter, test_client::TestClient as TestPeer,
+        },
         *,
     };
 
@@ -193,7 +210,64 @@ mod tests {
             assert!(stream.reader.next().await.is_none());
             assert_eq!(stream.writer.write(Bytes::from_static(b"x")).await, Err(Gone));
         }
-        assert_eq!(opener.open(Headers::default()).await.err(), Some(Gone));
+        assert_eq!(opener.open(Headers::default()).await.err(), Some(OpenError::Gone(Gone)));
+    }
+
+    /// What is wanted while the connection is held up ends in its own time; more than that is not waited for.
+    async fn ends<T>(work: impl Future<Output = T>) -> T {
+        timeout(Duration::from_secs(20), work).await.expect("it ends though the connection is held up")
+    }
+
+    /// Writes until nothing more is taken.
+    async fn hold_up(writer: &StreamWriter) {
+        let piece = || writer.write(Bytes::from(vec![0; 1024]));
+        while let Ok(written) = timeout(Duration::from_millis(50), piece()).await {
+            written.unwrap();
+        }
+    }
+
+    /// The next frame that is no data.
+    async fn next_beside_data(server: &mut TestPeer<DuplexStream>) -> Option<Frame> {
+        loop {
+            match server.next().await {
+                Some(Frame::Data { .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_for_a_stream_passes_while_the_connection_is_held_up() {
+        let (mut opener, _closer, _driver, mut server) = scripted();
+        let flood = opened(&opener, &mut server, 1).await;
+        opener.accepted_within = Duration::from_millis(20);
+        hold_up(&flood.writer).await;
+        let unanswered = ends(opener.open(Headers::default())).await.err();
+        assert_eq!(unanswered, Some(OpenError::Unanswered));
+        // The server was not asked for it.
+        opener.accepted_within = ACCEPTED_WITHIN;
+        let (asked, _opening) = tokio::join!(next_beside_data(&mut server), opener.open(Headers::default()));
+        assert!(matches!(asked, Some(Frame::SynStream { stream: 3, .. })), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_given_up_while_the_connection_is_held_up_is_reset_when_it_goes_on() {
+        let (mut opener, _closer, _driver, mut server) = scripted();
+        let flood = opened(&opener, &mut server, 1).await;
+        opener.accepted_within = Duration::from_millis(300);
+        let opening = opener.open(Headers::default()).await.unwrap();
+        let dropped = opener.open(Headers::default()).await.unwrap();
+        hold_up(&flood.writer).await;
+        drop(dropped);
+        assert_eq!(ends(opening.accepted()).await.err(), Some(OpenError::Unanswered));
+        for stream in [3, 5] {
+            let asked = next_beside_data(&mut server).await;
+            assert!(matches!(asked, Some(Frame::SynStream { stream: id, .. }) if id == stream), "{asked:?}");
+        }
+        for stream in [5, 3] {
+            let reset = Frame::RstStream { stream, status: ResetStatus::CANCEL };
+            assert_eq!(next_beside_data(&mut server).await, Some(reset));
+        }
     }
 
     #[tokio::test]
@@ -216,6 +290,6 @@ mod tests {
         let (opener, _closer, _driver, mut server) = scripted();
         *opener.next.lock() = LAST;
         opened(&opener, &mut server, LAST).await;
-        assert_eq!(opener.open(Headers::default()).await.err(), Some(Gone));
+        assert_eq!(opener.open(Headers::default()).await.err(), Some(OpenError::Gone(Gone)));
     }
 }

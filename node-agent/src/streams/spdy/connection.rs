@@ -103,7 +103,8 @@ pub struct Driven {
 pub fn drive(io: impl AsyncRead + AsyncWrite + Send + 'static, side: Side) -> Driven {
     let (from, to) = tokio::io::split(io);
     let (frames, to_write) = mpsc::channel(QUEUED_TO_WRITE);
-    let table = Arc::new(StreamTable::default());
+    let (table, abandoned) = StreamTable::new();
+    let table = Arc::new(table);
     let heartbeat = match side {
         Side::Client => CLIENTS_HEARTBEAT,
         Side::Server(_) => SERVERS_HEARTBEAT,
@@ -117,6 +118,7 @@ pub fn drive(io: impl AsyncRead + AsyncWrite + Send + 'static, side: Side) -> Dr
         let written = tokio::select! {
             read = &mut reading => return ended(read),
             written = write(to, to_write) => written,
+            never = abandoned.reset_all() => match never {},
         };
         match written {
             Ok(()) => ended(reading.await),

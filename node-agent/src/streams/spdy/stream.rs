@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     ops::Deref,
     sync::{Arc, Weak},
 };
@@ -31,6 +32,19 @@ pub struct Stream {
     pub reader: StreamReader,
     /// What is sent to the other side.
     pub writer: StreamWriter,
+}
+
+impl Stream {
+    /// Ends the stream both ways, without waiting until that can be sent: the connection's driver sends it, behind all
+    /// that was sent before.
+    pub fn abandon(self) {
+        // With its reader, what comes for it holds up nobody.
+        let Self { writer, .. } = self;
+        if let Some(table) = writer.registered.table.upgrade() {
+            // A driver that has ended has ended all streams.
+            table.abandoned.send(writer).ok();
+        }
+    }
 }
 
 /// The other side's half of a stream.
@@ -112,12 +126,23 @@ pub struct StreamTable {
     streams: Mutex<HashMap<StreamId, Entry>>,
     room: Arc<Semaphore>,
     closed: CancellationToken,
+    /// Each stream is in it once at most.
+    abandoned: mpsc::UnboundedSender<StreamWriter>,
 }
 
-impl Default for StreamTable {
-    fn default() -> Self {
-        let room = Arc::new(Semaphore::new(QUEUED_OF_CONNECTION));
-        Self { streams: Mutex::default(), room, closed: CancellationToken::new() }
+/// Streams of which nothing is left to do but a reset.
+pub struct AbandonedStreams {
+    writers: mpsc::UnboundedReceiver<StreamWriter>,
+}
+
+impl AbandonedStreams {
+    /// Resets one after the other, for as long as it is awaited.
+    pub async fn reset_all(mut self) -> Infallible {
+        while let Some(writer) = self.writers.recv().await {
+            // Gone meanwhile, it needs none.
+            writer.reset().await.ok();
+        }
+        std::future::pending().await
     }
 }
 
@@ -145,6 +170,14 @@ impl Drop for Registered {
 }
 
 impl StreamTable {
+    /// A table without streams, and where those come that are abandoned.
+    pub fn new() -> (Self, AbandonedStreams) {
+        let (abandoned, writers) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(QUEUED_OF_CONNECTION));
+        let table = Self { streams: Mutex::default(), room, closed: CancellationToken::new(), abandoned };
+        (table, AbandonedStreams { writers })
+    }
+
     /// Takes up a stream, whose frames go to `frames`. `accepted` is told when the other side accepts it.
     pub fn open(
         self: &Arc<Self>,

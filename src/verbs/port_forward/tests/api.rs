@@ -8,7 +8,10 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::{self, UnboundedSender},
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
@@ -17,13 +20,31 @@ use tokio_tungstenite::{
 use super::{super::channels, agent};
 use crate::cluster::Cluster;
 
+/// A port for which the server does not answer.
+pub const SILENT: u16 = 9;
+
 /// A cluster whose server knows these protocols.
 pub async fn api(known: &'static [&'static str]) -> Cluster {
+    api_with_silent_port(known, mpsc::unbounded_channel().0).await
+}
+
+/// As [`api`]; tells when it is asked for the port for which it does not answer.
+pub async fn api_with_silent_port(known: &'static [&'static str], tell_asked: UnboundedSender<()>) -> Cluster {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let service = service_fn(move |request| async move { Ok::<_, Infallible>(answer(request, known)) });
+            let tell_asked = tell_asked.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let tell_asked = tell_asked.clone();
+                async move {
+                    if request.uri().query() == Some(&*format!("ports={SILENT}")) {
+                        tell_asked.send(()).unwrap();
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, Infallible>(answer(request, known))
+                }
+            });
             let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(client), service);
             tokio::spawn(serving.with_upgrades());
         }
