@@ -43,13 +43,12 @@ impl Attacher {
         node_ip: Ipv4Addr,
         mtu: u32,
     ) -> Result<Self, NetworkError> {
-        let failed = |source| NetworkError::State { path: records.clone(), source };
-        let records = AddressRecords::open(records.clone()).map_err(failed)?;
+        let records = AddressRecords::open(records)?;
         let mut unfit = Vec::new();
-        for (pod_uid, address) in records.load().map_err(failed)? {
+        for (pod_uid, address) in records.load()? {
             if !subnet.adopt(&pod_uid, address) {
                 tracing::warn!(pod_uid, %address, "taking away a pod's address that does not fit the pod subnet");
-                records.remove(&pod_uid).map_err(failed)?;
+                records.remove(&pod_uid)?;
                 unfit.push(pod_uid);
             }
         }

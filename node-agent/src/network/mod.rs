@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::{
+    address_records::RecordError,
     attach::Attacher,
     bypass::Bypass,
     kernel_events::KernelEvents,
@@ -110,6 +111,9 @@ pub enum NetworkError {
     /// The records of addresses or settings, below the data directory.
     #[error("cannot use state directory {path}")]
     State { path: PathBuf, source: std::io::Error },
+    /// A record of a pod's address can neither be read nor dropped.
+    #[error("cannot use the records of the pods' addresses")]
+    Records(#[from] RecordError),
     /// The kernel refused a link, an address or a route: mostly for want of CAP_NET_ADMIN.
     #[error("cannot set up the host's network")]
     Netlink(#[from] NetlinkError),
