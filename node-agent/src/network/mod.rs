@@ -12,6 +12,7 @@ mod host_links;
 pub(crate) mod inside;
 mod kernel_events;
 mod masquerade;
+mod netconf;
 pub(crate) mod netlink;
 mod nft;
 mod pod_link;
@@ -198,7 +199,7 @@ async fn start_filtering(
             let (reconciler, events) = match first {
                 Some(both) => both,
                 // A restarted task begins without the cached kernel state of the one that failed.
-                None => match KernelEvents::open() {
+                None => match KernelEvents::open_again() {
                     Ok(events) => (fresh, events),
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;

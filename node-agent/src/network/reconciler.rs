@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     NetworkConfig,
-    attach::Attacher,
+    attach::{Attacher, RepairError},
     bypass::{Bypass, ForwardingPaths},
     docker_user::{self, DockerUserError, Firewall},
     host_links::HostLinks,
@@ -51,6 +51,9 @@ pub enum SyncError {
     /// Rules in Docker's chain.
     #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] DockerUserError),
+    /// The node's side of pods' links.
+    #[error("cannot restore the links of pods")]
+    Repair(#[from] RepairError),
     /// A setting of a link.
     #[error("cannot change a kernel setting")]
     Sysctl(#[from] SysctlError),
@@ -106,7 +109,8 @@ pub struct KernelCache {
 }
 
 impl NetworkReconciler {
-    /// Until `stop`. A failure is reported and tried again with back-off; what works goes on.
+    /// Until `stop`, or until the kernel's events end. A failure is reported and tried again with back-off; what works
+    /// goes on.
     pub async fn run(
         mut self,
         mut world: watch::Receiver<Arc<World>>,
@@ -121,18 +125,12 @@ impl NetworkReconciler {
             let snapshot = world.borrow_and_update().clone();
             let outcome = self.sync(&snapshot).await;
             self.report(&outcome);
-            let retry = if outcome.errors().next().is_none() {
+            let wait = if outcome.errors().next().is_none() {
                 back_off = FIRST_BACK_OFF;
-                None
+                RESYNC
             } else {
                 back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
-                Some(back_off)
-            };
-            let again = async {
-                match retry {
-                    Some(delay) => tokio::time::sleep(delay).await,
-                    None => std::future::pending().await,
-                }
+                back_off
             };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -141,8 +139,11 @@ impl NetworkReconciler {
                         return;
                     }
                 }
-                () = events.next() => (),
-                () = again => (),
+                told = events.next() => if let Err(error) = told {
+                    let error = &error as &dyn std::error::Error;
+                    return tracing::warn!(error, "listening to the kernel's network events anew");
+                },
+                () = tokio::time::sleep(wait) => (),
             }
         }
     }
@@ -337,6 +338,8 @@ impl NetworkReconciler {
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
+/// Between two looks at the kernel while it reports nothing: some changes are told by no event, and events get lost.
+const RESYNC: Duration = Duration::from_secs(30);
 /// Nodes come in bursts, as a cluster grows: one sync serves all that change in this time.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
