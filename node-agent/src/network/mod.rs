@@ -187,10 +187,12 @@ async fn start_filtering(
     };
     let mut first = new_reconciler();
     let snapshot = world.borrow().clone();
-    // A kernel may refuse the filter for good. The node says so, and runs as far as it can.
     let outcome = first.sync(&snapshot).await;
     first.report(&outcome);
-    outcome.paths?;
+    // Neither another node nor a single pod keeps this one from its work: what else failed is tried again.
+    if let Some(error) = outcome.node.into_iter().next() {
+        return Err(error.into());
+    }
     let supervisor = Supervisor::new();
     let first = Mutex::new(Some((first, events)));
     supervisor.spawn("network", move |stop| {

@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use tokio::sync::watch;
 
 mod firewall;
+mod peers;
 mod restored;
 mod sources;
 
