@@ -71,15 +71,15 @@ impl Attacher {
     }
 
     /// See [`super::PodNetwork::attach`].
-    pub async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
+    pub async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Attached, AttachError> {
         let address = self.allocate(pod_uid).map_err(|source| failed("give the pod an address", source))?;
         let open = || File::open(netns).map_err(|e| failed(format!("open network namespace {}", netns.display()), e));
         let inside = Netlink::open_in(open()?).await.map_err(|e| failed("enter the pod's network namespace", e))?;
-        let (host, pod) =
+        let Veth { host, pod, is_new } =
             self.veth(pod_uid, address, &inside, open()?).await.map_err(|e| failed("make the pod's link", e))?;
         self.configure_pod(&inside, pod.index, address).await.map_err(|e| failed("set up the pod's side", e))?;
         self.configure_host(&host, address).await.map_err(|e| failed("set up the node's side", e))?;
-        Ok(address)
+        Ok(Attached { address, is_new })
     }
 
     /// See [`super::PodNetwork::detach`].
@@ -131,7 +131,7 @@ impl Attacher {
         address: Ipv4Addr,
         inside: &Netlink,
         netns: File,
-    ) -> Result<(Link, Link), NetlinkError> {
+    ) -> Result<Veth, NetlinkError> {
         let name = pod_link::host_end(pod_uid);
         let (host, pod) = (self.netlink.link(&name).await?, inside.link(POD_END).await?);
         if let (Some(host), Some(pod)) = (&host, &pod)
@@ -139,7 +139,7 @@ impl Attacher {
             && host.peer == Some(pod.index)
             && pod.mac == Some(pod_link::pod_mac(address))
         {
-            return Ok((host.clone(), pod.clone()));
+            return Ok(Veth { host: host.clone(), pod: pod.clone(), is_new: false });
         }
         if let Some(host) = host {
             self.netlink.delete_link(host.index).await?;
@@ -153,7 +153,7 @@ impl Attacher {
         self.netlink.add_veth(here, there, &netns).await?;
         let host = self.netlink.link(&name).await?.ok_or(NetlinkError::NoLink { name })?;
         let pod = inside.link(POD_END).await?.ok_or_else(|| NetlinkError::NoLink { name: POD_END.into() })?;
-        Ok((host, pod))
+        Ok(Veth { host, pod, is_new: true })
     }
 
     async fn configure_pod(&self, inside: &Netlink, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
@@ -242,6 +242,22 @@ impl Attacher {
         }
         Ok(())
     }
+}
+
+/// A pod that has its link.
+#[derive(Clone, Copy, Debug)]
+pub struct Attached {
+    /// The pod's.
+    pub address: Ipv4Addr,
+    /// The link was made in this call; otherwise the pod had it already.
+    pub is_new: bool,
+}
+
+/// Both ends of a pod's link.
+struct Veth {
+    host: Link,
+    pod: Link,
+    is_new: bool,
 }
 
 /// Why a pod's link is not as it should be.

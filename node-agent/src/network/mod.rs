@@ -38,11 +38,11 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::{
     address_records::RecordError,
-    attach::Attacher,
+    attach::{Attached, Attacher},
     bypass::Bypass,
     kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
@@ -141,6 +141,8 @@ pub struct Network {
     source_filter: Arc<SourceFilter>,
     sysctls: Arc<sysctl::Sysctls>,
     problem: watch::Receiver<Option<String>>,
+    /// Has the reconciler look at the kernel.
+    resync: Arc<Notify>,
     supervisor: Supervisor,
 }
 
@@ -174,7 +176,8 @@ async fn start_filtering(
     let (publish_problem, problem) = watch::channel(None);
     let (for_each, netlink_for_each, attacher_for_each) = (config.clone(), netlink.clone(), attacher.clone());
     let (bypass_for_each, sysctls_for_each) = (bypass.clone(), sysctls.clone());
-    let source_filter_for_each = source_filter.clone();
+    let (source_filter_for_each, resync) = (source_filter.clone(), Arc::new(Notify::new()));
+    let resync_for_each = resync.clone();
     let new_reconciler = move || NetworkReconciler {
         config: for_each.clone(),
         netlink: netlink_for_each.clone(),
@@ -183,13 +186,15 @@ async fn start_filtering(
         source_filter: source_filter_for_each.clone(),
         sysctls: sysctls_for_each.clone(),
         problem: publish_problem.clone(),
+        resync: resync_for_each.clone(),
         cache: KernelCache::default(),
     };
     let mut first = new_reconciler();
     let snapshot = world.borrow().clone();
     let outcome = first.sync(&snapshot).await;
     first.report(&outcome);
-    // Neither another node nor a single pod keeps this one from its work: what else failed is tried again.
+    // Neither another node nor a single pod keeps this one from its work, and a kernel may refuse the filter for good:
+    // what else failed is said, and tried again. Pods that run go on meanwhile, and no other starts without a filter.
     if let Some(error) = outcome.node.into_iter().next() {
         return Err(error.into());
     }
@@ -212,7 +217,7 @@ async fn start_filtering(
             reconciler.run(world, events, stop).await;
         }
     });
-    Ok(Network { config, netlink, attacher, bypass, source_filter, sysctls, problem, supervisor })
+    Ok(Network { config, netlink, attacher, bypass, source_filter, sysctls, problem, resync, supervisor })
 }
 
 /// Assigns `gateway` to the node, and removes the one of an earlier pod subnet, which the file `record` names.
@@ -266,19 +271,36 @@ impl Network {
     }
 }
 
+impl Network {
+    /// A pod whose link is new does not start without the tables. One that runs goes on without them, as it did: the
+    /// reconciler says so, and tries again.
+    fn or_later<E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        attached: Attached,
+        operation: &str,
+        done: Result<(), E>,
+    ) -> Result<(), AttachError> {
+        let Err(error) = done else { return Ok(()) };
+        if attached.is_new {
+            return Err(AttachError { operation: operation.into(), source: error.into() });
+        }
+        let (error, pod) = (&error as &dyn std::error::Error, attached.address);
+        tracing::warn!(%pod, error, "cannot {operation}: it runs on, and this is tried again");
+        self.resync.notify_one();
+        Ok(())
+    }
+}
+
 #[async_trait::async_trait]
 impl PodNetwork for Network {
     async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
-        let address = self.attacher.attach(pod_uid, netns).await?;
+        let attached = self.attacher.attach(pod_uid, netns).await?;
         // Before the pod's first program runs.
         let filtered = self.source_filter.refresh(|| self.attacher.pods()).await;
-        filtered.map_err(|e| AttachError { operation: "filter what the pod sends".into(), source: e.into() })?;
-        let refreshed = self.bypass.refresh(|| self.attacher.links()).await;
-        refreshed.map_err(|e: SyncError| AttachError {
-            operation: "let the pod by the firewall".into(),
-            source: e.into(),
-        })?;
-        Ok(address)
+        self.or_later(attached, "filter what the pod sends", filtered)?;
+        let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
+        self.or_later(attached, "let the pod by the firewall", refreshed)?;
+        Ok(attached.address)
     }
 
     async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {

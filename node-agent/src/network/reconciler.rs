@@ -9,7 +9,7 @@ mod firewalls;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use ipnetwork::Ipv4Network;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -100,6 +100,8 @@ pub struct NetworkReconciler {
     pub sysctls: Arc<Sysctls>,
     /// Why the last attempt failed; `None` after one that succeeded.
     pub problem: watch::Sender<Option<String>>,
+    /// Notified where something failed that the next sync may mend.
+    pub resync: Arc<Notify>,
     /// Survives failures; only success is remembered.
     pub cache: KernelCache,
 }
@@ -125,7 +127,7 @@ impl NetworkReconciler {
         mut events: KernelEvents,
         stop: CancellationToken,
     ) {
-        let mut back_off = FIRST_BACK_OFF;
+        let (mut back_off, resync) = (FIRST_BACK_OFF, self.resync.clone());
         loop {
             if events.firewall_changed() {
                 self.forget_firewall().await;
@@ -151,6 +153,7 @@ impl NetworkReconciler {
                     let error = &error as &dyn std::error::Error;
                     return tracing::warn!(error, "listening to the kernel's network events anew");
                 },
+                () = resync.notified() => (),
                 () = tokio::time::sleep(wait) => (),
             }
         }

@@ -4,6 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use tokio::sync::watch;
 
+mod adoption;
 mod firewall;
 mod peers;
 mod restored;
