@@ -29,13 +29,10 @@ pub async fn apply(script: &str) -> Result<(), NftError> {
     run(&["-f", "-"], script).await.map(drop)
 }
 
-/// Whether the kernel has our table of `family`.
+/// Whether the kernel has our table of `family`. Not an error on a kernel without the family.
 pub async fn is_there(family: &str) -> Result<bool, NftError> {
-    match run(&["list", "table", family, TABLE], "").await {
-        Ok(_) => Ok(true),
-        Err(NftError::Refused(_)) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let listed = run(&["-j", "list", "tables"], "").await?;
+    Ok(has_table(&String::from_utf8_lossy(&listed.stdout), family))
 }
 
 /// How many rules each chain of our table of `family` has that drop packets or have another chain look at them. None
@@ -90,6 +87,13 @@ async fn legacy_forward_drops() -> bool {
     listed.is_ok_and(|output| output.stdout.starts_with(b"-P FORWARD DROP"))
 }
 
+/// Whether our table of `family` is in nft's JSON. Pure.
+fn has_table(json: &str, family: &str) -> bool {
+    let parsed: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let tables = parsed["nftables"].as_array().into_iter().flatten().map(|item| &item["table"]);
+    tables.into_iter().any(|table| table["family"] == family && table["name"] == TABLE)
+}
+
 /// The `forward` chains with policy drop in nft's JSON. Pure.
 fn dropping(json: &str) -> Vec<String> {
     let parsed: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
@@ -139,6 +143,13 @@ mod tests {
             {"chain": {"family": "ip", "table": "filter", "name": "DOCKER-USER"}}]}"#;
         assert_eq!(dropping(json), ["ip filter FORWARD"]);
         assert!(dropping("").is_empty());
+    }
+
+    #[test]
+    fn a_table_is_found_by_its_family_and_name() {
+        let json = r#"{"nftables": [{"metainfo": {}}, {"table": {"family": "ip", "name": "fairlead", "handle": 1}},
+            {"table": {"family": "netdev", "name": "filter", "handle": 2}}]}"#;
+        assert!(has_table(json, "ip") && !has_table(json, "netdev") && !has_table("", "ip"));
     }
 
     #[test]

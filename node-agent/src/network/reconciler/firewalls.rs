@@ -72,8 +72,8 @@ impl NetworkReconciler {
     pub(super) async fn forget_firewall(&mut self) {
         if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
             self.cache.applied = None;
-            self.bypass.forget().await;
         }
+        self.bypass.forget_changed().await;
         self.source_filter.forget_changed().await;
         self.cache.dropping = None;
     }

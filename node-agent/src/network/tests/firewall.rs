@@ -31,6 +31,34 @@ fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
     assert_eq!(pods[0].0.ask_who_am_i(late.1, 80).unwrap(), pods[0].1.to_string());
 }
 
+#[test]
+fn the_bypass_that_an_earlier_agent_left_goes_where_nothing_drops() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    nft(&node, "table netdev fairlead { chain forward { }; }");
+    let network = start_on(&node, config(dir.path()));
+    assert!(!node.wait(async { super::super::nft::is_there("netdev").await.unwrap() }));
+    assert_eq!(network.problem(), None);
+}
+
+#[test]
+fn a_bypass_that_somebody_removed_comes_back() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    nft(&node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    let (_network, _world) = start_following(&node, config(dir.path()));
+    let bypassed = || node.wait(async { super::super::nft::is_there("netdev").await.unwrap() });
+    assert!(bypassed());
+    nft(&node, "delete table netdev fairlead");
+    wait_until("the bypass to be back", bypassed);
+}
+
 /// What Docker writes at its start, after rules of the host's administrator.
 fn docker_firewall(machine: &TestMachine) {
     iptables(machine, "-w -P FORWARD DROP");
