@@ -11,6 +11,7 @@ mod docker_user;
 mod host_links;
 pub(crate) mod inside;
 mod kernel_events;
+mod legacy_firewall;
 mod masquerade;
 mod netconf;
 pub(crate) mod netlink;

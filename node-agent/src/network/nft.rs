@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeMap, io, process::Output};
 
-use tokio::process::Command;
-
 use super::program::{self, ProgramError};
 
 /// Why a table could not be read or written.
@@ -62,29 +60,7 @@ pub async fn has_chain(family: &str, table: &str, chain: &str) -> Result<bool, N
 /// Chains, of anybody, that drop forwarded packets unless a rule says otherwise, as `ip filter FORWARD`.
 pub async fn dropping_chains() -> Result<Vec<String>, NftError> {
     let listed = run(&["-j", "list", "chains"], "").await?;
-    let mut chains = dropping(&String::from_utf8_lossy(&listed.stdout));
-    if legacy_forward_drops().await {
-        chains.push(LEGACY_FORWARD.to_owned());
-    }
-    Ok(chains)
-}
-
-/// What [`dropping_chains`] calls that of the kernel's older firewall.
-pub const LEGACY_FORWARD: &str = "iptables-legacy filter FORWARD";
-
-/// Whether the kernel's older firewall, which nft does not see, has a filter table here.
-pub async fn legacy_has_filter() -> bool {
-    let tables = tokio::fs::read_to_string("/proc/thread-self/net/ip_tables_names").await.unwrap_or_default();
-    tables.lines().any(|table| table == "filter")
-}
-
-/// Asked only where there is something to ask, and where the program is.
-async fn legacy_forward_drops() -> bool {
-    if !legacy_has_filter().await {
-        return false;
-    }
-    let listed = Command::new("iptables-legacy").args(["-S", "FORWARD"]).kill_on_drop(true).output().await;
-    listed.is_ok_and(|output| output.stdout.starts_with(b"-P FORWARD DROP"))
+    Ok(dropping(&String::from_utf8_lossy(&listed.stdout)))
 }
 
 /// Whether our table of `family` is in nft's JSON. Pure.

@@ -19,6 +19,7 @@ use super::{
     docker_user::DockerUserError,
     host_links::HostLinks,
     kernel_events::KernelEvents,
+    legacy_firewall::LegacyFirewallError,
     masquerade::{self, Masquerade},
     netlink::{Netlink, NetlinkError, Route},
     nft::{self, NftError},
@@ -45,6 +46,9 @@ pub enum SyncError {
     /// A kernel without the family `arp` refuses one of them for good.
     #[error("cannot keep pods to their own addresses")]
     SourceFilter(#[source] NftError),
+    /// Whether the kernel's older firewall drops what is forwarded is not known.
+    #[error("cannot look at the kernel's older firewall")]
+    LegacyFirewall(#[from] LegacyFirewallError),
     /// Rules in Docker's chain.
     #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] DockerUserError),
@@ -112,6 +116,8 @@ pub struct KernelCache {
     applied: Option<Masquerade>,
     /// Chains of others that drop what is forwarded; not known before the first look, nor after the firewall changed.
     dropping: Option<Vec<String>>,
+    /// The kernel's older firewall drops, too.
+    legacy_drops: bool,
     /// Those of them that still drop packets of pods, as reported to the log.
     reported: Vec<String>,
     /// Nodes without a route, as reported to the log.

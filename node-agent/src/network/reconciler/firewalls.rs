@@ -12,7 +12,7 @@ use super::{
         bypass::ForwardingPaths,
         docker_user::{self, DockerUserError, Firewall},
         host_links::HostLinks,
-        masquerade, nft,
+        legacy_firewall, masquerade, nft,
         routes::{Path, Routes},
         uplink::Uplink,
         vxlan,
@@ -29,18 +29,27 @@ impl NetworkReconciler {
         uplinks: &[Uplink],
         tunnel_ends: BTreeSet<Ipv4Addr>,
     ) -> Result<(), SyncError> {
-        let (chains, is_news) = match self.cache.dropping.clone() {
+        let (of_nft, is_news) = match self.cache.dropping.clone() {
             Some(chains) => (chains, false),
             None => (nft::dropping_chains().await?, true),
         };
+        // No event tells of the older firewall. Where it cannot be looked at, it counts as it last was.
+        let looked = legacy_firewall::drops_forwarded().await;
+        let dropped = self.cache.legacy_drops;
+        if let Ok(drops) = looked {
+            self.cache.legacy_drops = drops;
+        }
+        let mut chains = of_nft.clone();
+        chains.extend(self.cache.legacy_drops.then(|| legacy_firewall::FORWARD.to_owned()));
         let paths = |tunnel_ends| ForwardingPaths { tunnel_ends, ..self.forwarding_paths(desired, host, uplinks) };
         self.bypass.set((!chains.is_empty()).then(|| paths(tunnel_ends))).await;
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
         refreshed?;
-        if is_news {
+        if is_news || dropped || self.cache.legacy_drops {
             self.allow_forwarding(&chains).await?;
-            self.cache.dropping = Some(chains);
+            self.cache.dropping = Some(of_nft);
         }
+        looked?;
         Ok(())
     }
 
