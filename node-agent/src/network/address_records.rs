@@ -20,6 +20,16 @@ struct Record {
     address: Ipv4Addr,
 }
 
+/// Which file or directory could not be read, written or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}")]
+pub struct RecordError {
+    /// The file, or the directory of all.
+    pub path: PathBuf,
+    /// Mostly a full or a broken disk.
+    pub source: io::Error,
+}
+
 /// A directory of records.
 #[derive(Debug)]
 pub struct AddressRecords {
@@ -28,22 +38,27 @@ pub struct AddressRecords {
 
 impl AddressRecords {
     /// Opens the directory of records, making it where it is missing.
-    pub fn open(dir: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&dir)?;
+    pub fn open(dir: PathBuf) -> Result<Self, RecordError> {
+        fs::create_dir_all(&dir).map_err(of(&dir))?;
         Ok(Self { dir })
     }
 
-    /// All records, pod UID and address. One that cannot be read is dropped with a warning: its pod is given an address
-    /// anew.
-    pub fn load(&self) -> io::Result<Vec<(String, Ipv4Addr)>> {
+    /// All records, pod UID and address. One that is no record is dropped with a warning: its pod is given an address
+    /// anew. Where one cannot be read nothing is loaded: without it a pod that runs would lose its address to another.
+    pub fn load(&self) -> Result<Vec<(String, Ipv4Addr)>, RecordError> {
         let mut records = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            match read(&path) {
+        for entry in fs::read_dir(&self.dir).map_err(of(&self.dir))? {
+            let path = entry.map_err(of(&self.dir))?.path();
+            if path.extension().is_some_and(|extension| extension == SIDE) {
+                // Of a write that did not come to its end.
+                fs::remove_file(&path).map_err(of(&path))?;
+                continue;
+            }
+            match serde_json::from_slice::<Record>(&fs::read(&path).map_err(of(&path))?) {
                 Ok(record) => records.push((record.pod_uid, record.address)),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "dropping an unreadable address record");
-                    fs::remove_file(&path)?;
+                    tracing::warn!(path = %path.display(), %error, "dropping an address record that makes no sense");
+                    fs::remove_file(&path).map_err(of(&path))?;
                 }
             }
         }
@@ -52,17 +67,19 @@ impl AddressRecords {
     }
 
     /// Records that the pod has `address`.
-    pub fn write(&self, pod_uid: &str, address: Ipv4Addr) -> io::Result<()> {
+    pub fn write(&self, pod_uid: &str, address: Ipv4Addr) -> Result<(), RecordError> {
         let path = self.path(pod_uid);
-        let side = path.with_extension("new");
-        fs::write(&side, serde_json::to_vec(&Record { pod_uid: pod_uid.to_owned(), address })?)?;
-        fs::rename(&side, &path)
+        let side = path.with_extension(SIDE);
+        let record = serde_json::to_vec(&Record { pod_uid: pod_uid.to_owned(), address });
+        fs::write(&side, record.map_err(|error| of(&path)(error.into()))?).map_err(of(&side))?;
+        fs::rename(&side, &path).map_err(of(&path))
     }
 
     /// Not an error where there is none.
-    pub fn remove(&self, pod_uid: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(pod_uid)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+    pub fn remove(&self, pod_uid: &str) -> Result<(), RecordError> {
+        let path = self.path(pod_uid);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(of(&path)(error)),
             _ => Ok(()),
         }
     }
@@ -73,8 +90,11 @@ impl AddressRecords {
     }
 }
 
-fn read(path: &Path) -> io::Result<Record> {
-    Ok(serde_json::from_slice(&fs::read(path)?)?)
+/// Extension of files that are being written.
+const SIDE: &str = "new";
+
+fn of(path: &Path) -> impl Fn(io::Error) -> RecordError {
+    move |source| RecordError { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -96,5 +116,30 @@ mod tests {
         again.remove("b").unwrap();
         again.remove("b").unwrap();
         assert_eq!(again.load().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_stays_and_says_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = AddressRecords::open(dir.path().to_owned()).unwrap();
+        records.write("a", Ipv4Addr::new(10, 0, 0, 2)).unwrap();
+        let path = records.path("a");
+        fs::remove_file(&path).unwrap();
+        // Reading it fails, whoever reads.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let error = records.load().unwrap_err();
+        assert_eq!((error.path.as_path(), error.source.raw_os_error()), (path.as_path(), Some(libc::ELOOP)));
+        assert!(path.is_symlink(), "it was removed");
+    }
+
+    #[test]
+    fn what_an_unfinished_write_left_is_no_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = AddressRecords::open(dir.path().to_owned()).unwrap();
+        records.write("a", Ipv4Addr::new(10, 0, 0, 2)).unwrap();
+        let side = records.path("b").with_extension(SIDE);
+        fs::rename(records.path("a"), &side).unwrap();
+        assert_eq!(records.load().unwrap(), []);
+        assert!(!side.exists());
     }
 }

@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
     fs::File,
-    io::ErrorKind,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -43,13 +42,12 @@ impl Attacher {
         node_ip: Ipv4Addr,
         mtu: u32,
     ) -> Result<Self, NetworkError> {
-        let failed = |source| NetworkError::State { path: records.clone(), source };
-        let records = AddressRecords::open(records.clone()).map_err(failed)?;
+        let records = AddressRecords::open(records)?;
         let mut unfit = Vec::new();
-        for (pod_uid, address) in records.load().map_err(failed)? {
+        for (pod_uid, address) in records.load()? {
             if !subnet.adopt(&pod_uid, address) {
                 tracing::warn!(pod_uid, %address, "taking away a pod's address that does not fit the pod subnet");
-                records.remove(&pod_uid).map_err(failed)?;
+                records.remove(&pod_uid)?;
                 unfit.push(pod_uid);
             }
         }
@@ -58,15 +56,6 @@ impl Attacher {
             Self { netlink, records, subnet: Mutex::new(subnet), gateway, node_ip, mtu: AtomicU32::new(mtu) };
         for pod_uid in unfit {
             attacher.remove_link(&pod_uid).await?;
-        }
-        for (link, _) in attacher.pods() {
-            // Of an agent that did not know this setting yet.
-            match refuse_foreign_sources(&link).await {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::warn!(link, %error, "a pod may send from addresses that are not its own");
-                }
-                _ => {}
-            }
         }
         Ok(attacher)
     }
@@ -82,15 +71,15 @@ impl Attacher {
     }
 
     /// See [`super::PodNetwork::attach`].
-    pub async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
+    pub async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Attached, AttachError> {
         let address = self.allocate(pod_uid).map_err(|source| failed("give the pod an address", source))?;
         let open = || File::open(netns).map_err(|e| failed(format!("open network namespace {}", netns.display()), e));
         let inside = Netlink::open_in(open()?).await.map_err(|e| failed("enter the pod's network namespace", e))?;
-        let (host, pod) =
+        let Veth { host, pod, is_new } =
             self.veth(pod_uid, address, &inside, open()?).await.map_err(|e| failed("make the pod's link", e))?;
         self.configure_pod(&inside, pod.index, address).await.map_err(|e| failed("set up the pod's side", e))?;
         self.configure_host(&host, address).await.map_err(|e| failed("set up the node's side", e))?;
-        Ok(address)
+        Ok(Attached { address, is_new })
     }
 
     /// See [`super::PodNetwork::detach`].
@@ -142,7 +131,7 @@ impl Attacher {
         address: Ipv4Addr,
         inside: &Netlink,
         netns: File,
-    ) -> Result<(Link, Link), NetlinkError> {
+    ) -> Result<Veth, NetlinkError> {
         let name = pod_link::host_end(pod_uid);
         let (host, pod) = (self.netlink.link(&name).await?, inside.link(POD_END).await?);
         if let (Some(host), Some(pod)) = (&host, &pod)
@@ -150,7 +139,7 @@ impl Attacher {
             && host.peer == Some(pod.index)
             && pod.mac == Some(pod_link::pod_mac(address))
         {
-            return Ok((host.clone(), pod.clone()));
+            return Ok(Veth { host: host.clone(), pod: pod.clone(), is_new: false });
         }
         if let Some(host) = host {
             self.netlink.delete_link(host.index).await?;
@@ -164,7 +153,7 @@ impl Attacher {
         self.netlink.add_veth(here, there, &netns).await?;
         let host = self.netlink.link(&name).await?.ok_or(NetlinkError::NoLink { name })?;
         let pod = inside.link(POD_END).await?.ok_or_else(|| NetlinkError::NoLink { name: POD_END.into() })?;
-        Ok((host, pod))
+        Ok(Veth { host, pod, is_new: true })
     }
 
     async fn configure_pod(&self, inside: &Netlink, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
@@ -177,9 +166,10 @@ impl Attacher {
     }
 
     async fn configure_host(&self, host: &Link, address: Ipv4Addr) -> Result<(), Box<dyn Error + Send + Sync>> {
-        // Of our own link, which takes the setting with it when it goes: nothing to record.
-        tokio::fs::write(format!("/proc/sys/net/ipv4/conf/{}/forwarding", host.name), "1").await?;
-        refuse_foreign_sources(&host.name).await?;
+        // Of our own link, which takes them with it when it goes: nothing to record.
+        for setting in SETTINGS {
+            tokio::fs::write(setting_of(&host.name, setting), ON).await?;
+        }
         self.netlink.disable_ipv6_addresses(host.index).await?;
         self.netlink.set_up(host.index).await?;
         self.netlink.set_neighbour(host.index, address, pod_link::pod_mac(address)).await?;
@@ -200,23 +190,30 @@ impl Attacher {
         subnet.pods().filter_map(|uid| Some((pod_link::host_end(uid), subnet.address_of(uid)?))).collect()
     }
 
-    /// Restores the routes of pods that lost them while their links are still there.
-    pub async fn repair(&self) -> Result<(), NetlinkError> {
+    /// Restores what somebody took from pods whose links are still there: that these are up, their settings, their
+    /// routes. Each pod for itself; the error is the first one's.
+    pub async fn repair(&self) -> Result<(), RepairError> {
         let pods = self.pods();
         if pods.is_empty() {
             return Ok(());
         }
         let (links, routes) = (self.netlink.links().await?, self.netlink.routes().await?);
+        let mut repaired = Ok(());
         for (name, address) in pods {
-            let Some(link) = links.iter().find(|link| link.name == name && link.up) else { continue };
+            let Some(link) = links.iter().find(|link| link.name == name) else { continue };
             let wanted = Route::to_pod(address, link.index, self.node_ip);
-            if !routes.contains(&wanted) {
-                tracing::info!(%address, link = name, "giving a pod its route back");
-                self.netlink.set_neighbour(link.index, address, pod_link::pod_mac(address)).await?;
-                self.netlink.replace_route(&wanted).await?;
+            if link.up && routes.contains(&wanted) && has_settings(&name) {
+                continue;
+            }
+            tracing::info!(%address, link = name, "setting up the node's side of a pod's link again");
+            if let Err(source) = self.configure_host(link, address).await
+                // It may have gone with its pod.
+                && self.netlink.link(&name).await?.is_some()
+            {
+                repaired = repaired.and(Err(RepairError::Link { link: name, source }));
             }
         }
-        Ok(())
+        repaired
     }
 
     async fn remove_link(&self, pod_uid: &str) -> Result<(), NetlinkError> {
@@ -247,11 +244,47 @@ impl Attacher {
     }
 }
 
-/// Has the kernel drop what a pod sends from another address than its own, to which alone a route leads through its
-/// link (RFC 3704, section 2.2): a pod cannot pass for another, nor for who answers its names. The host's settings can
-/// weaken this: see [`super::source_filter`].
-async fn refuse_foreign_sources(link: &str) -> std::io::Result<()> {
-    tokio::fs::write(format!("/proc/sys/net/ipv4/conf/{link}/rp_filter"), "1").await
+/// A pod that has its link.
+#[derive(Clone, Copy, Debug)]
+pub struct Attached {
+    /// The pod's.
+    pub address: Ipv4Addr,
+    /// The link was made in this call; otherwise the pod had it already.
+    pub is_new: bool,
+}
+
+/// Both ends of a pod's link.
+struct Veth {
+    host: Link,
+    pod: Link,
+    is_new: bool,
+}
+
+/// Why a pod's link is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// Links and routes could not be looked at.
+    #[error("cannot look at the pods' links")]
+    Look(#[from] NetlinkError),
+    /// The node's side of one.
+    #[error("cannot set up {link}")]
+    Link { link: String, source: Box<dyn Error + Send + Sync> },
+}
+
+/// What the kernel does with packets of a pod's link. It forwards them. And it drops what the pod sends from another
+/// address than its own, to which alone a route leads through its link (RFC 3704, section 2.2): a pod cannot pass for
+/// another, nor for who answers its names. The host's settings can weaken this: see [`super::source_filter`].
+const SETTINGS: [&str; 2] = ["forwarding", "rp_filter"];
+const ON: &str = "1";
+
+fn setting_of(link: &str, setting: &str) -> PathBuf {
+    ["/proc/sys/net/ipv4/conf", link, setting].iter().collect()
+}
+
+/// Whether the kernel has the settings.
+fn has_settings(link: &str) -> bool {
+    let is_on = |setting| std::fs::read_to_string(setting_of(link, setting)).is_ok_and(|value| value.trim() == ON);
+    SETTINGS.into_iter().all(is_on)
 }
 
 fn failed(operation: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> AttachError {

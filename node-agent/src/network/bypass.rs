@@ -38,11 +38,29 @@ pub struct Bypass {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     /// `Some` while some chain drops forwarded packets.
     paths: Option<ForwardingPaths>,
     applied: Option<String>,
+    /// The kernel may have the table: of this agent, or of one before it.
+    may_be_there: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { paths: None, applied: None, may_be_there: true }
+    }
+}
+
+impl State {
+    async fn remove(&mut self) -> Result<(), NftError> {
+        self.applied = None;
+        if self.may_be_there && nft::is_there(FAMILY).await? {
+            nft::remove(FAMILY).await?;
+        }
+        self.may_be_there = false;
+        Ok(())
+    }
 }
 
 impl Bypass {
@@ -51,9 +69,13 @@ impl Bypass {
         self.state.lock().await.paths = paths;
     }
 
-    /// Writes the table anew at the next refresh, because another program changed it.
-    pub async fn forget(&self) {
-        self.state.lock().await.applied = None;
+    /// Has the table written anew at the next refresh where another program removed it.
+    pub async fn forget_changed(&self) {
+        let mut state = self.state.lock().await;
+        // One that cannot be looked at is written.
+        if state.applied.is_some() && !nft::is_there(FAMILY).await.unwrap_or(false) {
+            state.applied = None;
+        }
     }
 
     /// Brings the table to the pods that are there. `pods` lists them by address with their links, now.
@@ -64,11 +86,9 @@ impl Bypass {
     {
         let mut state = self.state.lock().await;
         let Some(paths) = state.paths.clone() else {
-            if state.applied.take().is_some() {
-                nft::remove(FAMILY).await?;
-            }
-            return Ok(());
+            return Ok(state.remove().await?);
         };
+        state.may_be_there = true;
         for tries_left in (0..TRIES).rev() {
             let wanted = table(&pods().await?, &paths);
             if state.applied.as_ref() == Some(&wanted) {
@@ -91,8 +111,7 @@ impl Bypass {
     pub async fn remove(&self) -> Result<(), NftError> {
         let mut state = self.state.lock().await;
         state.paths = None;
-        state.applied = None;
-        nft::remove(FAMILY).await
+        state.remove().await
     }
 }
 

@@ -10,6 +10,7 @@ use std::{io, process::Output};
 use ipnetwork::Ipv4Network;
 
 use super::{
+    legacy_firewall::{self, LegacyFirewallError},
     nft,
     program::{self, ProgramError},
 };
@@ -35,15 +36,18 @@ pub enum DockerUserError {
     /// The chains could not be listed.
     #[error("cannot look for Docker's chain")]
     Look(#[from] nft::NftError),
+    /// The same, of the kernel's older firewall.
+    #[error("cannot look for Docker's chain in the older firewall")]
+    LookLegacy(#[from] LegacyFirewallError),
 }
 
 impl Firewall {
     /// The firewall whose chain this is, where Docker may be the one who makes it drop. Names are those of
-    /// [`nft::dropping_chains`].
+    /// [`nft::dropping_chains`] and [`legacy_firewall::FORWARD`].
     pub fn of_chain(name: &str) -> Option<Self> {
         match name {
             "ip filter FORWARD" => Some(Self::Nft),
-            nft::LEGACY_FORWARD => Some(Self::Legacy),
+            legacy_firewall::FORWARD => Some(Self::Legacy),
             _ => None,
         }
     }
@@ -66,7 +70,7 @@ impl Firewall {
     async fn has_docker_user(self) -> Result<bool, DockerUserError> {
         Ok(match self {
             Self::Nft => nft::has_chain("ip", "filter", CHAIN).await?,
-            Self::Legacy => nft::legacy_has_filter().await,
+            Self::Legacy => legacy_firewall::has_filter().await?,
         })
     }
 

@@ -11,7 +11,9 @@ mod docker_user;
 mod host_links;
 pub(crate) mod inside;
 mod kernel_events;
+mod legacy_firewall;
 mod masquerade;
+mod netconf;
 pub(crate) mod netlink;
 mod nft;
 mod pod_link;
@@ -37,10 +39,11 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::{
-    attach::Attacher,
+    address_records::RecordError,
+    attach::{Attached, Attacher},
     bypass::Bypass,
     kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
@@ -110,6 +113,9 @@ pub enum NetworkError {
     /// The records of addresses or settings, below the data directory.
     #[error("cannot use state directory {path}")]
     State { path: PathBuf, source: std::io::Error },
+    /// A record of a pod's address can neither be read nor dropped.
+    #[error("cannot use the records of the pods' addresses")]
+    Records(#[from] RecordError),
     /// The kernel refused a link, an address or a route: mostly for want of CAP_NET_ADMIN.
     #[error("cannot set up the host's network")]
     Netlink(#[from] NetlinkError),
@@ -136,6 +142,8 @@ pub struct Network {
     source_filter: Arc<SourceFilter>,
     sysctls: Arc<sysctl::Sysctls>,
     problem: watch::Receiver<Option<String>>,
+    /// Has the reconciler look at the kernel.
+    resync: Arc<Notify>,
     supervisor: Supervisor,
 }
 
@@ -169,7 +177,8 @@ async fn start_filtering(
     let (publish_problem, problem) = watch::channel(None);
     let (for_each, netlink_for_each, attacher_for_each) = (config.clone(), netlink.clone(), attacher.clone());
     let (bypass_for_each, sysctls_for_each) = (bypass.clone(), sysctls.clone());
-    let source_filter_for_each = source_filter.clone();
+    let (source_filter_for_each, resync) = (source_filter.clone(), Arc::new(Notify::new()));
+    let resync_for_each = resync.clone();
     let new_reconciler = move || NetworkReconciler {
         config: for_each.clone(),
         netlink: netlink_for_each.clone(),
@@ -178,14 +187,18 @@ async fn start_filtering(
         source_filter: source_filter_for_each.clone(),
         sysctls: sysctls_for_each.clone(),
         problem: publish_problem.clone(),
+        resync: resync_for_each.clone(),
         cache: KernelCache::default(),
     };
     let mut first = new_reconciler();
     let snapshot = world.borrow().clone();
-    // A kernel may refuse the filter for good. The node says so, and runs as far as it can.
     let outcome = first.sync(&snapshot).await;
     first.report(&outcome);
-    outcome.paths?;
+    // Neither another node nor a single pod keeps this one from its work, and a kernel may refuse the filter for good:
+    // what else failed is said, and tried again. Pods that run go on meanwhile, and no other starts without a filter.
+    if let Some(error) = outcome.node.into_iter().next() {
+        return Err(error.into());
+    }
     let supervisor = Supervisor::new();
     let first = Mutex::new(Some((first, events)));
     supervisor.spawn("network", move |stop| {
@@ -194,7 +207,7 @@ async fn start_filtering(
             let (reconciler, events) = match first {
                 Some(both) => both,
                 // A restarted task begins without the cached kernel state of the one that failed.
-                None => match KernelEvents::open() {
+                None => match KernelEvents::open_again() {
                     Ok(events) => (fresh, events),
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
@@ -205,7 +218,7 @@ async fn start_filtering(
             reconciler.run(world, events, stop).await;
         }
     });
-    Ok(Network { config, netlink, attacher, bypass, source_filter, sysctls, problem, supervisor })
+    Ok(Network { config, netlink, attacher, bypass, source_filter, sysctls, problem, resync, supervisor })
 }
 
 /// Assigns `gateway` to the node, and removes the one of an earlier pod subnet, which the file `record` names.
@@ -259,19 +272,36 @@ impl Network {
     }
 }
 
+impl Network {
+    /// A pod whose link is new does not start without the tables. One that runs goes on without them, as it did: the
+    /// reconciler says so, and tries again.
+    fn or_later<E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        attached: Attached,
+        operation: &str,
+        done: Result<(), E>,
+    ) -> Result<(), AttachError> {
+        let Err(error) = done else { return Ok(()) };
+        if attached.is_new {
+            return Err(AttachError { operation: operation.into(), source: error.into() });
+        }
+        let (error, pod) = (&error as &dyn std::error::Error, attached.address);
+        tracing::warn!(%pod, error, "cannot {operation}: it runs on, and this is tried again");
+        self.resync.notify_one();
+        Ok(())
+    }
+}
+
 #[async_trait::async_trait]
 impl PodNetwork for Network {
     async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
-        let address = self.attacher.attach(pod_uid, netns).await?;
+        let attached = self.attacher.attach(pod_uid, netns).await?;
         // Before the pod's first program runs.
         let filtered = self.source_filter.refresh(|| self.attacher.pods()).await;
-        filtered.map_err(|e| AttachError { operation: "filter what the pod sends".into(), source: e.into() })?;
-        let refreshed = self.bypass.refresh(|| self.attacher.links()).await;
-        refreshed.map_err(|e: SyncError| AttachError {
-            operation: "let the pod by the firewall".into(),
-            source: e.into(),
-        })?;
-        Ok(address)
+        self.or_later(attached, "filter what the pod sends", filtered)?;
+        let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
+        self.or_later(attached, "let the pod by the firewall", refreshed)?;
+        Ok(attached.address)
     }
 
     async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {

@@ -12,9 +12,11 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     os::fd::AsRawFd,
     sync::Arc,
+    time::Duration,
 };
 
-use futures::TryStreamExt;
+use arc_swap::ArcSwap;
+use futures::{TryStreamExt, channel::mpsc::UnboundedReceiver};
 use ipnetwork::Ipv4Network;
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -22,7 +24,10 @@ use netlink_packet_route::{
     link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage},
     route::RouteProtocol,
 };
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, proto::Connection};
+use rtnetlink::{
+    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, packet_core::NetlinkMessage,
+    proto::Connection, sys::SocketAddr,
+};
 
 use self::message::{address, link, route, route_message};
 pub use self::neighbour::Vxlan;
@@ -49,6 +54,9 @@ pub enum NetlinkError {
     /// A list that the kernel could not write in one go, however often it was asked: something changes all the time.
     #[error("cannot list {what}: they change faster than they can be listed")]
     Unsteady { what: String },
+    /// The kernel began a list and did not end it. The next one is asked for on another socket.
+    #[error("cannot list {what}: the kernel does not end the list")]
+    Endless { what: String },
 }
 
 impl NetlinkError {
@@ -119,33 +127,50 @@ impl Route {
 /// A socket into the routing of one network namespace. Cloning shares it; the last clone closes it.
 #[derive(Clone, Debug)]
 pub struct Netlink {
-    handle: Handle,
+    socket: Arc<SharedSocket>,
+}
+
+#[derive(Debug)]
+struct SharedSocket {
+    /// Replaced where the kernel does not end a list: on the old socket it would refuse every other.
+    handle: ArcSwap<Handle>,
+    /// Where the socket is; `None` in that of the runtime's threads.
+    namespace: Option<File>,
     /// Held while the kernel writes a list into the socket.
-    listing: Arc<tokio::sync::Mutex<()>>,
+    listing: tokio::sync::Mutex<()>,
+    /// How long the kernel may say nothing within a list.
+    silence: Duration,
 }
 
 impl Netlink {
     /// For the namespace of the calling thread.
     pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self::over(rtnetlink::new_connection().map_err(NetlinkError::Open)?))
+        Ok(Self::over(rtnetlink::new_connection().map_err(NetlinkError::Open)?, None))
     }
 
     /// For the namespace of `netns`.
     pub async fn open_in(netns: File) -> Result<Self, NetlinkError> {
-        let runtime = tokio::runtime::Handle::current();
-        let open = move || {
-            let _runtime = runtime.enter();
-            rtnetlink::new_connection()
-        };
-        Ok(Self::over(open_inside(netns, open).await.map_err(NetlinkError::Open)?))
+        let entered = netns.try_clone().map_err(NetlinkError::Open)?;
+        Ok(Self::over(connect_in(entered).await.map_err(NetlinkError::Open)?, Some(netns)))
     }
 
-    /// Runs the connection until the last clone is dropped.
-    fn over<M>((mut connection, handle, _messages): (Connection<RouteNetlinkMessage>, Handle, M)) -> Self {
-        // [`Netlink::list`] looks whether a list was whole.
-        connection.set_forward_done(true);
-        tokio::spawn(connection);
-        Self { handle, listing: Arc::default() }
+    fn over(connection: Connected, namespace: Option<File>) -> Self {
+        let (handle, listing) = (ArcSwap::from_pointee(run(connection)), tokio::sync::Mutex::default());
+        Self { socket: Arc::new(SharedSocket { handle, namespace, listing, silence: listing::SILENCE }) }
+    }
+
+    fn handle(&self) -> Handle {
+        Handle::clone(&self.socket.handle.load())
+    }
+
+    /// Opens another socket in the place of this one.
+    async fn reopen(&self) -> io::Result<()> {
+        let connection = match &self.socket.namespace {
+            Some(namespace) => connect_in(namespace.try_clone()?).await?,
+            None => rtnetlink::new_connection()?,
+        };
+        self.socket.handle.store(Arc::new(run(connection)));
+        Ok(())
     }
 
     /// All links of the namespace.
@@ -157,7 +182,7 @@ impl Netlink {
 
     /// The link of this name; `None` where there is none.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
-        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        let found = self.handle().link().get().match_name(name).execute().try_next().await;
         match found.map_err(|e| failed(format!("look up link {name}"), e)) {
             Ok(message) => Ok(message.map(link)),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
@@ -180,14 +205,14 @@ impl Netlink {
             .mtu(here.mtu)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
-        let added = self.handle.link().add(message).execute().await;
+        let added = self.handle().link().add(message).execute().await;
         added.map_err(|e| failed(format!("make veth pair {}", here.name), e))
     }
 
     /// Brings the link up.
     pub async fn set_up(&self, index: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(index).up().build();
-        self.handle.link().change(message).execute().await.map_err(|e| failed(format!("set link {index} up"), e))
+        self.handle().link().change(message).execute().await.map_err(|e| failed(format!("set link {index} up"), e))
     }
 
     /// Keeps a link from giving itself an IPv6 address when it comes up: neither is it used, nor should it ask for
@@ -196,14 +221,14 @@ impl Netlink {
         let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         let message =
             LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode])).build();
-        let set = self.handle.link().change(message).execute().await;
+        let set = self.handle().link().change(message).execute().await;
         let set = set.map_err(|e| failed(format!("silence IPv6 on link {index}"), e));
         unless(unless(set, libc::EAFNOSUPPORT), libc::EOPNOTSUPP)
     }
 
     /// Not an error where it is gone.
     pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
-        let deleted = self.handle.link().del(index).execute().await;
+        let deleted = self.handle().link().del(index).execute().await;
         unless(deleted.map_err(|e| failed(format!("delete link {index}"), e)), libc::ENODEV)
     }
 
@@ -225,7 +250,7 @@ impl Netlink {
 
     /// Adds `address/prefix` to the link.
     pub async fn add_address(&self, link: u32, address: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
-        let request = self.handle.address().add(link, IpAddr::V4(address), prefix).replace();
+        let request = self.handle().address().add(link, IpAddr::V4(address), prefix).replace();
         request.execute().await.map_err(|e| failed(format!("add address {address} to link {link}"), e))
     }
 
@@ -235,7 +260,7 @@ impl Netlink {
             message.header.index == link && message::address(message).is_some_and(|found| found.address == address)
         };
         for message in self.address_messages().await?.into_iter().filter(is_meant) {
-            let deleted = self.handle.address().del(message).execute().await;
+            let deleted = self.handle().address().del(message).execute().await;
             let deleted = deleted.map_err(|e| failed(format!("remove address {address} from link {link}"), e));
             unless(deleted, libc::EADDRNOTAVAIL)?;
         }
@@ -251,27 +276,47 @@ impl Netlink {
 
     /// Adds the route, marked as ours if it is, in the place of one with the same destination and metric.
     pub async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        let request = self.handle.route().add(route_message(route)).replace();
+        let request = self.handle().route().add(route_message(route)).replace();
         request.execute().await.map_err(|e| failed(format!("set route to {}", route.destination), e))
     }
 
     /// Lets nothing get to `destination` where no route of a lower metric leads to it.
     pub async fn replace_prohibited(&self, destination: Ipv4Addr, metric: u32) -> Result<(), NetlinkError> {
-        let request = self.handle.route().add(message::prohibited_message(destination, metric)).replace();
+        let request = self.handle().route().add(message::prohibited_message(destination, metric)).replace();
         request.execute().await.map_err(|e| failed(format!("prohibit {destination}"), e))
     }
 
     /// Not an error where it is not there.
     pub async fn delete_prohibited(&self, destination: Ipv4Addr, metric: u32) -> Result<(), NetlinkError> {
-        let deleted = self.handle.route().del(message::prohibited_message(destination, metric)).execute().await;
+        let deleted = self.handle().route().del(message::prohibited_message(destination, metric)).execute().await;
         unless(deleted.map_err(|e| failed(format!("delete prohibiting route to {destination}"), e)), libc::ESRCH)
     }
 
     /// Not an error where it is not there.
     pub async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        let deleted = self.handle.route().del(route_message(route)).execute().await;
+        let deleted = self.handle().route().del(route_message(route)).execute().await;
         unless(deleted.map_err(|e| failed(format!("delete route to {}", route.destination), e)), libc::ESRCH)
     }
+}
+
+type Connected = (Connection<RouteNetlinkMessage>, Handle, Unsolicited);
+type Unsolicited = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+
+async fn connect_in(namespace: File) -> io::Result<Connected> {
+    let runtime = tokio::runtime::Handle::current();
+    let open = move || {
+        let _runtime = runtime.enter();
+        rtnetlink::new_connection()
+    };
+    open_inside(namespace, open).await
+}
+
+/// Runs the connection until the last clone of the handle is dropped.
+fn run((mut connection, handle, _messages): Connected) -> Handle {
+    // [`Netlink::list`] looks whether a list was whole.
+    connection.set_forward_done(true);
+    tokio::spawn(connection);
+    handle
 }
 
 /// One end of a veth pair to be made.

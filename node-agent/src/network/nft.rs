@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeMap, io, process::Output};
 
-use tokio::process::Command;
-
 use super::program::{self, ProgramError};
 
 /// Why a table could not be read or written.
@@ -29,13 +27,10 @@ pub async fn apply(script: &str) -> Result<(), NftError> {
     run(&["-f", "-"], script).await.map(drop)
 }
 
-/// Whether the kernel has our table of `family`.
+/// Whether the kernel has our table of `family`. Not an error on a kernel without the family.
 pub async fn is_there(family: &str) -> Result<bool, NftError> {
-    match run(&["list", "table", family, TABLE], "").await {
-        Ok(_) => Ok(true),
-        Err(NftError::Refused(_)) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let listed = run(&["-j", "list", "tables"], "").await?;
+    Ok(has_table(&String::from_utf8_lossy(&listed.stdout), family))
 }
 
 /// How many rules each chain of our table of `family` has that drop packets or have another chain look at them. None
@@ -65,29 +60,14 @@ pub async fn has_chain(family: &str, table: &str, chain: &str) -> Result<bool, N
 /// Chains, of anybody, that drop forwarded packets unless a rule says otherwise, as `ip filter FORWARD`.
 pub async fn dropping_chains() -> Result<Vec<String>, NftError> {
     let listed = run(&["-j", "list", "chains"], "").await?;
-    let mut chains = dropping(&String::from_utf8_lossy(&listed.stdout));
-    if legacy_forward_drops().await {
-        chains.push(LEGACY_FORWARD.to_owned());
-    }
-    Ok(chains)
+    Ok(dropping(&String::from_utf8_lossy(&listed.stdout)))
 }
 
-/// What [`dropping_chains`] calls that of the kernel's older firewall.
-pub const LEGACY_FORWARD: &str = "iptables-legacy filter FORWARD";
-
-/// Whether the kernel's older firewall, which nft does not see, has a filter table here.
-pub async fn legacy_has_filter() -> bool {
-    let tables = tokio::fs::read_to_string("/proc/thread-self/net/ip_tables_names").await.unwrap_or_default();
-    tables.lines().any(|table| table == "filter")
-}
-
-/// Asked only where there is something to ask, and where the program is.
-async fn legacy_forward_drops() -> bool {
-    if !legacy_has_filter().await {
-        return false;
-    }
-    let listed = Command::new("iptables-legacy").args(["-S", "FORWARD"]).kill_on_drop(true).output().await;
-    listed.is_ok_and(|output| output.stdout.starts_with(b"-P FORWARD DROP"))
+/// Whether our table of `family` is in nft's JSON. Pure.
+fn has_table(json: &str, family: &str) -> bool {
+    let parsed: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let tables = parsed["nftables"].as_array().into_iter().flatten().map(|item| &item["table"]);
+    tables.into_iter().any(|table| table["family"] == family && table["name"] == TABLE)
 }
 
 /// The `forward` chains with policy drop in nft's JSON. Pure.
@@ -139,6 +119,13 @@ mod tests {
             {"chain": {"family": "ip", "table": "filter", "name": "DOCKER-USER"}}]}"#;
         assert_eq!(dropping(json), ["ip filter FORWARD"]);
         assert!(dropping("").is_empty());
+    }
+
+    #[test]
+    fn a_table_is_found_by_its_family_and_name() {
+        let json = r#"{"nftables": [{"metainfo": {}}, {"table": {"family": "ip", "name": "fairlead", "handle": 1}},
+            {"table": {"family": "netdev", "name": "filter", "handle": 2}}]}"#;
+        assert!(has_table(json, "ip") && !has_table(json, "netdev") && !has_table("", "ip"));
     }
 
     #[test]

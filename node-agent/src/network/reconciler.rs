@@ -4,28 +4,26 @@
 //! It decides nothing: see [`super::routes`], [`super::vxlan`], [`super::masquerade`], [`super::bypass`],
 //! [`super::source_filter`], [`super::docker_user`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+mod firewalls;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use ipnetwork::Ipv4Network;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     NetworkConfig,
-    attach::Attacher,
-    bypass::{Bypass, ForwardingPaths},
-    docker_user::{self, DockerUserError, Firewall},
+    attach::{Attacher, RepairError},
+    bypass::Bypass,
+    docker_user::DockerUserError,
     host_links::HostLinks,
     kernel_events::KernelEvents,
+    legacy_firewall::LegacyFirewallError,
     masquerade::{self, Masquerade},
     netlink::{Netlink, NetlinkError, Route},
     nft::{self, NftError},
-    routes::{self, LocalNode, Path, Routes},
+    routes::{self, LocalNode, Path, Routes, UnroutableNodes},
     source_filter::{SourceFilter, tunnel_ends},
     sysctl::{SysctlError, Sysctls},
     uplink::{Uplink, UplinkError, choose_uplinks},
@@ -48,9 +46,15 @@ pub enum SyncError {
     /// A kernel without the family `arp` refuses one of them for good.
     #[error("cannot keep pods to their own addresses")]
     SourceFilter(#[source] NftError),
+    /// Whether the kernel's older firewall drops what is forwarded is not known.
+    #[error("cannot look at the kernel's older firewall")]
+    LegacyFirewall(#[from] LegacyFirewallError),
     /// Rules in Docker's chain.
     #[error("cannot write rules into Docker's firewall")]
     DockerUser(#[from] DockerUserError),
+    /// The node's side of pods' links.
+    #[error("cannot restore the links of pods")]
+    Repair(#[from] RepairError),
     /// A setting of a link.
     #[error("cannot change a kernel setting")]
     Sysctl(#[from] SysctlError),
@@ -59,19 +63,28 @@ pub enum SyncError {
     Forwarding(#[source] std::io::Error),
 }
 
-/// What came of bringing the kernel to a World. Neither part keeps the other from being tried.
-#[derive(Debug)]
+/// What failed as the kernel was brought to a World. No part keeps another from being tried that does not need it.
+#[derive(Debug, Default)]
 pub struct SyncOutcome {
-    /// What pods may send.
-    pub filter: Result<(), SyncError>,
-    /// How packets travel.
-    pub paths: Result<(), SyncError>,
+    /// What this node needs for any pod: links to other hosts, forwarding, masquerade. Without them an agent does not
+    /// start.
+    pub node: Vec<SyncError>,
+    /// What concerns single pods or other nodes, and what a host's kernel or firewall may refuse for good.
+    pub rest: Vec<SyncError>,
 }
 
 impl SyncOutcome {
     /// What failed.
     pub fn errors(&self) -> impl Iterator<Item = &SyncError> {
-        [&self.filter, &self.paths].into_iter().filter_map(|part| part.as_ref().err())
+        self.node.iter().chain(&self.rest)
+    }
+
+    fn of_node<T>(&mut self, result: Result<T, impl Into<SyncError>>) -> Option<T> {
+        result.map_err(|error| self.node.push(error.into())).ok()
+    }
+
+    fn of_rest<T>(&mut self, result: Result<T, impl Into<SyncError>>) -> Option<T> {
+        result.map_err(|error| self.rest.push(error.into())).ok()
     }
 }
 
@@ -91,6 +104,8 @@ pub struct NetworkReconciler {
     pub sysctls: Arc<Sysctls>,
     /// Why the last attempt failed; `None` after one that succeeded.
     pub problem: watch::Sender<Option<String>>,
+    /// Notified where something failed that the next sync may mend.
+    pub resync: Arc<Notify>,
     /// Survives failures; only success is remembered.
     pub cache: KernelCache,
 }
@@ -101,19 +116,24 @@ pub struct KernelCache {
     applied: Option<Masquerade>,
     /// Chains of others that drop what is forwarded; not known before the first look, nor after the firewall changed.
     dropping: Option<Vec<String>>,
+    /// The kernel's older firewall drops, too.
+    legacy_drops: bool,
     /// Those of them that still drop packets of pods, as reported to the log.
     reported: Vec<String>,
+    /// Nodes without a route, as reported to the log.
+    unroutable: UnroutableNodes,
 }
 
 impl NetworkReconciler {
-    /// Until `stop`. A failure is reported and tried again with back-off; what works goes on.
+    /// Until `stop`, or until the kernel's events end. A failure is reported and tried again with back-off; what works
+    /// goes on.
     pub async fn run(
         mut self,
         mut world: watch::Receiver<Arc<World>>,
         mut events: KernelEvents,
         stop: CancellationToken,
     ) {
-        let mut back_off = FIRST_BACK_OFF;
+        let (mut back_off, resync) = (FIRST_BACK_OFF, self.resync.clone());
         loop {
             if events.firewall_changed() {
                 self.forget_firewall().await;
@@ -121,18 +141,12 @@ impl NetworkReconciler {
             let snapshot = world.borrow_and_update().clone();
             let outcome = self.sync(&snapshot).await;
             self.report(&outcome);
-            let retry = if outcome.errors().next().is_none() {
+            let wait = if outcome.errors().next().is_none() {
                 back_off = FIRST_BACK_OFF;
-                None
+                RESYNC
             } else {
                 back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
-                Some(back_off)
-            };
-            let again = async {
-                match retry {
-                    Some(delay) => tokio::time::sleep(delay).await,
-                    None => std::future::pending().await,
-                }
+                back_off
             };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -141,8 +155,12 @@ impl NetworkReconciler {
                         return;
                     }
                 }
-                () = events.next() => (),
-                () = again => (),
+                told = events.next() => if let Err(error) = told {
+                    let error = &error as &dyn std::error::Error;
+                    return tracing::warn!(error, "listening to the kernel's network events anew");
+                },
+                () = resync.notified() => (),
+                () = tokio::time::sleep(wait) => (),
             }
         }
     }
@@ -161,82 +179,71 @@ impl NetworkReconciler {
         });
     }
 
-    /// The filter first: it needs neither links nor routes, and pods send whether these are there or not.
+    /// The filter first: it needs neither links nor routes, and pods send whether these are there or not. Removes nothing
+    /// before the World is complete.
     pub async fn sync(&mut self, world: &World) -> SyncOutcome {
+        let mut outcome = SyncOutcome::default();
         let ends = tunnel_ends(world, &self.config.node_name);
-        let filtered = self.source_filter.reconcile(ends, world.allows_removal(), || self.attacher.pods()).await;
-        SyncOutcome { filter: filtered.map_err(SyncError::SourceFilter), paths: self.sync_paths(world).await }
-    }
-
-    /// Removes nothing before the World is complete.
-    async fn sync_paths(&mut self, world: &World) -> Result<(), SyncError> {
-        let host = HostLinks::read(&self.netlink).await?;
-        let uplinks = choose_uplinks(&host, Some(self.config.node_ip))?;
-        for uplink in &uplinks {
-            self.sysctls.set(&format!("net/ipv4/conf/{}/forwarding", uplink.name), "1")?;
-        }
-        let uplink_mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(super::ETHERNET_MTU);
         let prune = world.allows_removal();
+        let filtered = self.source_filter.reconcile(ends.clone(), prune, || self.attacher.pods()).await;
+        outcome.of_rest(filtered.map_err(SyncError::SourceFilter));
+        let Some(host) = outcome.of_node(HostLinks::read(&self.netlink).await) else { return outcome };
         let me = LocalNode {
             node_name: self.config.node_name.clone(),
             node_ip: self.config.node_ip,
             pod_cidr: self.config.pod_cidr,
         };
-        let desired = routes::desired(world, &me, &host);
-        let peers = vxlan::peers(&desired);
-        let mut tunnel = None;
-        if !peers.is_empty() {
-            let device = vxlan::ensure_device(&self.netlink, me.node_ip, uplink_mtu).await?;
-            // Of our own link, which takes the setting with it when it goes: nothing to record.
-            let forwarding = format!("/proc/sys/net/ipv4/conf/{}/forwarding", vxlan::DEVICE);
-            tokio::fs::write(forwarding, "1").await.map_err(SyncError::Forwarding)?;
-            vxlan::sync_peers(&self.netlink, device.index, &peers, prune).await?;
-            tunnel = Some(device.index);
+        let (desired, unroutable) = routes::desired(world, &me, &host);
+        self.report_unroutable(unroutable);
+        let uplinks = outcome.of_node(choose_uplinks(&host, Some(self.config.node_ip)));
+        for uplink in uplinks.iter().flatten() {
+            outcome.of_node(self.sysctls.set(&format!("net/ipv4/conf/{}/forwarding", uplink.name), "1"));
         }
-        self.attacher.set_mtu(if tunnel.is_some() { uplink_mtu.saturating_sub(vxlan::OVERHEAD) } else { uplink_mtu });
-        self.sync_routes(&desired, tunnel, prune).await?;
-        if tunnel.is_none() && prune {
-            vxlan::remove_device(&self.netlink).await?;
+        if let Some(uplinks) = &uplinks {
+            self.sync_nodes(&desired, uplinks, prune, &mut outcome).await;
         }
-        self.attacher.repair().await?;
-        self.sync_masquerade(&desired, prune).await?;
-        self.sync_bypass(&desired, &host, &uplinks, tunnel_ends(world, &me.node_name)).await
+        outcome.of_rest(self.attacher.repair().await);
+        outcome.of_node(self.sync_masquerade(&desired, prune).await);
+        if let Some(uplinks) = &uplinks {
+            outcome.of_rest(self.sync_bypass(&desired, &host, uplinks, ends).await);
+        }
+        outcome
     }
 
-    /// Chains changed, by others or by this agent: what [`KernelCache`] says of the kernel's tables may be stale.
-    async fn forget_firewall(&mut self) {
-        if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
-            self.cache.applied = None;
-            self.bypass.forget().await;
+    /// The ways to other nodes: tunnel and routes.
+    async fn sync_nodes(&self, desired: &Routes, uplinks: &[Uplink], prune: bool, outcome: &mut SyncOutcome) {
+        let uplink_mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(super::ETHERNET_MTU);
+        let peers = vxlan::peers(desired);
+        let tunnel = if peers.is_empty() { None } else { outcome.of_rest(self.ensure_tunnel(uplink_mtu).await) };
+        if let Some(tunnel) = tunnel {
+            outcome.of_rest(vxlan::sync_peers(&self.netlink, tunnel, &peers, prune).await);
         }
-        self.source_filter.forget_changed().await;
-        self.cache.dropping = None;
+        let overhead = if peers.is_empty() { 0 } else { vxlan::OVERHEAD };
+        self.attacher.set_mtu(uplink_mtu.saturating_sub(overhead));
+        outcome.of_rest(self.sync_routes(desired, tunnel, prune).await);
+        if peers.is_empty() && prune {
+            outcome.of_rest(vxlan::remove_device(&self.netlink).await);
+        }
     }
 
-    /// Lets pods' packets pass where the firewall that drops is Docker's; chains of others are reported in the log.
-    async fn allow_forwarding(&mut self, chains: &[String]) -> Result<(), DockerUserError> {
-        let mut closed = Vec::new();
-        for chain in chains {
-            let open = match Firewall::of_chain(chain) {
-                Some(firewall) => docker_user::allow(firewall, self.config.pod_cidr).await?,
-                None => false,
-            };
-            if !open {
-                closed.push(chain.clone());
-            }
-        }
-        if !closed.is_empty() && self.cache.reported != closed {
-            tracing::warn!(
-                chains = closed.join(", "),
-                "a firewall on this host drops what is forwarded: pods reach each other past it, but not the outside; let it accept \
-                 them, for example: iptables -I FORWARD -s {cidr} -j ACCEPT; iptables -I FORWARD -d {cidr} -j ACCEPT",
-                cidr = self.config.pod_cidr,
-            );
-        }
-        self.cache.reported = closed;
-        Ok(())
+    /// The tunnel's device, by its index.
+    async fn ensure_tunnel(&self, uplink_mtu: u32) -> Result<u32, SyncError> {
+        let device = vxlan::ensure_device(&self.netlink, self.config.node_ip, uplink_mtu).await?;
+        // Of our own link, which takes the setting with it when it goes: nothing to record.
+        let forwarding = format!("/proc/sys/net/ipv4/conf/{}/forwarding", vxlan::DEVICE);
+        tokio::fs::write(forwarding, "1").await.map_err(SyncError::Forwarding)?;
+        Ok(device.index)
     }
 
+    /// Names in the log, once, the nodes that get no route.
+    fn report_unroutable(&mut self, unroutable: UnroutableNodes) {
+        for (node, why) in unroutable.iter().filter(|(node, why)| self.cache.unroutable.get(*node) != Some(*why)) {
+            tracing::warn!(%node, %why, "no route to the pods of a node");
+        }
+        self.cache.unroutable = unroutable;
+    }
+
+    /// Each route for itself; the error is the first one's.
     async fn sync_routes(&self, desired: &Routes, tunnel: Option<u32>, prune: bool) -> Result<(), NetlinkError> {
         let wanted: Vec<Route> = desired.iter().filter_map(|(cidr, route)| self.route(*cidr, route, tunnel)).collect();
         let held = self.netlink.routes().await?;
@@ -244,16 +251,17 @@ impl NetworkReconciler {
             || held.iter().filter(|route| route.ours && !self.config.pod_cidr.contains(route.destination.network()));
         // A cluster may have thousands of nodes.
         let is_held: HashSet<&Route> = held.iter().collect();
+        let mut done = Ok(());
         for route in wanted.iter().filter(|route| !is_held.contains(route)) {
             tracing::info!(pods = %route.destination, through = ?route.gateway, "route to another node's pods");
-            self.netlink.replace_route(route).await?;
+            done = done.and(self.netlink.replace_route(route).await);
         }
-        let is_wanted: HashSet<Ipv4Network> = wanted.iter().map(|route| route.destination).collect();
-        for route in ours().filter(|held| prune && !is_wanted.contains(&held.destination)) {
+        // Also one through a tunnel that could not be looked at is wanted.
+        for route in ours().filter(|held| prune && !desired.contains_key(&held.destination)) {
             tracing::info!(pods = %route.destination, "no route any more to another node's pods");
-            self.netlink.delete_route(route).await?;
+            done = done.and(self.netlink.delete_route(route).await);
         }
-        Ok(())
+        done
     }
 
     fn route(&self, destination: Ipv4Network, route: &routes::NodeRoute, tunnel: Option<u32>) -> Option<Route> {
@@ -286,57 +294,10 @@ impl NetworkReconciler {
     }
 }
 
-impl NetworkReconciler {
-    /// Needed only where some chain drops forwarded packets.
-    async fn sync_bypass(
-        &mut self,
-        desired: &Routes,
-        host: &HostLinks,
-        uplinks: &[Uplink],
-        tunnel_ends: BTreeSet<Ipv4Addr>,
-    ) -> Result<(), SyncError> {
-        let (chains, is_news) = match self.cache.dropping.clone() {
-            Some(chains) => (chains, false),
-            None => (nft::dropping_chains().await?, true),
-        };
-        let paths = |tunnel_ends| ForwardingPaths { tunnel_ends, ..self.forwarding_paths(desired, host, uplinks) };
-        self.bypass.set((!chains.is_empty()).then(|| paths(tunnel_ends))).await;
-        let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
-        refreshed?;
-        if is_news {
-            self.allow_forwarding(&chains).await?;
-            self.cache.dropping = Some(chains);
-        }
-        Ok(())
-    }
-
-    fn forwarding_paths(&self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> ForwardingPaths {
-        let name = |index| host.links.iter().find(|link| link.index == index).map(|link| link.name.clone());
-        let mut routes = BTreeMap::new();
-        for (cidr, route) in desired {
-            match route.path {
-                Path::Direct { link } => {
-                    let Some(link) = name(link) else { continue };
-                    // The node itself too: what it sends to pods comes from this address, and so must the answers go
-                    // there.
-                    routes.insert(Ipv4Network::from(route.node_ip), (route.node_ip, link.clone()));
-                    routes.insert(*cidr, (route.node_ip, link));
-                }
-                Path::Vxlan => {
-                    routes.insert(*cidr, (vxlan::next_hop(*cidr), vxlan::DEVICE.to_owned()));
-                }
-            }
-        }
-        let mut links: BTreeSet<String> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-        links.extend(routes.values().map(|(_, link)| link.clone()));
-        let nodes = desired.values().map(|route| Ipv4Network::from(route.node_ip));
-        let sources = nodes.chain([self.config.cluster_cidr]).collect();
-        ForwardingPaths { links, sources, routes, tunnel_ends: BTreeSet::new() }
-    }
-}
-
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
+/// Between two looks at the kernel while it reports nothing: some changes are told by no event, and events get lost.
+const RESYNC: Duration = Duration::from_secs(30);
 /// Nodes come in bursts, as a cluster grows: one sync serves all that change in this time.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 

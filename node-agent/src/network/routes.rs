@@ -11,7 +11,10 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 
-use super::host_links::HostLinks;
+use super::{
+    host_links::{HostLinks, LinkAddress},
+    vxlan,
+};
 use crate::world::World;
 
 /// What this node knows of itself.
@@ -48,19 +51,60 @@ pub enum Path {
 /// Routes by the pod subnet they lead to.
 pub type Routes = BTreeMap<Ipv4Network, NodeRoute>;
 
-/// A route for every other node that has an address and a pod subnet. A subnet that overlaps ours, or that a node
-/// earlier in the order of names has, gets no route: packets to our own pods must never leave.
-pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> Routes {
-    let mut routes = Routes::new();
+/// What a node says of itself by which the kernel would take no route to its pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unroutable {
+    /// Of this host itself, or of no single host: loopback, multicast, broadcast.
+    #[error("its address {0} is not that of another host")]
+    Address(Ipv4Addr),
+    /// It has no room for a gateway, or its gateway would have such an address.
+    #[error("nothing can be reached by its pod subnet {0}")]
+    PodCidr(Ipv4Network),
+}
+
+/// Nodes that get no route, by name.
+pub type UnroutableNodes = BTreeMap<Arc<str>, Unroutable>;
+
+/// A route for every other node that has an address and a pod subnet, but for those whose route the kernel would refuse.
+/// A subnet that overlaps ours, or that a node earlier in the order of names has, gets no route: packets to our own pods
+/// must never leave.
+pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> (Routes, UnroutableNodes) {
+    let (mut routes, mut unroutable) = (Routes::new(), UnroutableNodes::new());
     for node in world.nodes.values().filter(|node| *node.name != *me.node_name) {
         let (Some(node_ip), Some(pod_cidr)) = (node.internal_ip, node.pod_cidr) else { continue };
         if node_ip == me.node_ip || pod_cidr.overlaps(me.pod_cidr) {
             continue;
         }
+        if let Err(why) = check(host, node_ip, pod_cidr) {
+            unroutable.insert(node.name.clone(), why);
+            continue;
+        }
         let path = link_with(host, node_ip).map_or(Path::Vxlan, |link| Path::Direct { link });
         routes.entry(pod_cidr).or_insert_with(|| NodeRoute { node: node.name.clone(), node_ip, path });
     }
-    routes
+    (routes, unroutable)
+}
+
+fn check(host: &HostLinks, node_ip: Ipv4Addr, pod_cidr: Ipv4Network) -> Result<(), Unroutable> {
+    if !may_be_another_host(host, node_ip) {
+        return Err(Unroutable::Address(node_ip));
+    }
+    // As of this node's own subnet: see [`super::subnet::Subnet`].
+    if pod_cidr.prefix() > 30 || !may_be_another_host(host, vxlan::next_hop(pod_cidr)) {
+        return Err(Unroutable::PodCidr(pod_cidr));
+    }
+    Ok(())
+}
+
+/// Whether the kernel would take a route through `address`: it refuses what is local to it, and what is no unicast.
+fn may_be_another_host(host: &HostLinks, address: Ipv4Addr) -> bool {
+    let is_unicast =
+        address.octets()[0] != 0 && !address.is_loopback() && !address.is_multicast() && !address.is_broadcast();
+    let is_edge =
+        |subnet: Ipv4Network| subnet.prefix() < 31 && (subnet.network() == address || subnet.broadcast() == address);
+    let is_refused =
+        |held: &LinkAddress| held.address == address || Ipv4Network::new(held.address, held.prefix).is_ok_and(is_edge);
+    is_unicast && !host.addresses.iter().any(is_refused)
 }
 
 /// Nodes that see our pods' own addresses: their answers find the way back.
@@ -84,10 +128,7 @@ fn link_with(host: &HostLinks, address: Ipv4Addr) -> Option<u32> {
 mod tests {
     use imbl::OrdMap;
 
-    use super::{
-        super::{host_links::LinkAddress, netlink::Link},
-        *,
-    };
+    use super::{super::netlink::Link, *};
     use crate::world::Node;
 
     fn node(name: &str, ip: [u8; 4], cidr: &str) -> (Arc<str>, Arc<Node>) {
@@ -133,7 +174,7 @@ mod tests {
 
     fn routes(nodes: &[(Arc<str>, Arc<Node>)]) -> Vec<(String, String, Path)> {
         let world = World { nodes: nodes.iter().cloned().collect::<OrdMap<_, _>>(), ..World::default() };
-        let routes = desired(&world, &me(), &host());
+        let (routes, _) = desired(&world, &me(), &host());
         routes.into_iter().map(|(cidr, route)| (route.node.to_string(), cidr.to_string(), route.path)).collect()
     }
 
@@ -161,5 +202,31 @@ mod tests {
             node("d", [172, 16, 0, 2], "10.244.3.0/24"),
         ];
         assert_eq!(routes(&nodes), [("c".to_owned(), "10.244.3.0/24".to_owned(), Path::Direct { link: 3 })]);
+    }
+
+    #[test]
+    fn a_node_that_no_route_can_lead_to_gets_none_and_is_named() {
+        let subnet = "10.244.9.0/24";
+        let addresses = [
+            [192, 168, 7, 1],
+            [192, 168, 7, 255],
+            [192, 168, 0, 0],
+            [10, 244, 1, 1],
+            [127, 0, 0, 9],
+            [0, 0, 0, 0],
+            [224, 0, 0, 5],
+            [255, 255, 255, 255],
+        ];
+        let mut nodes: Vec<_> = (0..).zip(addresses).map(|(n, ip)| node(&format!("n{n}"), ip, subnet)).collect();
+        let subnets = ["255.255.255.255/32", "10.244.9.0/31", "127.1.0.0/16", "192.168.7.0/24", "0.0.0.0/0"];
+        nodes.extend((0..).zip(subnets).map(|(n, cidr)| node(&format!("s{n}"), [192, 168, 7, 9], cidr)));
+        nodes.push(node("z", [192, 168, 7, 2], "10.244.3.0/24"));
+        let world = World { nodes: nodes.iter().cloned().collect::<OrdMap<_, _>>(), ..World::default() };
+        let (routes, unroutable) = desired(&world, &me(), &host());
+        assert_eq!(routes.into_values().map(|route| route.node.to_string()).collect::<Vec<_>>(), ["z"]);
+        // A subnet that overlaps ours is not named.
+        assert_eq!(unroutable.len(), addresses.len() + subnets.len() - 1, "{unroutable:?}");
+        assert_eq!(unroutable["n0"], Unroutable::Address(addresses[0].into()));
+        assert_eq!(unroutable["s0"], Unroutable::PodCidr(subnets[0].parse().unwrap()));
     }
 }

@@ -4,7 +4,10 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use tokio::sync::watch;
 
+mod adoption;
 mod firewall;
+mod peers;
+mod restored;
 mod sources;
 
 use super::{

@@ -35,7 +35,7 @@ pub fn peers(routes: &Routes) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
 
 /// The node's own address in its pod subnet, which stands for the node within the tunnel.
 pub fn next_hop(pod_cidr: Ipv4Network) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(pod_cidr.network()) + 1)
+    Ipv4Addr::from(u32::from(pod_cidr.network()).saturating_add(1))
 }
 
 /// MAC of the tunnel's end on the node with `node_ip`. Locally administered.
@@ -68,7 +68,8 @@ pub async fn remove_device(netlink: &Netlink) -> Result<(), NetlinkError> {
     }
 }
 
-/// Makes the kernel's list of far ends that of `peers`; with `prune`, takes away those that are in it no more.
+/// Makes the kernel's list of far ends that of `peers`; with `prune`, takes away those that are in it no more. Each for
+/// itself; the error is the first one's.
 pub async fn sync_peers(
     netlink: &Netlink,
     device: u32,
@@ -77,19 +78,20 @@ pub async fn sync_peers(
 ) -> Result<(), NetlinkError> {
     let wanted: BTreeSet<(Ipv4Addr, Mac)> = peers.iter().map(|(hop, node)| (*hop, mac(*node))).collect();
     let held: BTreeSet<(Ipv4Addr, Mac)> = netlink.neighbours(device).await?.into_iter().collect();
+    let mut done = Ok(());
     for (hop, mac) in wanted.difference(&held) {
-        netlink.set_neighbour(device, *hop, *mac).await?;
+        done = done.and(netlink.set_neighbour(device, *hop, *mac).await);
     }
     for (hop, _) in held.iter().filter(|(hop, _)| prune && !peers.contains_key(hop)) {
-        netlink.delete_neighbour(device, *hop).await?;
+        done = done.and(netlink.delete_neighbour(device, *hop).await);
     }
     let wanted: BTreeSet<(Mac, Ipv4Addr)> = peers.values().map(|node| (mac(*node), *node)).collect();
     let held: BTreeSet<(Mac, Ipv4Addr)> = netlink.forwarding(device).await?.into_iter().collect();
     for (mac, node) in wanted.difference(&held) {
-        netlink.set_forwarding(device, *mac, *node).await?;
+        done = done.and(netlink.set_forwarding(device, *mac, *node).await);
     }
     for (mac, node) in held.difference(&wanted).filter(|_| prune) {
-        netlink.delete_forwarding(device, *mac, *node).await?;
+        done = done.and(netlink.delete_forwarding(device, *mac, *node).await);
     }
-    Ok(())
+    done
 }

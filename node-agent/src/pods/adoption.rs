@@ -59,12 +59,12 @@ impl PodState {
     fn adopt_one(&mut self, container: Container) {
         let Container { id, owner, image_id, state } = container;
         let Role::Container { name, hash, sandbox, resources } = owner.role else {
-            if let Sandbox::Found { id: older } | Sandbox::Dead { id: older } = std::mem::take(&mut self.sandbox) {
+            if let Sandbox::Found { id: older, .. } | Sandbox::Dead { id: older } = std::mem::take(&mut self.sandbox) {
                 self.garbage.push(older);
             }
             self.sandboxes = owner.attempt.saturating_add(1);
             self.sandbox = match state {
-                State::Running { .. } => Sandbox::Found { id },
+                State::Running { .. } => Sandbox::Found { id, adopt_at: Timestamp::MIN },
                 State::Created | State::Exited(_) => Sandbox::Dead { id },
             };
             return;

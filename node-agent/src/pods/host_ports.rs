@@ -104,7 +104,8 @@ mod tests {
     fn what_an_earlier_agent_left_goes_on_while_its_address_is_asked_for() {
         let (sender, mut receiver) = watch::channel(HostPorts::default());
         let (publisher, pod) = (HostPortPublisher::new(sender), pod("1"));
-        for sandbox in [Sandbox::Found { id: "s".into() }, Sandbox::Making { id: Some("s".into()) }] {
+        let found = Sandbox::Found { id: "s".into(), adopt_at: jiff::Timestamp::MIN };
+        for sandbox in [found, Sandbox::Making { id: Some("s".into()) }] {
             publisher.update(&pod, &in_state(sandbox));
             assert_eq!(receiver.borrow_and_update().pods.get("1").map(|entry| entry.address), Some(ADDRESS));
         }

@@ -14,6 +14,8 @@ pub enum Outcome {
     SandboxCreated { id: String },
     /// The sandbox runs and has its address, or could not be brought to that.
     SandboxMade { id: String, result: Result<Ipv4Addr, Failure> },
+    /// A sandbox that an earlier agent started runs, and its address could not be found out yet.
+    SandboxNotAdopted { id: String },
     /// The sandbox is gone, and the pod's address is free again.
     SandboxRemoved,
     /// The image is on the node, or could not be pulled.

@@ -25,6 +25,8 @@ pub struct PodState {
     pub sandbox: Sandbox,
     /// Counts sandboxes made.
     pub sandboxes: u32,
+    /// How often the address of a found sandbox was asked for in vain.
+    pub failed_adoptions: u32,
     /// By name: init containers, sidecars and containers alike.
     pub containers: BTreeMap<String, ContainerState>,
     /// Ids of containers that serve nothing any more.
@@ -106,8 +108,8 @@ pub enum Sandbox {
     Making { id: Option<String> },
     /// It runs and has its address.
     Ready { id: String, ip: Ipv4Addr },
-    /// An earlier agent started it; its address is to be asked for.
-    Found { id: String },
+    /// An earlier agent started it; its address is to be asked for from `adopt_at` on.
+    Found { id: String, adopt_at: Timestamp },
     /// It ended by itself or with its runtime: containers that joined it must be removed too.
     Dead { id: String },
     /// It is being taken down.
@@ -121,7 +123,7 @@ impl Sandbox {
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Making { id } => id.as_deref(),
-            Self::Ready { id, .. } | Self::Found { id } => Some(id),
+            Self::Ready { id, .. } | Self::Found { id, .. } => Some(id),
             _ => None,
         }
     }

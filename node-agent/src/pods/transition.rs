@@ -109,7 +109,17 @@ impl PodState {
                     *id = Some(created);
                 }
             }
-            Outcome::SandboxMade { id, result: Ok(ip) } => self.sandbox = Sandbox::Ready { id, ip },
+            Outcome::SandboxMade { id, result: Ok(ip) } => {
+                self.failed_adoptions = 0;
+                self.sandbox = Sandbox::Ready { id, ip };
+            }
+            Outcome::SandboxNotAdopted { id } => {
+                if matches!(self.sandbox, Sandbox::Making { .. }) && self.sandbox.id() == Some(&id) {
+                    self.failed_adoptions = self.failed_adoptions.saturating_add(1);
+                    let wait = adoption_wait(self.failed_adoptions);
+                    self.sandbox = Sandbox::Found { id, adopt_at: timestamp_after(now, wait) };
+                }
+            }
             Outcome::SandboxMade { result: Err(failure), .. } => {
                 self.discard_created();
                 self.sandbox = Sandbox::Failed(steady(failure, now));
@@ -277,6 +287,12 @@ fn hash(container: &Container) -> String {
         Role::Container { hash, .. } => hash.clone(),
         Role::Sandbox => String::new(),
     }
+}
+
+/// The wait after `failures` adoptions that failed, one after the other: a second, doubled up to half a minute.
+fn adoption_wait(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(5);
+    Duration::from_secs(1 << doublings).min(Duration::from_secs(30))
 }
 
 fn steady(failure: Failure, now: Timestamp) -> Retry {

@@ -34,7 +34,7 @@ pub struct Vxlan<'a> {
 impl Netlink {
     /// Writes a permanent neighbour entry: the MAC of `address` on `link`. No ARP requests are sent for it.
     pub async fn set_neighbour(&self, link: u32, address: Ipv4Addr, mac: Mac) -> Result<(), NetlinkError> {
-        let request = self.handle.neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
+        let request = self.handle().neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
         let set = request.state(NeighbourState::Permanent).flags(NeighbourFlags::empty()).replace().execute().await;
         set.map_err(|e| failed(format!("set neighbour {address} of link {link}"), e))
     }
@@ -49,7 +49,7 @@ impl Netlink {
             .address(device.mac.to_vec())
             .mtu(device.mtu)
             .build();
-        let added = self.handle.link().add(message).execute().await;
+        let added = self.handle().link().add(message).execute().await;
         added.map_err(|e| failed(format!("make tunnel {}", device.name), e))
     }
 
@@ -73,7 +73,7 @@ impl Netlink {
         message.header.family = AddressFamily::Inet;
         message.header.ifindex = link;
         message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
-        let deleted = self.handle.neighbours().del(message).execute().await;
+        let deleted = self.handle().neighbours().del(message).execute().await;
         unless(deleted.map_err(|e| failed(format!("delete neighbour {address} of link {link}"), e)), libc::ENOENT)
     }
 
@@ -86,7 +86,7 @@ impl Netlink {
 
     /// Sends frames for `mac` through the tunnel to `host`.
     pub async fn set_forwarding(&self, link: u32, mac: Mac, host: Ipv4Addr) -> Result<(), NetlinkError> {
-        let request = self.handle.neighbours().add_bridge(link, &mac).destination(IpAddr::V4(host));
+        let request = self.handle().neighbours().add_bridge(link, &mac).destination(IpAddr::V4(host));
         let request = request.flags(NeighbourFlags::Own).state(NeighbourState::Permanent).replace();
         request.execute().await.map_err(|e| failed(format!("send to {host} through link {link}"), e))
     }
@@ -100,7 +100,7 @@ impl Netlink {
         message.header.state = NeighbourState::Permanent;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
         message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(host)));
-        let deleted = self.handle.neighbours().del(message).execute().await;
+        let deleted = self.handle().neighbours().del(message).execute().await;
         unless(deleted.map_err(|e| failed(format!("no longer send to {host} through link {link}"), e)), libc::ENOENT)
     }
 }

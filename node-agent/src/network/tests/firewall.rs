@@ -31,6 +31,60 @@ fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
     assert_eq!(pods[0].0.ask_who_am_i(late.1, 80).unwrap(), pods[0].1.to_string());
 }
 
+#[test]
+fn the_bypass_that_an_earlier_agent_left_goes_where_nothing_drops() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    nft(&node, "table netdev fairlead { chain forward { }; }");
+    let network = start_on(&node, config(dir.path()));
+    assert!(!node.wait(async { super::super::nft::is_there("netdev").await.unwrap() }));
+    assert_eq!(network.problem(), None);
+}
+
+#[test]
+fn a_bypass_that_somebody_removed_comes_back() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    nft(&node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    let (_network, _world) = start_following(&node, config(dir.path()));
+    let bypassed = || node.wait(async { super::super::nft::is_there("netdev").await.unwrap() });
+    assert!(bypassed());
+    nft(&node, "delete table netdev fairlead");
+    wait_until("the bypass to be back", bypassed);
+}
+
+#[test]
+fn the_older_firewall_is_looked_at_again() {
+    if !can_make_namespaces() {
+        return;
+    }
+    if std::process::Command::new("iptables-legacy").arg("--version").output().is_err() {
+        return crate::skipped::skipped("there is no iptables-legacy");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    let (network, _world) = start_following(&node, config(dir.path()));
+    let legacy = |arguments: &'static str| {
+        node.inside(move || {
+            let ran = std::process::Command::new("iptables-legacy").args(arguments.split(' ')).output().unwrap();
+            assert!(ran.status.success(), "{arguments}: {}", String::from_utf8_lossy(&ran.stderr));
+        });
+    };
+    let bypassed = || node.wait(async { super::super::nft::is_there("netdev").await.unwrap() });
+    // No event tells of these, and a sync may come for another reason.
+    for (policy, drops) in [("-w -P FORWARD DROP", true), ("-w -P FORWARD ACCEPT", false)] {
+        legacy(policy);
+        network.resync.notify_one();
+        wait_until("the policy to be seen", || bypassed() == drops);
+    }
+}
+
 /// What Docker writes at its start, after rules of the host's administrator.
 fn docker_firewall(machine: &TestMachine) {
     iptables(machine, "-w -P FORWARD DROP");

@@ -22,7 +22,6 @@ use crate::{
 /// How long plugging a sandbox into the network may take, and unplugging it.
 pub const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 
-const RETRY: Duration = Duration::from_secs(1);
 const REASON: &str = "FailedCreatePodSandBox";
 
 /// Why a sandbox could not be brought up. The causes are part of the texts, which stand in the pod's events.
@@ -36,6 +35,8 @@ enum SandboxError {
     Start(Error),
     #[error("inspect: {}", .0.chain())]
     Inspect(Error),
+    #[error("inspect: {}", .0.chain())]
+    NotRunning(Error),
     #[error("set up the network: {0}")]
     Attach(AttachError),
     #[error("set up the network: not done within {NETWORK_LIMIT:?}")]
@@ -64,16 +65,24 @@ pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sen
     }
 }
 
-/// Asks for the address of a sandbox that an earlier agent started.
-pub async fn adopt(context: &Context, pod: &Pod, id: String) -> Outcome {
-    // A runtime that does not answer is no reason to end what runs.
-    while let Err(error) = context.runtime.inspect(&id).await {
-        tracing::warn!(error = error.chain(), "a sandbox cannot be looked at; trying again");
-        tokio::time::sleep(RETRY).await;
-    }
-    match attach_to_network(context, pod, &id).await {
+/// Asks for the address of a sandbox that an earlier agent started. Nothing but its own end is a reason to remove it:
+/// its containers run, and what keeps the agent from taking it over may pass.
+pub async fn adopt(context: &Context, pod: &Pod, id: String, is_first: bool) -> Outcome {
+    let attached = match pid(context, &id).await {
+        Ok(_) => attach_to_network(context, pod, &id).await,
+        Err(error) => Err(error),
+    };
+    match attached {
         Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
-        Err(error) => failed(context, pod, id, error).await,
+        Err(error @ SandboxError::NotRunning(_)) => failed(context, pod, id, error).await,
+        Err(error) => {
+            if is_first {
+                let message = format!("Failed to take over a running pod sandbox, trying again: {error}");
+                tracing::warn!(id, message);
+                context.recorder.record(pod, None, EventType::Warning, "NetworkNotReady", &message);
+            }
+            Outcome::SandboxNotAdopted { id }
+        }
     }
 }
 
@@ -81,22 +90,23 @@ async fn attach_to_network(context: &Context, pod: &Pod, id: &str) -> Result<Ipv
     let ip = if spec::host_network(pod) {
         context.config.node_ip
     } else {
-        let pid = pid(context, id).await.map_err(SandboxError::Inspect)?;
+        let pid = pid(context, id).await?;
         let uid = uid(pod);
         let netns = netns_of(pid);
         let attached = tokio::time::timeout(NETWORK_LIMIT, context.network.attach(&uid, &netns)).await;
         attached.map_err(|_| SandboxError::AttachTimedOut)?.map_err(SandboxError::Attach)?
     };
-    super::volumes::write_hosts(context, pod, ip).map_err(SandboxError::WriteHosts)?;
+    super::hosts_file::write(context, pod, ip).map_err(SandboxError::WriteHosts)?;
     Ok(ip)
 }
 
-async fn pid(context: &Context, id: &str) -> Result<u32, Error> {
-    match context.runtime.inspect(id).await?.map(|container| container.state) {
-        Some(State::Running { pid, .. }) => Ok(pid),
-        Some(State::Exited(exit)) => Err(Error::Refused { operation: "start the sandbox", message: exit.error }),
-        Some(State::Created) | None => Err(Error::NotFound { what: format!("running sandbox {id}") }),
-    }
+async fn pid(context: &Context, id: &str) -> Result<u32, SandboxError> {
+    let seen = context.runtime.inspect(id).await.map_err(SandboxError::Inspect)?;
+    Err(SandboxError::NotRunning(match seen.map(|container| container.state) {
+        Some(State::Running { pid, .. }) => return Ok(pid),
+        Some(State::Exited(exit)) => Error::Refused { operation: "start the sandbox", message: exit.error },
+        Some(State::Created) | None => Error::NotFound { what: format!("running sandbox {id}") },
+    }))
 }
 
 /// Removes the failed sandbox, and returns what failed.

@@ -1,6 +1,6 @@
 //! Makes a pod's files and volumes, and keeps those made from objects as the objects are.
 
-use std::{fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::{Pod, Volume};
@@ -101,14 +101,6 @@ fn prepare(context: &Context, pod: &Pod, directory: &Path) -> io::Result<()> {
     let host = fs::read_to_string(&config.resolv_conf).unwrap_or_default();
     let resolver = names::resolver(pod, config.cluster_dns, &config.cluster_domain, &ResolvConf::parse(&host));
     fs::write(directory.join("resolv.conf"), resolver.to_string())
-}
-
-/// Writes the hosts file in place: containers may have it mounted.
-pub fn write_hosts(context: &Context, pod: &Pod, ip: Ipv4Addr) -> io::Result<()> {
-    let directory = context.pod_dir(&uid(pod));
-    fs::create_dir_all(&directory)?;
-    let host = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    fs::write(directory.join("hosts"), names::hosts(pod, ip, &context.config.cluster_domain, &host))
 }
 
 /// Makes a volume as it should be, or brings its files up to date.

@@ -16,8 +16,12 @@ use crate::pods::{
 
 /// Plans the next steps towards all containers running that should.
 pub(super) fn run(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
-    if let Sandbox::Found { id } = &state.sandbox {
-        plan.actions.push(Action::AdoptSandbox { id: id.clone() });
+    match &state.sandbox {
+        Sandbox::Found { id, adopt_at } if is_over(*adopt_at, now) => {
+            plan.actions.push(Action::AdoptSandbox { id: id.clone() });
+        }
+        Sandbox::Found { adopt_at, .. } => plan.wake_at(*adopt_at),
+        _ => {}
     }
     let sandbox_is_lost =
         !matches!(state.sandbox, Sandbox::Making { .. } | Sandbox::Ready { .. } | Sandbox::Found { .. });

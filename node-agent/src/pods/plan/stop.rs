@@ -35,7 +35,7 @@ pub(super) fn stop(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan)
         }
     }
     match &state.sandbox {
-        Sandbox::Ready { id, .. } | Sandbox::Found { id } | Sandbox::Dead { id } => {
+        Sandbox::Ready { id, .. } | Sandbox::Found { id, .. } | Sandbox::Dead { id } => {
             plan.actions.push(Action::RemoveSandbox { id: Some(id.clone()) });
         }
         // What a failed one left is removed as it fails.

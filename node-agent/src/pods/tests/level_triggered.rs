@@ -68,6 +68,66 @@ async fn a_worker_that_panics_is_made_anew_and_its_pod_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_whose_network_an_agent_cannot_take_over_runs_on_and_is_taken_over_later() {
+    let (mut node, runtime) = Node::in_memory().await;
+    node.api.put_pod("web", "", |_| {});
+    node.wait_ready("web").await;
+    node.stop_agent(Teardown::Keep).await;
+    let ids = runtime.ids();
+    let network = node.network.clone();
+    let [attached, detached] = &network.calls;
+    network.refuses.store(true, Ordering::Relaxed);
+    let before = attached.load(Ordering::Relaxed);
+    node.start_agent().await;
+    node.wait_event("NetworkNotReady").await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while attached.load(Ordering::Relaxed) < before + 3 {
+        assert!(Instant::now() < deadline, "it is tried again");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((runtime.ids(), detached.load(Ordering::Relaxed)), (ids.clone(), 0));
+    assert!(is_ready(&node.api.get("pods", "default", "web").unwrap()));
+    let told = || node.api.list("events").iter().filter(|event| event["reason"] == "NetworkNotReady").count();
+    assert_eq!(told(), 1);
+
+    network.refuses.store(false, Ordering::Relaxed);
+    // Only a sandbox whose address is known is looked after.
+    let tried = attached.load(Ordering::Relaxed);
+    while attached.load(Ordering::Relaxed) == tried {
+        assert!(Instant::now() < deadline + Duration::from_secs(30), "it is tried again");
+        tokio::task::yield_now().await;
+    }
+    runtime.exit(&runtime.id("app").unwrap(), 1);
+    node.wait("web", "restarted", |pod| is_ready(pod) && restarts(pod) == 1).await;
+    assert_eq!(runtime.calls("create_sandbox").len(), 1);
+
+    // A deletion does not wait for what fails.
+    node.stop_agent(Teardown::Keep).await;
+    network.refuses.store(true, Ordering::Relaxed);
+    node.start_agent().await;
+    node.api.delete_gracefully("web", 0);
+    node.wait_gone("web").await;
+    node.stop_agent(Teardown::Remove).await;
+    assert_eq!(runtime.ids(), [] as [String; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_that_went_while_it_could_not_be_taken_over_is_made_anew() {
+    let (mut node, runtime) = Node::in_memory().await;
+    node.api.put_pod("web", "", |_| {});
+    node.wait_ready("web").await;
+    node.stop_agent(Teardown::Keep).await;
+    node.network.refuses.store(true, Ordering::Relaxed);
+    node.start_agent().await;
+    node.wait_event("NetworkNotReady").await;
+    runtime.exit(&runtime.id("sandbox").unwrap(), 137);
+    node.wait_event("FailedCreatePodSandBox").await;
+    node.network.refuses.store(false, Ordering::Relaxed);
+    node.wait("web", "in a new sandbox", |pod| is_ready(pod) && restarts(pod) == 1).await;
+    node.stop_agent(Teardown::Remove).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dispatcher_that_panics_is_made_anew_and_takes_over_what_runs() {
     let (mut node, runtime) = Node::in_memory().await;
     node.api.put_pod("web", "", |_| {});

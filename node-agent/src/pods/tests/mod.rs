@@ -24,7 +24,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -193,6 +193,10 @@ struct FakeNetwork {
     attached: Mutex<BTreeSet<String>>,
     /// The next call of `retain` panics.
     panics: AtomicBool,
+    /// Nobody can be attached.
+    refuses: AtomicBool,
+    /// Calls of `attach`, and of `detach`.
+    calls: [AtomicUsize; 2],
 }
 
 #[async_trait::async_trait]
@@ -200,12 +204,17 @@ impl PodNetwork for FakeNetwork {
     async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
         let source =
             |source: std::io::Error| AttachError { operation: "open the namespace".into(), source: source.into() };
+        self.calls[0].fetch_add(1, Ordering::Relaxed);
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(source(std::io::Error::from_raw_os_error(libc::ENOBUFS)));
+        }
         std::fs::metadata(netns).map_err(source)?;
         self.attached.lock().insert(pod_uid.to_owned());
         Ok(Ipv4Addr::LOCALHOST)
     }
 
     async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {
+        self.calls[1].fetch_add(1, Ordering::Relaxed);
         self.attached.lock().remove(pod_uid);
         Ok(())
     }
