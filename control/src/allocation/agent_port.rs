@@ -33,9 +33,6 @@ struct AgentEndpoint {
     port: Option<u16>,
 }
 
-/// The field of a Node that says the port.
-pub const FIELD: &str = "status.daemonEndpoints.kubeletEndpoint.Port";
-
 /// The port that a Node says. None where it says none, or no number that is one.
 pub fn of_node(node: &Value) -> Option<u16> {
     port(NodeEndpoints::deserialize(node))

@@ -48,7 +48,7 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use cluster_ip::ClusterIps;
 use held_cache::HeldCache;
@@ -60,8 +60,8 @@ pub use repair::{audit_repeatedly, repair_at_start};
 use service::{ServiceAllocation, ServiceAllocations, held};
 
 use crate::{
-    kinds::{FieldError, Kind},
-    status::{Status, Subject},
+    kinds::Kind,
+    status::Status,
     store::{Snapshot, Write},
 };
 
@@ -173,8 +173,9 @@ impl Allocator {
         Ok(writes)
     }
 
-    /// The writes for the port of a node's agent where that changes within the range of NodePorts. Refuses the port of
-    /// a Service: what a Node says takes nothing from Services.
+    /// The writes for the port of a node's agent where that changes within the range of NodePorts. One that a Service
+    /// has stays the Service's: what a Node says takes nothing from Services, and these keep no node from joining. The
+    /// node's own agent does not serve such a NodePort, and an audit reports it.
     fn agent_port(
         &self,
         snapshot: &Snapshot,
@@ -198,9 +199,8 @@ impl Allocator {
                 Some(record) if records::is_agents(record.object) => {}
                 Some(record) => {
                     let (namespace, name) = records::parent(record.object).unwrap_or_default();
-                    let why = format!("is a node port of Service {namespace}/{name}; choose another with --port");
-                    let error = FieldError::invalid(agent_port::FIELD, &json!(port), why);
-                    return Err(Status::invalid(Subject { group: "", resource: "Node", name: node }, &[error]));
+                    tracing::warn!(node, port, service = %format_args!("{namespace}/{name}"),
+                        "the agent of a node has the NodePort of a Service: choose another with --port");
                 }
             }
         }

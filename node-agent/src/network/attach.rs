@@ -70,13 +70,25 @@ impl Attacher {
         self.mtu.store(mtu, Ordering::Relaxed);
     }
 
+    /// Gives the pod its address, if it has none: [`Attacher::pods`] tells of it before its link is made.
+    pub fn reserve(&self, pod_uid: &str) -> Result<Ipv4Addr, AttachError> {
+        self.allocate(pod_uid).map_err(|source| failed("give the pod an address", source))
+    }
+
+    /// Whether the pod has its link, whole: then everything that comes before it was done once.
+    pub async fn has_link(&self, pod_uid: &str, netns: &Path) -> Result<bool, AttachError> {
+        let address = self.reserve(pod_uid)?;
+        let inside = enter(netns).await?;
+        let held = self.held_veth(&pod_link::host_end(pod_uid), address, &inside).await;
+        Ok(held.map_err(|e| failed("look at the pod's link", e))?.whole().is_some())
+    }
+
     /// See [`super::PodNetwork::attach`].
     pub async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Attached, AttachError> {
-        let address = self.allocate(pod_uid).map_err(|source| failed("give the pod an address", source))?;
-        let open = || File::open(netns).map_err(|e| failed(format!("open network namespace {}", netns.display()), e));
-        let inside = Netlink::open_in(open()?).await.map_err(|e| failed("enter the pod's network namespace", e))?;
+        let address = self.reserve(pod_uid)?;
+        let inside = enter(netns).await?;
         let Veth { host, pod, is_new } =
-            self.veth(pod_uid, address, &inside, open()?).await.map_err(|e| failed("make the pod's link", e))?;
+            self.veth(pod_uid, address, &inside, open(netns)?).await.map_err(|e| failed("make the pod's link", e))?;
         self.configure_pod(&inside, pod.index, address).await.map_err(|e| failed("set up the pod's side", e))?;
         self.configure_host(&host, address).await.map_err(|e| failed("set up the node's side", e))?;
         Ok(Attached { address, is_new })
@@ -133,14 +145,11 @@ impl Attacher {
         netns: File,
     ) -> Result<Veth, NetlinkError> {
         let name = pod_link::host_end(pod_uid);
-        let (host, pod) = (self.netlink.link(&name).await?, inside.link(POD_END).await?);
-        if let (Some(host), Some(pod)) = (&host, &pod)
-            && pod.peer == Some(host.index)
-            && host.peer == Some(pod.index)
-            && pod.mac == Some(pod_link::pod_mac(address))
-        {
-            return Ok(Veth { host: host.clone(), pod: pod.clone(), is_new: false });
+        let held = self.held_veth(&name, address, inside).await?;
+        if let Some((host, pod)) = held.whole() {
+            return Ok(Veth { host, pod, is_new: false });
         }
+        let HeldVeth { host, pod, .. } = held;
         if let Some(host) = host {
             self.netlink.delete_link(host.index).await?;
         }
@@ -154,6 +163,10 @@ impl Attacher {
         let host = self.netlink.link(&name).await?.ok_or(NetlinkError::NoLink { name })?;
         let pod = inside.link(POD_END).await?.ok_or_else(|| NetlinkError::NoLink { name: POD_END.into() })?;
         Ok(Veth { host, pod, is_new: true })
+    }
+
+    async fn held_veth(&self, name: &str, address: Ipv4Addr, inside: &Netlink) -> Result<HeldVeth, NetlinkError> {
+        Ok(HeldVeth { host: self.netlink.link(name).await?, pod: inside.link(POD_END).await?, address })
     }
 
     async fn configure_pod(&self, inside: &Netlink, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
@@ -251,6 +264,30 @@ pub struct Attached {
     pub address: Ipv4Addr,
     /// The link was made in this call; otherwise the pod had it already.
     pub is_new: bool,
+}
+
+fn open(netns: &Path) -> Result<File, AttachError> {
+    File::open(netns).map_err(|e| failed(format!("open network namespace {}", netns.display()), e))
+}
+
+async fn enter(netns: &Path) -> Result<Netlink, AttachError> {
+    Netlink::open_in(open(netns)?).await.map_err(|e| failed("enter the pod's network namespace", e))
+}
+
+/// The ends that there are of a link of the pod with this address.
+struct HeldVeth {
+    host: Option<Link>,
+    pod: Option<Link>,
+    address: Ipv4Addr,
+}
+
+impl HeldVeth {
+    /// Both ends, where they belong together and to the address.
+    fn whole(&self) -> Option<(Link, Link)> {
+        let (host, pod) = self.host.as_ref().zip(self.pod.as_ref())?;
+        let is_pair = pod.peer == Some(host.index) && host.peer == Some(pod.index);
+        (is_pair && pod.mac == Some(pod_link::pod_mac(self.address))).then(|| (host.clone(), pod.clone()))
+    }
 }
 
 /// Both ends of a pod's link.

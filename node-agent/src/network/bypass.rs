@@ -69,13 +69,19 @@ impl Bypass {
         self.state.lock().await.paths = paths;
     }
 
-    /// Has the table written anew at the next refresh where another program removed it.
+    /// Has the table written anew at the next refresh where another program changed or removed it.
     pub async fn forget_changed(&self) {
         let mut state = self.state.lock().await;
+        let Some(applied) = &state.applied else { return };
         // One that cannot be looked at is written.
-        if state.applied.is_some() && !nft::is_there(FAMILY).await.unwrap_or(false) {
+        if !nft::rules(FAMILY).await.is_ok_and(|rules| rules == deciding_rules(applied)) {
             state.applied = None;
         }
+    }
+
+    /// Has the table written anew at the next refresh.
+    pub async fn write_anew(&self) {
+        self.state.lock().await.applied = None;
     }
 
     /// Brings the table to the pods that are there. `pods` lists them by address with their links, now.
@@ -158,6 +164,21 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
     text
 }
 
+/// How many rules of a table that [`table`] made drop packets or have another chain look at them, by chain: as
+/// [`nft::rules`] counts them. Pure.
+fn deciding_rules(table: &str) -> BTreeMap<String, usize> {
+    let (mut by_chain, mut chain) = (BTreeMap::new(), String::new());
+    for line in table.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
+            chain = name.to_owned();
+        } else if line.ends_with(" drop") || line.split(' ').any(|word| word == "jump") {
+            let rules: &mut usize = by_chain.entry(chain.clone()).or_default();
+            *rules = rules.saturating_add(1);
+        }
+    }
+    by_chain
+}
+
 /// Family of tables that see a packet at its link, before routing.
 const FAMILY: &str = "netdev";
 
@@ -198,6 +219,8 @@ table netdev fairlead {
   }
 }
 "#;
-        assert_eq!(table(&pods.into(), &paths), expected);
+        let table = table(&pods.into(), &paths);
+        assert_eq!(table, expected);
+        assert_eq!(deciding_rules(&table), [("nodes".to_owned(), 1), ("pods".to_owned(), 4)].into());
     }
 }

@@ -41,6 +41,9 @@ pub enum DockerUserError {
     LookLegacy(#[from] LegacyFirewallError),
 }
 
+/// How long another program may hold the lock of iptables.
+const LOCK_SECONDS: &str = "5";
+
 impl Firewall {
     /// The firewall whose chain this is, where Docker may be the one who makes it drop. Names are those of
     /// [`nft::dropping_chains`] and [`legacy_firewall::FORWARD`].
@@ -79,7 +82,7 @@ impl Firewall {
         if !self.has_docker_user().await? {
             return Ok(None);
         }
-        let listed = run(self.iptables(), &["-w", "-S"], "").await;
+        let listed = run(self.iptables(), &["-w", LOCK_SECONDS, "-S"], "").await;
         match listed {
             Ok(output) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
             Err(DockerUserError::Run { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -88,7 +91,7 @@ impl Firewall {
     }
 
     async fn write(self, script: &str) -> Result<(), DockerUserError> {
-        run(self.restore(), &["-w", "--noflush"], script).await.map(drop)
+        run(self.restore(), &["-w", LOCK_SECONDS, "--noflush"], script).await.map(drop)
     }
 }
 

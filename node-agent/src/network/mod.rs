@@ -43,7 +43,7 @@ use tokio::sync::{Notify, watch};
 
 use self::{
     address_records::RecordError,
-    attach::{Attached, Attacher},
+    attach::Attacher,
     bypass::Bypass,
     kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
@@ -273,20 +273,19 @@ impl Network {
 }
 
 impl Network {
-    /// A pod whose link is new does not start without the tables. One that runs goes on without them, as it did: the
-    /// reconciler says so, and tries again.
+    /// A pod gets no link without the tables. One that has its link runs on without them, as it did: the reconciler says
+    /// so, and tries again.
     fn or_later<E: std::error::Error + Send + Sync + 'static>(
         &self,
-        attached: Attached,
+        (pod_uid, has_link): (&str, bool),
         operation: &str,
-        done: Result<(), E>,
+        error: E,
     ) -> Result<(), AttachError> {
-        let Err(error) = done else { return Ok(()) };
-        if attached.is_new {
+        if !has_link {
             return Err(AttachError { operation: operation.into(), source: error.into() });
         }
-        let (error, pod) = (&error as &dyn std::error::Error, attached.address);
-        tracing::warn!(%pod, error, "cannot {operation}: it runs on, and this is tried again");
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(pod_uid, error, "cannot {operation}: it runs on, and this is tried again");
         self.resync.notify_one();
         Ok(())
     }
@@ -295,12 +294,21 @@ impl Network {
 #[async_trait::async_trait]
 impl PodNetwork for Network {
     async fn attach(&self, pod_uid: &str, netns: &Path) -> Result<Ipv4Addr, AttachError> {
+        // Before there is a link: one that is there was filtered when it was made, whatever came in between.
+        self.attacher.reserve(pod_uid)?;
+        if let Err(error) = self.source_filter.refresh(|| self.attacher.pods()).await {
+            let has_link = self.attacher.has_link(pod_uid, netns).await?;
+            self.or_later((pod_uid, has_link), "filter what the pod sends", error)?;
+        }
         let attached = self.attacher.attach(pod_uid, netns).await?;
-        // Before the pod's first program runs.
-        let filtered = self.source_filter.refresh(|| self.attacher.pods()).await;
-        self.or_later(attached, "filter what the pod sends", filtered)?;
+        if attached.is_new {
+            // The kernel took the link before it, of the same name, from the chains that it was in.
+            self.bypass.write_anew().await;
+        }
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
-        self.or_later(attached, "let the pod by the firewall", refreshed)?;
+        if let Err(error) = refreshed {
+            self.or_later((pod_uid, !attached.is_new), "let the pod by the firewall", error)?;
+        }
         Ok(attached.address)
     }
 

@@ -118,6 +118,8 @@ pub struct KernelCache {
     dropping: Option<Vec<String>>,
     /// The kernel's older firewall drops, too.
     legacy_drops: bool,
+    /// It could not be looked at, as reported to the log.
+    legacy_is_unknown: bool,
     /// Those of them that still drop packets of pods, as reported to the log.
     reported: Vec<String>,
     /// Nodes without a route, as reported to the log.
@@ -141,13 +143,15 @@ impl NetworkReconciler {
             let snapshot = world.borrow_and_update().clone();
             let outcome = self.sync(&snapshot).await;
             self.report(&outcome);
-            let wait = if outcome.errors().next().is_none() {
+            let (wait, quiet) = if outcome.errors().next().is_none() {
                 back_off = FIRST_BACK_OFF;
-                RESYNC
+                (RESYNC, Duration::ZERO)
             } else {
                 back_off = back_off.saturating_mul(2).min(LAST_BACK_OFF);
-                back_off
+                (back_off, back_off.min(QUIET_AFTER_FAILURE))
             };
+            // What a sync that fails has changed wakes nobody at once: it would be an endless loop.
+            let told = async { tokio::join!(events.next(), tokio::time::sleep(quiet)).0 };
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = concerning_change(&mut world, &snapshot) => {
@@ -155,7 +159,7 @@ impl NetworkReconciler {
                         return;
                     }
                 }
-                told = events.next() => if let Err(error) = told {
+                told = told => if let Err(error) = told {
                     let error = &error as &dyn std::error::Error;
                     return tracing::warn!(error, "listening to the kernel's network events anew");
                 },
@@ -296,6 +300,8 @@ impl NetworkReconciler {
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
+/// After a sync that failed, the kernel's events count from then on.
+const QUIET_AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// Between two looks at the kernel while it reports nothing: some changes are told by no event, and events get lost.
 const RESYNC: Duration = Duration::from_secs(30);
 /// Nodes come in bursts, as a cluster grows: one sync serves all that change in this time.

@@ -48,7 +48,11 @@ pub fn mac(node_ip: Ipv4Addr) -> Mac {
 pub async fn ensure_device(netlink: &Netlink, node_ip: Ipv4Addr, uplink_mtu: u32) -> Result<Link, NetlinkError> {
     let mtu = uplink_mtu.saturating_sub(OVERHEAD);
     if let Some(device) = netlink.link(DEVICE).await? {
-        if device.mac == Some(mac(node_ip)) && device.mtu == mtu && device.up {
+        if device.mac == Some(mac(node_ip)) && device.mtu == mtu {
+            if !device.up {
+                // Somebody set it down, or has the port: made anew, it would be refused again.
+                netlink.set_up(device.index).await?;
+            }
             return Ok(device);
         }
         netlink.delete_link(device.index).await?;

@@ -15,7 +15,7 @@ pub enum Outcome {
     /// The sandbox runs and has its address, or could not be brought to that.
     SandboxMade { id: String, result: Result<Ipv4Addr, Failure> },
     /// A sandbox that an earlier agent started runs, and its address could not be found out yet.
-    SandboxNotAdopted { id: String },
+    SandboxNotAdopted { id: String, error: String },
     /// The sandbox is gone, and the pod's address is free again.
     SandboxRemoved,
     /// The image is on the node, or could not be pulled.

@@ -25,8 +25,8 @@ pub struct PodState {
     pub sandbox: Sandbox,
     /// Counts sandboxes made.
     pub sandboxes: u32,
-    /// How often the address of a found sandbox was asked for in vain.
-    pub failed_adoptions: u32,
+    /// How often the address of a found sandbox was asked for in vain, and why the last time.
+    pub failed_adoptions: (u32, String),
     /// By name: init containers, sidecars and containers alike.
     pub containers: BTreeMap<String, ContainerState>,
     /// Ids of containers that serve nothing any more.

@@ -110,13 +110,14 @@ impl PodState {
                 }
             }
             Outcome::SandboxMade { id, result: Ok(ip) } => {
-                self.failed_adoptions = 0;
+                self.failed_adoptions = (0, String::new());
                 self.sandbox = Sandbox::Ready { id, ip };
             }
-            Outcome::SandboxNotAdopted { id } => {
+            Outcome::SandboxNotAdopted { id, error } => {
                 if matches!(self.sandbox, Sandbox::Making { .. }) && self.sandbox.id() == Some(&id) {
-                    self.failed_adoptions = self.failed_adoptions.saturating_add(1);
-                    let wait = adoption_wait(self.failed_adoptions);
+                    let failures = self.failed_adoptions.0.saturating_add(1);
+                    self.failed_adoptions = (failures, error);
+                    let wait = adoption_wait(failures);
                     self.sandbox = Sandbox::Found { id, adopt_at: timestamp_after(now, wait) };
                 }
             }

@@ -27,22 +27,32 @@ impl DirectionProgress {
 
 /// Awaits the end of a `direction`, which counts its parts in `progress`; `None` once it was quiet for that long.
 ///
-/// Who takes its time to read a part is waited for: quiet is a direction in which nothing comes.
+/// Who takes its time to read a part is waited for, for [`STUCK`] times as long: quiet is a direction in which nothing
+/// comes.
 pub async fn until_quiet<F: Future + Unpin>(
     mut direction: F,
     progress: &DirectionProgress,
     quiet: Duration,
 ) -> Option<F::Output> {
+    let mut stuck = 0_u32;
     loop {
         let before = progress.parts.load(Ordering::Relaxed);
-        match tokio::time::timeout(quiet, &mut direction).await {
-            Ok(ended) => return Some(ended),
-            Err(_) if progress.is_writing.load(Ordering::Relaxed) => {}
-            Err(_) if progress.parts.load(Ordering::Relaxed) == before => return None,
-            Err(_) => {}
+        if let Ok(ended) = tokio::time::timeout(quiet, &mut direction).await {
+            return Some(ended);
+        }
+        let is_same = progress.parts.load(Ordering::Relaxed) == before;
+        match (is_same, progress.is_writing.load(Ordering::Relaxed)) {
+            (true, false) => return None,
+            (true, true) if stuck >= STUCK => return None,
+            (true, true) => stuck = stuck.saturating_add(1),
+            (false, _) => stuck = 0,
         }
     }
 }
+
+/// Half a minute where quiet is a second. Without it who reads no more would hold the connection for as long as its
+/// session is in use.
+const STUCK: u32 = 30;
 
 #[cfg(test)]
 mod tests {
@@ -61,6 +71,13 @@ mod tests {
         assert_eq!(until_quiet(ending, &progress, Duration::from_secs(60)).await, Some(7));
         let silent = pin!(std::future::pending::<()>());
         assert_eq!(until_quiet(silent, &progress, QUIET).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_direction_whose_reader_takes_nothing_ends_in_time() {
+        let progress = DirectionProgress::default();
+        let stuck = pin!(async { progress.write(std::future::pending::<()>()).await });
+        assert_eq!(until_quiet(stuck, &progress, Duration::from_millis(1)).await, None);
     }
 
     #[tokio::test]

@@ -70,7 +70,7 @@ impl Forwarding {
     pub async fn forward(
         &self,
         port: u16,
-        from_client: impl Stream<Item = Bytes> + Unpin,
+        from_client: impl Stream<Item: AsRef<[u8]>> + Unpin,
         to_client: &dyn ToClient,
     ) -> Result<(), ForwardError> {
         let connected = self.targets.connect(&self.namespace, &self.pod, port).await;
@@ -87,7 +87,7 @@ impl Forwarding {
     async fn copy(
         &self,
         pod: TcpStream,
-        mut from_client: impl Stream<Item = Bytes> + Unpin,
+        mut from_client: impl Stream<Item: AsRef<[u8]>> + Unpin,
         to_client: &dyn ToClient,
     ) -> io::Result<()> {
         let (mut from_pod, mut to_pod) = pod.into_split();
@@ -95,7 +95,7 @@ impl Forwarding {
         let mut up = pin!(async {
             while let Some(bytes) = from_client.next().await {
                 self.activity.touch();
-                progress.write(to_pod.write_all(&bytes)).await?;
+                progress.write(to_pod.write_all(bytes.as_ref())).await?;
                 self.activity.touch();
             }
             to_pod.shutdown().await
@@ -118,7 +118,7 @@ impl Forwarding {
             }
             received = &mut down => received?,
         }
-        // A pod that takes its time to read is waited for: the session's idle limit is for that.
+        // A pod that takes its time to read is waited for, but not for as long as the session is in use.
         until_quiet(up, &progress, QUIET_AFTER_POD).await.unwrap_or(Ok(()))
     }
 }

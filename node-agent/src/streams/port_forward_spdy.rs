@@ -129,8 +129,8 @@ async fn connection(data: Stream, error: Stream, to: &Forwarding) {
     let Some(port) = port(&data.headers) else { return };
     let writer = data.writer;
     let from_client = stream::unfold(data.reader, |mut reader| async {
-        let chunk = reader.next().await?;
-        Some((Bytes::clone(&chunk), reader))
+        // It counts as queued until it is written.
+        Some((reader.next().await?, reader))
     });
     let forwarded = tokio::select! {
         forwarded = to.forward(port, from_client.boxed(), &writer) => forwarded,

@@ -37,8 +37,7 @@ pub async fn run(cluster: &Cluster, pod: &PodTarget, ports: Vec<LocalPort>) -> a
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            Some(accepted) = accepting.next() => {
-                let (client, forward) = accepted?;
+            Some((client, forward)) = accepting.next() => {
                 dials.push(async move { (client, forward, dial(cluster, pod, forward.remote).await) });
             }
             Some((client, forward, socket)) = dials.next() => {

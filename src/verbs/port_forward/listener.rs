@@ -1,6 +1,10 @@
 //! The ports of this host, and who connects to them.
 
-use std::{io::Write, net::SocketAddr};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use anyhow::Context;
 use futures::{Stream, StreamExt};
@@ -52,20 +56,53 @@ pub async fn listen(addresses: &[String], forward: Forward) -> anyhow::Result<Ve
 }
 
 /// Who connects, and by which port. Ends where there are no ports.
-pub fn accept(ports: Vec<LocalPort>) -> impl Stream<Item = anyhow::Result<(TcpStream, Forward)>> + Unpin {
+pub fn accept(ports: Vec<LocalPort>) -> impl Stream<Item = (TcpStream, Forward)> + Unpin {
     futures::stream::select_all(ports.into_iter().map(|port| {
         let accepted = futures::stream::unfold(port, |port| async {
-            let accepted = port.listener.accept().await.context("cannot accept connections");
-            if accepted.is_ok() {
-                say(format_args!("Handling connection for {}", port.forward.local));
-            }
-            Some((accepted.map(|(client, _)| (client, port.forward)), port))
+            let (client, _) = one(|| port.listener.accept()).await;
+            say(format_args!("Handling connection for {}", port.forward.local));
+            Some(((client, port.forward), port))
         });
         accepted.boxed()
     }))
 }
 
+/// The next that `accept` gives. That one cannot be accepted, as while too many files are open, is told and ends none of
+/// those that are forwarded.
+async fn one<T, A: Future<Output = io::Result<T>>>(accept: impl Fn() -> A) -> T {
+    loop {
+        match accept().await {
+            Ok(client) => return client,
+            Err(error) => eprintln!("cannot accept a connection, trying again: {error}"),
+        }
+        tokio::time::sleep(ACCEPT_AGAIN).await;
+    }
+}
+
+/// As long as Go's servers wait at most before they accept again.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
 /// Prints a line. Who does not read it is not told.
 fn say(line: std::fmt::Arguments<'_>) {
     writeln!(std::io::stdout(), "{line}").ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_accepted_keeps_nobody_from_the_next() {
+        let tries = Cell::new(0);
+        let accept = || {
+            tries.set(tries.get() + 1);
+            std::future::ready(match tries.get() {
+                1 => Err(io::Error::from_raw_os_error(24)),
+                number => Ok(number),
+            })
+        };
+        assert_eq!(one(accept).await, 2);
+    }
 }

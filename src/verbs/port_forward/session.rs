@@ -60,8 +60,7 @@ where
             Some(gone) = checks.next() => if gone {
                 break;
             },
-            Some(accepted) = accepting.next() => {
-                let (client, forward) = accepted?;
+            Some((client, forward)) = accepting.next() => {
                 let (opener, request) = (opener.clone(), requests.next().unwrap_or_default());
                 let forwarded = async move { connection::forward(&opener, request, forward.remote, client).await };
                 connections.spawn(async move { (forward, forwarded.await) });

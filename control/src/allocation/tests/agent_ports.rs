@@ -54,25 +54,20 @@ async fn a_service_gets_the_port_of_no_agent_by_name_or_by_itself_until_the_last
 }
 
 #[tokio::test]
-async fn a_node_whose_agent_has_the_port_of_a_service_is_refused_and_one_that_had_it_stays() {
+async fn a_node_whose_agent_has_the_port_of_a_service_joins_and_the_service_keeps_it() {
     let lab = Lab::new();
     lab.put("web", node_port(30006)).await.unwrap();
-    let refused = lab.put_node("a", Some(30006)).await.unwrap_err();
-    assert_eq!(refused.code, 422);
-    let words = "kubeletEndpoint.Port: Invalid value: 30006: is a node port of Service default/web";
-    assert!(refused.message.contains(words), "{}", refused.message);
-    lab.put_node("a", Some(30007)).await.unwrap();
-    assert!(lab.put_node("a", Some(30006)).await.is_err());
+    lab.put_node("a", Some(30006)).await.unwrap();
     assert_eq!(lab.stored("web").unwrap().1["spec"]["ports"][0]["nodePort"], 30006);
-
-    // Of a version that did not look.
-    let key = Key { resource: NODES.into(), name: "old".into() };
-    let change = Change::Put(encode::draft(&Kind::from(&node::KIND), &node("old", 30006)));
-    lab.store.write_one(Write { key, expect: Expect::Absent, change }).await.unwrap();
     assert_eq!(repair(&lab.store, &allocator()).await.unwrap(), 0);
     let conflicts = super::super::audit::audit(&allocator(), &lab.store.snapshot()).conflicts;
     assert!(conflicts.len() == 1 && conflicts[0].contains("30006 of Service default/web"), "{conflicts:?}");
-    lab.put_node("old", Some(30006)).await.unwrap();
+    lab.put_node("a", Some(30007)).await.unwrap();
+    lab.put_node("a", Some(30006)).await.unwrap();
+    // That the node leaves it takes nothing from the Service, either.
+    lab.put_node("a", None).await.unwrap();
+    let refused = lab.put("other", node_port(30006)).await.unwrap_err();
+    assert!(refused.message.contains("provided port is already allocated"), "{}", refused.message);
 }
 
 #[tokio::test]

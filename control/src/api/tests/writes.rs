@@ -82,11 +82,12 @@ async fn a_port_is_a_services_or_that_of_nodes_agents() {
     let status = |port: u16| json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
     assert_eq!(server.post(SERVICES, service("web", 30080)).await.code, 201);
     assert_eq!(server.post(NODES, json!({"metadata": {"name": "n"}})).await.code, 201);
-    let refused = server.merge("/api/v1/nodes/n/status", status(30080)).await;
-    assert_eq!(refused.reason(), (422, "Invalid"), "{}", refused.message());
+    // A Service keeps no node away.
+    assert_eq!(server.merge("/api/v1/nodes/n/status", status(30080)).await.code, 200);
     let mut born = status(30080);
     born["metadata"] = json!({"name": "born"});
-    assert_eq!(server.post(NODES, born).await.code, 422);
+    assert_eq!(server.post(NODES, born).await.code, 201);
+    assert_eq!(server.get(&format!("{SERVICES}/web")).await.json["spec"]["ports"][0]["nodePort"], 30080);
 
     assert_eq!(server.merge("/api/v1/nodes/n/status", status(30250)).await.code, 200);
     let refused = server.post(SERVICES, service("late", 30250)).await;

@@ -12,7 +12,8 @@ use super::{
         bypass::ForwardingPaths,
         docker_user::{self, DockerUserError, Firewall},
         host_links::HostLinks,
-        legacy_firewall, masquerade, nft,
+        legacy_firewall::{self, LegacyFirewallError},
+        masquerade, nft,
         routes::{Path, Routes},
         uplink::Uplink,
         vxlan,
@@ -36,6 +37,7 @@ impl NetworkReconciler {
         // No event tells of the older firewall. Where it cannot be looked at, it counts as it last was.
         let looked = legacy_firewall::drops_forwarded().await;
         let dropped = self.cache.legacy_drops;
+        self.report_legacy(looked.as_ref().err());
         if let Ok(drops) = looked {
             self.cache.legacy_drops = drops;
         }
@@ -45,12 +47,26 @@ impl NetworkReconciler {
         self.bypass.set((!chains.is_empty()).then(|| paths(tunnel_ends))).await;
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
         refreshed?;
-        if is_news || dropped || self.cache.legacy_drops {
+        // Nor can rules be written into one that cannot be looked at.
+        if is_news || looked.is_ok() && (dropped || self.cache.legacy_drops) {
+            let looked_at = |chain: &&String| looked.is_ok() || **chain != legacy_firewall::FORWARD;
+            let chains: Vec<String> = chains.iter().filter(looked_at).cloned().collect();
             self.allow_forwarding(&chains).await?;
             self.cache.dropping = Some(of_nft);
         }
-        looked?;
         Ok(())
+    }
+
+    /// Says in the log, once, that the older firewall cannot be looked at. It is no problem of the node's: pods go on by
+    /// what was known last.
+    fn report_legacy(&mut self, error: Option<&LegacyFirewallError>) {
+        if let Some(error) = error
+            && !self.cache.legacy_is_unknown
+        {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, "the host's older firewall counts as it last was");
+        }
+        self.cache.legacy_is_unknown = error.is_some();
     }
 
     fn forwarding_paths(&self, desired: &Routes, host: &HostLinks, uplinks: &[Uplink]) -> ForwardingPaths {

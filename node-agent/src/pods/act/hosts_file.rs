@@ -26,14 +26,24 @@ pub fn write(context: &Context, pod: &Pod, ip: Ipv4Addr) -> io::Result<()> {
 /// has: what goes beyond its present end is written first.
 fn replace_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    let held = fs::read(path)?;
-    if held == bytes {
+    // The pod may write it, and make it as long as it likes: only one of the right length is read.
+    let length = file.metadata()?.len();
+    if length == bytes.len() as u64 && holds(&file, bytes)? {
         return Ok(());
     }
-    let (head, tail) = bytes.split_at(held.len().min(bytes.len()));
-    write_tail(&file, tail, held.len() as u64)?;
+    let (head, tail) = bytes.split_at(usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len()));
+    write_tail(&file, tail, length.min(bytes.len() as u64))?;
     file.write_all_at(head, 0)?;
     file.set_len(bytes.len() as u64)
+}
+
+fn holds(file: &File, bytes: &[u8]) -> io::Result<bool> {
+    let mut held = vec![0; bytes.len()];
+    match file.read_exact_at(&mut held, 0) {
+        // It became shorter meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| held == bytes),
+    }
 }
 
 fn write_tail(file: &File, tail: &[u8], end: u64) -> io::Result<()> {
@@ -61,6 +71,16 @@ mod tests {
             let length = mounted.read_at(&mut seen, 0).unwrap();
             assert_eq!(seen[..length], *text.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_file_that_a_pod_made_huge_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        // Sparse: more than this machine has memory.
+        File::create(&path).unwrap().set_len(1 << 42).unwrap();
+        replace_in_place(&path, b"text").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"text");
     }
 
     #[test]

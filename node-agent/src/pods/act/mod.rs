@@ -41,7 +41,7 @@ pub async fn perform(
     let outcome = match action {
         Action::MountVolumes => Outcome::VolumesMounted(volumes::mount(context, pod).await),
         Action::MakeSandbox { attempt } => sandbox::make(context, pod, attempt, sender).await,
-        Action::AdoptSandbox { id } => sandbox::adopt(context, pod, id, state.failed_adoptions == 0).await,
+        Action::AdoptSandbox { id } => sandbox::adopt(context, pod, id, &state.failed_adoptions).await,
         Action::GetImage { container, policy } => image::get(context, pod, container, policy).await,
         Action::CreateContainer { container, attempt, sandbox } => {
             start::create(context, pod, state, container, attempt, sandbox).await

@@ -22,6 +22,8 @@ use crate::{
 /// How long plugging a sandbox into the network may take, and unplugging it.
 pub const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 
+/// After so many failures for the same reason, some minutes, it is told again.
+const TOLD_AGAIN: u32 = 10;
 const REASON: &str = "FailedCreatePodSandBox";
 
 /// Why a sandbox could not be brought up. The causes are part of the texts, which stand in the pod's events.
@@ -67,7 +69,7 @@ pub async fn make(context: &Context, pod: &Pod, attempt: u32, sender: &mpsc::Sen
 
 /// Asks for the address of a sandbox that an earlier agent started. Nothing but its own end is a reason to remove it:
 /// its containers run, and what keeps the agent from taking it over may pass.
-pub async fn adopt(context: &Context, pod: &Pod, id: String, is_first: bool) -> Outcome {
+pub async fn adopt(context: &Context, pod: &Pod, id: String, failures: &(u32, String)) -> Outcome {
     let attached = match pid(context, &id).await {
         Ok(_) => attach_to_network(context, pod, &id).await,
         Err(error) => Err(error),
@@ -76,12 +78,13 @@ pub async fn adopt(context: &Context, pod: &Pod, id: String, is_first: bool) -> 
         Ok(ip) => Outcome::SandboxMade { id, result: Ok(ip) },
         Err(error @ SandboxError::NotRunning(_)) => failed(context, pod, id, error).await,
         Err(error) => {
-            if is_first {
+            let (error, (before, last)) = (error.to_string(), failures);
+            if *last != error || before.is_multiple_of(TOLD_AGAIN) {
                 let message = format!("Failed to take over a running pod sandbox, trying again: {error}");
                 tracing::warn!(id, message);
                 context.recorder.record(pod, None, EventType::Warning, "NetworkNotReady", &message);
             }
-            Outcome::SandboxNotAdopted { id }
+            Outcome::SandboxNotAdopted { id, error }
         }
     }
 }

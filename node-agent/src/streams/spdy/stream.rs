@@ -66,6 +66,12 @@ pub struct Chunk {
     _room: OwnedSemaphorePermit,
 }
 
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Deref for Chunk {
     type Target = Bytes;
 
