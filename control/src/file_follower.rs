@@ -1,8 +1,8 @@
 //! Follows a file that the configuration names, and has a changed one used. One that cannot be used is told of and
 //! counted, and the one before stays. What a file says, and whether it is good, its user knows.
 //!
-//! Source: `ApplyTo` of kube-apiserver's authentication options, `reload.go` of its authorizer and the controller of its
-//! encryption configuration, whose metrics these are.
+//! Source: `ApplyTo` of kube-apiserver's authentication options, `reload.go` of its authorizer and the controller of
+//! its encryption configuration, whose metrics these are.
 
 use std::{
     error::Error,

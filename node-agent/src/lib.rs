@@ -2,9 +2,9 @@
 //! queries.
 //!
 //! Public is what the binary needs to start an agent and to say why it cannot, what its client of streams shares with
-//! the agent (`spdy`, `tunnel`, `half_closed`), and the parts that the benches run alone: `dns`, `proxy` and the `world` that they
-//! serve. The hot path of DNS, what the node knows and what its servers share are packages of their own, beside this
-//! one.
+//! the agent (`spdy`, `tunnel`, `half_closed`), and the parts that the benches run alone: `dns`, `proxy` and the
+//! `world` that they serve. The hot path of DNS, what the node knows and what its servers share are packages of their
+//! own, beside this one.
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "what panics in a test fails it"))]

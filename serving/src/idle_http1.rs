@@ -4,11 +4,11 @@
 //! the time. So the connection is taken apart once nothing was asked for a moment ([`LINGER`]): its stream and service
 //! are left, and the next bytes that come have it put together again.
 //!
-//! That is done only where hyper has nothing under way: it waits for the header of a request ([`header_timer`]), so that
-//! all before was read to its end, all answers are sent and flushed, and no byte of another request has come. Else one
-//! would have to know where in a message the stream is: such a connection stays as it is. What hyper has read beyond
-//! the last request is taken over. HTTP itself, its limits and times are hyper's; the time that a request's header may
-//! take goes on while the connection is taken apart.
+//! That is done only where hyper has nothing under way: it waits for the header of a request ([`header_timer`]), so
+//! that all before was read to its end, all answers are sent and flushed, and no byte of another request has come. Else
+//! one would have to know where in a message the stream is: such a connection stays as it is. What hyper has read
+//! beyond the last request is taken over. HTTP itself, its limits and times are hyper's; the time that a request's
+//! header may take goes on while the connection is taken apart.
 
 mod header_timer;
 

@@ -12,7 +12,7 @@ use fairlead_control::auth::{
     outside::review::OutsideReviewVersion,
 };
 
-use super::settings::{parse_bool, parse_duration};
+use super::flag_values::{parse_bool, parse_duration};
 
 /// How clients prove who they are, beside certificates and tokens of the cluster's own.
 #[derive(Clone, Debug, clap::Args)]

@@ -7,7 +7,7 @@ use fairlead_control::audit::options::{
     BatchThrottle, TruncateOptions,
 };
 
-use super::settings::{parse_bool, parse_duration};
+use super::flag_values::{parse_bool, parse_duration};
 
 /// What is audited, and where its events go.
 #[derive(Clone, Debug, clap::Args)]

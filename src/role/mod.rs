@@ -3,6 +3,7 @@
 mod access_flags;
 mod audit_flags;
 pub mod config_file;
+mod flag_values;
 pub mod node;
 mod privileges;
 pub mod server;
@@ -11,4 +12,5 @@ mod shutdown;
 pub mod token;
 pub mod up;
 
-pub use settings::{LogFormat, parse_duration};
+pub use flag_values::parse_duration;
+pub use settings::LogFormat;

@@ -242,7 +242,7 @@ impl AccessWebhook {
             let administrator = Identity::authenticated(OWN_NAME.to_owned(), vec![MASTERS.to_owned()]);
             let question = spec(&administrator, &Attributes::Path { verb: "get".to_owned(), path: "/livez" });
             if matches!(webhook.ask(question, false).await.value, Err(error) if error.is_unanswered()) {
-                probe.is_unanswered();
+                probe.went_unanswered();
             }
         };
         // Its end is the probe's.

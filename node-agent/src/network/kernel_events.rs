@@ -158,8 +158,8 @@ fn was_set_down(link: &LinkMessage) -> bool {
     !link.header.flags.contains(LinkFlags::Up) && link.header.change_mask == LinkFlags::Up
 }
 
-/// Whether a message says that a chain or a table came or went, that a chain's policy changed, or that a rule went (ours
-/// in Docker's chain are such).
+/// Whether a message says that a chain or a table came or went, that a chain's policy changed, or that a rule went
+/// (ours in Docker's chain are such).
 fn changes_chains(kind: u16) -> bool {
     matches!(kind, NFT_MSG_DELTABLE | NFT_MSG_NEWCHAIN | NFT_MSG_DELCHAIN | NFT_MSG_DELRULE)
 }

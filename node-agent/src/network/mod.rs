@@ -273,8 +273,8 @@ impl Network {
 }
 
 impl Network {
-    /// A pod gets no link without the tables. One that has its link runs on without them, as it did: the reconciler says
-    /// so, and tries again.
+    /// A pod gets no link without the tables. One that has its link runs on without them, as it did: the reconciler
+    /// says so, and tries again.
     fn or_later<E: std::error::Error + Send + Sync + 'static>(
         &self,
         (pod_uid, has_link): (&str, bool),

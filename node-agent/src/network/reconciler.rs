@@ -183,8 +183,8 @@ impl NetworkReconciler {
         });
     }
 
-    /// The filter first: it needs neither links nor routes, and pods send whether these are there or not. Removes nothing
-    /// before the World is complete.
+    /// The filter first: it needs neither links nor routes, and pods send whether these are there or not. Removes
+    /// nothing before the World is complete.
     pub async fn sync(&mut self, world: &World) -> SyncOutcome {
         let mut outcome = SyncOutcome::default();
         let ends = tunnel_ends(world, &self.config.node_name);

@@ -65,9 +65,9 @@ pub enum Unroutable {
 /// Nodes that get no route, by name.
 pub type UnroutableNodes = BTreeMap<Arc<str>, Unroutable>;
 
-/// A route for every other node that has an address and a pod subnet, but for those whose route the kernel would refuse.
-/// A subnet that overlaps ours, or that a node earlier in the order of names has, gets no route: packets to our own pods
-/// must never leave.
+/// A route for every other node that has an address and a pod subnet, but for those whose route the kernel would
+/// refuse. A subnet that overlaps ours, or that a node earlier in the order of names has, gets no route: packets to our
+/// own pods must never leave.
 pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> (Routes, UnroutableNodes) {
     let (mut routes, mut unroutable) = (Routes::new(), UnroutableNodes::new());
     for node in world.nodes.values().filter(|node| *node.name != *me.node_name) {

@@ -67,8 +67,8 @@ pub fn accept(ports: Vec<LocalPort>) -> impl Stream<Item = (TcpStream, Forward)>
     }))
 }
 
-/// The next that `accept` gives. That one cannot be accepted, as while too many files are open, is told and ends none of
-/// those that are forwarded.
+/// The next that `accept` gives. That one cannot be accepted, as while too many files are open, is told and ends none
+/// of those that are forwarded.
 async fn one<T, A: Future<Output = io::Result<T>>>(accept: impl Fn() -> A) -> T {
     loop {
         match accept().await {

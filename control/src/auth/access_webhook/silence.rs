@@ -1,8 +1,8 @@
 //! Whether an authorization webhook answers nobody any more.
 //!
-//! Where all places for questions are taken, only that may have others decide in the webhook's place: else whoever fills
-//! the places, with questions that take it long, could skip what it denies. So it is found out by a question of this
-//! server's own, which no client can make slow or broken.
+//! Where all places for questions are taken, only that may have others decide in the webhook's place: else whoever
+//! fills the places, with questions that take it long, could skip what it denies. So it is found out by a question of
+//! this server's own, which no client can make slow or broken.
 
 use std::sync::{
     Arc,
@@ -50,7 +50,7 @@ impl Silence {
 
 impl Probe {
     /// It was not answered: that counts where nobody else was answered meanwhile either.
-    pub fn is_unanswered(self) {
+    pub fn went_unanswered(self) {
         let state = &self.of.0;
         state.is_confirmed.store(true, Ordering::SeqCst);
         // Looked at afterwards: an answer that comes right now is not lost.
@@ -76,11 +76,11 @@ mod tests {
         let probe = silence.probe().unwrap();
         assert!(silence.probe().is_none(), "one at a time");
         silence.is_broken();
-        probe.is_unanswered();
+        probe.went_unanswered();
         assert!(!silence.is_confirmed(), "others are answered");
         drop(silence.probe().expect("the first has ended"));
         assert!(!silence.is_confirmed(), "it was not asked to the end");
-        silence.probe().unwrap().is_unanswered();
+        silence.probe().unwrap().went_unanswered();
         assert!(silence.is_confirmed());
         silence.probe().expect("to find out when it is over");
         silence.is_broken();

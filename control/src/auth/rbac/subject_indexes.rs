@@ -21,8 +21,8 @@ use super::{policy::RoleKey, subject_index::SubjectIndex};
 
 /// Bytes of all indexes, about. Chosen, not measured.
 const MOST_BYTES: usize = 64 << 20;
-/// An index counts as so many bytes at least, so that there are 4,096 at the most: the list of them is copied whenever a
-/// role or binding changes. The least, of 32 rules of one verb and resource, was measured to take 9 KiB.
+/// An index counts as so many bytes at least, so that there are 4,096 at the most: the list of them is copied whenever
+/// a role or binding changes. The least, of 32 rules of one verb and resource, was measured to take 9 KiB.
 const LEAST_WEIGHT: usize = MOST_BYTES / 4096;
 /// One of so many requests that find no room for an index has one made and others make room for it.
 const ADMITTED_OF: u64 = 32;

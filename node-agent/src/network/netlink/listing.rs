@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Netlink, NetlinkError, failed};
 
 /// How long lists that change meanwhile are asked for again. With two programs that add and remove links as fast as two
-/// cores can, 220 links (of 110 pods) were whole at the third attempt at the latest, within 47 ms; 1,000 links took up to
-/// 17 attempts and a third of a second.
+/// cores can, 220 links (of 110 pods) were whole at the third attempt at the latest, within 47 ms; 1,000 links took up
+/// to 17 attempts and a third of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Before the second attempt; doubled for each that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);

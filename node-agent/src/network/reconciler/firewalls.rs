@@ -57,8 +57,8 @@ impl NetworkReconciler {
         Ok(())
     }
 
-    /// Says in the log, once, that the older firewall cannot be looked at. It is no problem of the node's: pods go on by
-    /// what was known last.
+    /// Says in the log, once, that the older firewall cannot be looked at. It is no problem of the node's: pods go on
+    /// by what was known last.
     fn report_legacy(&mut self, error: Option<&LegacyFirewallError>) {
         if let Some(error) = error
             && !self.cache.legacy_is_unknown
