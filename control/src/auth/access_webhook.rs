@@ -217,7 +217,7 @@ impl AccessWebhook {
         let count = if status.is_ok() { &self.counts.succeeded } else { &self.counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
         if !status.as_ref().is_err_and(OutsideReviewError::is_unanswered) {
-            self.silence.is_broken();
+            self.silence.ends();
         }
         let value = status.map(|status| Arc::new(AccessStatus::read(&status))).map_err(|error| {
             tracing::warn!(webhook = &*self.name, %error, "cannot ask the authorization webhook");

@@ -275,7 +275,7 @@ impl Network {
 impl Network {
     /// A pod gets no link without the tables. One that has its link runs on without them, as it did: the reconciler
     /// says so, and tries again.
-    fn or_later<E: std::error::Error + Send + Sync + 'static>(
+    fn tolerate_if_linked<E: std::error::Error + Send + Sync + 'static>(
         &self,
         (pod_uid, has_link): (&str, bool),
         operation: &str,
@@ -298,7 +298,7 @@ impl PodNetwork for Network {
         self.attacher.reserve(pod_uid)?;
         if let Err(error) = self.source_filter.refresh(|| self.attacher.pods()).await {
             let has_link = self.attacher.has_link(pod_uid, netns).await?;
-            self.or_later((pod_uid, has_link), "filter what the pod sends", error)?;
+            self.tolerate_if_linked((pod_uid, has_link), "filter what the pod sends", error)?;
         }
         let attached = self.attacher.attach(pod_uid, netns).await?;
         if attached.is_new {
@@ -307,7 +307,7 @@ impl PodNetwork for Network {
         }
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
         if let Err(error) = refreshed {
-            self.or_later((pod_uid, !attached.is_new), "let the pod by the firewall", error)?;
+            self.tolerate_if_linked((pod_uid, !attached.is_new), "let the pod by the firewall", error)?;
         }
         Ok(attached.address)
     }

@@ -31,7 +31,7 @@ pub struct Probe {
 
 impl Silence {
     /// The webhook said something to somebody, if only that it refuses.
-    pub fn is_broken(&self) {
+    pub fn ends(&self) {
         self.0.heard.fetch_add(1, Ordering::SeqCst);
         self.0.is_confirmed.store(false, Ordering::SeqCst);
     }
@@ -75,7 +75,7 @@ mod tests {
         let silence = Silence::default();
         let probe = silence.probe().unwrap();
         assert!(silence.probe().is_none(), "one at a time");
-        silence.is_broken();
+        silence.ends();
         probe.went_unanswered();
         assert!(!silence.is_confirmed(), "others are answered");
         drop(silence.probe().expect("the first has ended"));
@@ -83,7 +83,7 @@ mod tests {
         silence.probe().unwrap().went_unanswered();
         assert!(silence.is_confirmed());
         silence.probe().expect("to find out when it is over");
-        silence.is_broken();
+        silence.ends();
         assert!(!silence.is_confirmed());
     }
 }

@@ -285,7 +285,7 @@ async fn a_webhook_without_places_is_left_to_others_where_it_answers_nobody_at_a
         assert_eq!(matches!(verdict, Verdict::Allowed { .. }), is_allowed, "{verdict:?}");
         assert_eq!(decide(&silent, "many").await.unwrap_err().to_status().code, 429, "never for who fills them");
         // It answers somebody.
-        silent.silence.is_broken();
+        silent.silence.ends();
         assert_eq!(decide(&silent, "somebody").await.unwrap_err().to_status().code, 429);
         drop(all);
     }
