@@ -143,7 +143,11 @@ async fn connection(
     let certificate_lasts =
         caller.as_ref().map_or(Duration::ZERO, |caller| caller.certificate_lasts(SystemTime::now()));
     let (router, stranger) = match caller {
-        Some(caller) if caller.may_inspect() && !certificate_lasts.is_zero() => (routes.trusted, None),
+        Some(caller) if caller.may_inspect() && !certificate_lasts.is_zero() => {
+            // It counts no more.
+            drop(stranger);
+            (routes.trusted, None)
+        }
         // Known, but nobody who may ask for more.
         Some(_) => (routes.open.fallback(|| async { (http::StatusCode::FORBIDDEN, ONLY_FOR) }), Some(stranger)),
         None => (routes.open.fallback(|| async { (http::StatusCode::UNAUTHORIZED, ONLY_FOR) }), Some(stranger)),

@@ -179,7 +179,13 @@ impl AccessWebhook {
             },
             || {
                 let webhook = self.clone();
-                async move { webhook.ask(spec, is_kept).await }
+                async move {
+                    let answer = webhook.ask(spec, is_kept).await;
+                    let AccessCounts { succeeded, failed, .. } = &*webhook.counts;
+                    let count = if answer.value.is_ok() { succeeded } else { failed };
+                    count.fetch_add(1, Ordering::Relaxed);
+                    answer
+                }
             },
         );
         let asked = match asked.await {
@@ -214,8 +220,6 @@ impl AccessWebhook {
         let WebhookConfiguration { subject_access_review_version: version, timeout, .. } = *self.configuration;
         version.rename_groups(&mut spec);
         let status = ReviewKind::SubjectAccess.ask(&self.client, version.into(), &spec, timeout).await;
-        let count = if status.is_ok() { &self.counts.succeeded } else { &self.counts.failed };
-        count.fetch_add(1, Ordering::Relaxed);
         if !status.as_ref().is_err_and(OutsideReviewError::is_unanswered) {
             self.silence.ends();
         }

@@ -9,6 +9,7 @@
 //! Each wait counts in full. Short ones have a limit of their own, since they may be none for the client: where many
 //! answers are made at once each waits for the processor between two pieces, and gave all of them their seats back for
 //! that, the server would take in even more. So a client that reads in drips keeps its seat for some seconds longer.
+//! No answer is cut off for short waits: a piece in each of them is as fast as a network may be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,8 +21,11 @@ use crate::flow_control::seat::Seat;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What is shorter may be no wait for the client: others had the processor, or the network took what it had.
 const SHORT_WAIT: Duration = Duration::from_millis(10);
-/// For how long a client may have the server wait in all, however short each wait was. Chosen, not measured.
+/// For how long a client may have the server wait in all and the answer keeps its seat, however short each wait was.
+/// Chosen, not measured, as the next one.
 const PATIENCE_IN_ALL: Duration = Duration::from_secs(10);
+/// For how long a client may have the server wait in all for an answer without memory, in waits that are not short.
+const PATIENCE_WITHOUT_MEMORY: Duration = Duration::from_secs(10);
 
 /// The seat of an answer that is being sent.
 #[derive(Debug)]
@@ -89,7 +93,7 @@ impl AnswerSeat {
         match self {
             Self::UntilSent { .. } => None,
             Self::UntilMade(..) => Some(PATIENCE),
-            Self::Overdrawn { .. } => Some(PATIENCE_IN_ALL),
+            Self::Overdrawn { .. } => Some(PATIENCE_WITHOUT_MEMORY),
         }
     }
 
@@ -127,7 +131,7 @@ impl AnswerSeat {
                     NextCheck::Never
                 }
             },
-            Self::Overdrawn { waits, .. } => waits.left_in_all(now).map_or(NextCheck::CutOff, after),
+            Self::Overdrawn { waits, .. } => waits.left_without_memory(now).map_or(NextCheck::CutOff, after),
         }
     }
 
@@ -160,12 +164,13 @@ impl ClientWaits {
 
     /// For how long it may go on at least and the answer keeps its seat; `None` once that is over.
     fn left_for_seat(&self, now: Instant) -> Option<Duration> {
-        Some(left(PATIENCE, self.so_far(now).for_long)?.min(self.left_in_all(now)?))
+        let waited = self.so_far(now);
+        Some(left(PATIENCE, waited.for_long)?.min(left(PATIENCE_IN_ALL, waited.in_all)?))
     }
 
-    /// For how long it may go on at all; `None` once that is over.
-    fn left_in_all(&self, now: Instant) -> Option<Duration> {
-        left(PATIENCE_IN_ALL, self.so_far(now).in_all)
+    /// For how long it may go on at least without memory; `None` once that is over.
+    fn left_without_memory(&self, now: Instant) -> Option<Duration> {
+        left(PATIENCE_WITHOUT_MEMORY, self.so_far(now).for_long)
     }
 }
 
@@ -203,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn short_waits_count_in_full_and_their_sum_is_bounded() {
+    fn short_waits_count_in_full_and_their_sum_costs_the_seat() {
         let begun = Instant::now();
         let mut waits = ClientWaits::begin(begun);
         // As long as the processor may take between the pieces of a large answer.
@@ -215,8 +220,11 @@ mod tests {
         waits.since = Some(now);
         assert_eq!(waits.left_for_seat(now + Duration::from_millis(40)), Some(Duration::from_millis(60)));
         let now = drip(&mut waits, now, 12);
-        assert_eq!((waits.left_for_seat(now), waits.left_in_all(now)), (None, None));
+        assert_eq!(waits.left_for_seat(now), None);
         let now = drip(&mut waits, now, 100_000);
-        assert_eq!(waits.left_in_all(now), None, "for good");
+        assert_eq!(waits.left_for_seat(now), None, "for good");
+        assert_eq!(waits.left_without_memory(now), Some(PATIENCE_WITHOUT_MEMORY), "a fast one is not cut off");
+        waits.since = Some(now);
+        assert_eq!(waits.left_without_memory(now + PATIENCE_WITHOUT_MEMORY), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use rustls::{
-    RootCertStore,
+    DistinguishedName, RootCertStore,
     crypto::CryptoProvider,
     server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
@@ -57,5 +57,10 @@ impl TrustedAuthorities {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let verifier = verifier.map_err(|error| unusable(error.into()))?;
         Ok(Self { verifier, pem: String::from_utf8_lossy(text).into_owned(), generation })
+    }
+
+    /// Their names: a client shows only a certificate of an authority that it is asked for.
+    pub fn hints(&self) -> Vec<DistinguishedName> {
+        self.verifier.root_hint_subjects().to_vec()
     }
 }

@@ -3,7 +3,16 @@
 //!
 //! Source: `k8s.io/apiserver/pkg/authentication/request/headerrequest`.
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -32,8 +41,8 @@ pub struct FrontProxies {
     extra_prefixes: Vec<String>,
 }
 
-/// A connection that came from a front proxy: an extension of its requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A connection that came from a front proxy: an extension of its requests. Clones share what was found out last.
+#[derive(Clone, Debug, Default)]
 pub struct FrontProxyConnection {
     /// The common name of its certificate.
     pub name: Arc<str>,
@@ -41,8 +50,25 @@ pub struct FrontProxyConnection {
     pub not_after: i64,
     /// Its certificates, leaf first.
     chain: Arc<[CertificateDer<'static>]>,
-    /// Of the authorities by which it was recognised.
-    generation: u64,
+    last: Arc<LastLook>,
+}
+
+/// Whether a connection was recognised when it was looked at last: its certificates are verified once for each set of
+/// authorities, not for each request.
+#[derive(Debug, Default)]
+struct LastLook(AtomicU64);
+
+impl LastLook {
+    /// By the authorities of this generation.
+    fn of(generation: u64, is_recognised: bool) -> u64 {
+        generation << 1 | u64::from(is_recognised)
+    }
+
+    /// `None` where that was by other authorities.
+    fn by(&self, generation: u64) -> Option<bool> {
+        let last = self.0.load(Ordering::Relaxed);
+        [true, false].into_iter().find(|is_recognised| last == Self::of(generation, *is_recognised))
+    }
 }
 
 impl FrontProxyConnection {
@@ -149,13 +175,16 @@ impl FrontProxies {
         }))
     }
 
-    /// Trusts the authorities of a changed file from now on, and no others.
-    pub fn replace(&self, path: &Path, text: &[u8]) -> Result<(), RequestHeaderError> {
+    /// The authorities of a changed file, which are not trusted yet.
+    pub fn read_changed(&self, path: &Path, text: &[u8]) -> Result<TrustedAuthorities, RequestHeaderError> {
         let generation = self.trusted.load().generation.wrapping_add(1);
         let trust = (&self.cluster, &self.options);
-        let trusted = TrustedAuthorities::of(path, text, trust, self.provider.clone(), generation)?;
+        TrustedAuthorities::of(path, text, trust, self.provider.clone(), generation)
+    }
+
+    /// Trusts these authorities from now on, and no others.
+    pub fn replace(&self, trusted: TrustedAuthorities) {
         self.trusted.store(Arc::new(trusted));
-        Ok(())
     }
 
     /// The certificates of their authorities, in PEM.
@@ -163,9 +192,9 @@ impl FrontProxies {
         self.trusted.load().pem.clone()
     }
 
-    /// The names of their authorities: a client shows only a certificate of an authority that it is asked for.
+    /// The names of their authorities.
     pub fn hints(&self) -> Vec<DistinguishedName> {
-        self.trusted.load().verifier.root_hint_subjects().to_vec()
+        self.trusted.load().hints()
     }
 
     /// As the flags say.
@@ -175,8 +204,16 @@ impl FrontProxies {
 
     /// Whether a connection with this certificate, leaf first, comes from a front proxy.
     pub fn recognise(&self, chain: &[CertificateDer<'_>]) -> Option<FrontProxyConnection> {
-        let (leaf, intermediates) = chain.split_first()?;
         let trusted = self.trusted.load();
+        let (name, not_after) = self.verify(&trusted, chain)?;
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        let last = LastLook(LastLook::of(trusted.generation, true).into());
+        Some(FrontProxyConnection { name, not_after, chain, last: Arc::new(last) })
+    }
+
+    /// The common name of a front proxy with this certificate, and until when it is believed.
+    fn verify(&self, trusted: &TrustedAuthorities, chain: &[CertificateDer<'_>]) -> Option<(Arc<str>, i64)> {
+        let (leaf, intermediates) = chain.split_first()?;
         trusted.verifier.verify_client_cert(leaf, intermediates, UnixTime::now()).ok()?;
         let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
         let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
@@ -185,16 +222,18 @@ impl FrontProxies {
             tracing::warn!(name, "a front proxy's certificate has a name that is not in --requestheader-allowed-names");
             return None;
         }
-        let name = name.unwrap_or_default().into();
-        let not_after = certificate.validity().not_after.timestamp();
-        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        Some(FrontProxyConnection { name, not_after, chain, generation: trusted.generation })
+        Some((name.unwrap_or_default().into(), certificate.validity().not_after.timestamp()))
     }
 
     /// Whether a connection that came from a front proxy still does: its authority may have been taken away. One that
     /// came when its authority was not trusted yet has to come again, unlike in Kubernetes.
     pub fn still_recognise(&self, connection: &FrontProxyConnection) -> bool {
-        connection.generation == self.trusted.load().generation || self.recognise(&connection.chain).is_some()
+        let trusted = self.trusted.load();
+        connection.last.by(trusted.generation).unwrap_or_else(|| {
+            let is_recognised = self.verify(&trusted, &connection.chain).is_some();
+            connection.last.0.store(LastLook::of(trusted.generation, is_recognised), Ordering::Relaxed);
+            is_recognised
+        })
     }
 
     /// Whom the headers name, without the group of all users. They are taken out: nobody else is to read them.
@@ -305,22 +344,25 @@ mod tests {
         assert_eq!(&*connection.holder().name, "front-proxy:gateway");
         assert!(connection.is_good_at(SystemTime::now()));
         assert!(!FrontProxyConnection { not_after: 0, ..connection.clone() }.is_good_at(SystemTime::now()));
-        assert_eq!(proxies.recognise(&[leaf(&issuer, "jane")]), None);
-        assert_eq!(proxies.recognise(&[leaf(&other, "gateway")]), None);
+        assert!(proxies.recognise(&[leaf(&issuer, "jane")]).is_none());
+        assert!(proxies.recognise(&[leaf(&other, "gateway")]).is_none());
         assert!(read(&[], other.der()).unwrap().recognise(&[leaf(&issuer, "jane")]).is_some());
         assert!(matches!(read(&[], issuer.der()), Err(RequestHeaderError::Overlap)));
         assert!(read(&["gateway"], issuer.der()).is_ok());
 
         // Another file.
-        assert!(proxies.replace(&path, b"garbage").is_err());
+        let replace = |text: &str| proxies.read_changed(&path, text.as_bytes()).map(|read| proxies.replace(read));
+        assert!(replace("garbage").is_err());
         assert!(proxies.still_recognise(&connection), "the one before stays");
-        proxies.replace(&path, format!("{}{}", issuer.pem(), other.pem()).as_bytes()).unwrap();
+        replace(&format!("{}{}", issuer.pem(), other.pem())).unwrap();
         assert_eq!((proxies.hints().len(), proxies.authorities().matches("BEGIN").count()), (2, 2));
         assert!(proxies.still_recognise(&connection) && proxies.recognise(&[leaf(&other, "gateway")]).is_some());
-        proxies.replace(&path, other.pem().as_bytes()).unwrap();
+        assert_eq!(connection.last.by(1), Some(true), "it is not verified again by the same authorities");
+        replace(&other.pem()).unwrap();
         assert!(!proxies.still_recognise(&connection), "its authority is trusted no more");
+        assert_eq!(connection.clone().last.by(2), Some(false), "nor is one that is not recognised");
         let all = read(&[], other.der()).unwrap();
-        assert!(matches!(all.replace(&path, other.pem().as_bytes()), Err(RequestHeaderError::Overlap)));
+        assert!(matches!(all.read_changed(&path, other.pem().as_bytes()), Err(RequestHeaderError::Overlap)));
 
         let mut headers = HeaderMap::new();
         assert_eq!(proxies.take(&mut headers), None);

@@ -123,7 +123,9 @@ impl PriorityLevel {
 
     /// A request is refused, or its client has gone while it waited.
     pub fn record_dropped(&self) {
-        self.record_dropped_at(self.time(self.epoch.0.elapsed()).as_second());
+        let mut dropped = self.dropped.lock();
+        // The time is read with the lock held: it does not go back.
+        dropped.record(self.time(self.epoch.0.elapsed()).as_second());
     }
 
     /// The same at a time in Unix seconds.

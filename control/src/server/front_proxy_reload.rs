@@ -31,8 +31,10 @@ pub struct UsedFrontProxies {
 #[async_trait::async_trait]
 impl UsesFile for UsedFrontProxies {
     async fn use_changed(&self, path: &Path, bytes: &[u8]) -> Result<(), UnusedFile> {
-        self.proxies.replace(path, bytes).map_err(UnusedFile::for_good)?;
-        self.tls.ask_for(self.proxies.hints()).map_err(UnusedFile::for_now)?;
+        let read = self.proxies.read_changed(path, bytes).map_err(UnusedFile::for_good)?;
+        // Before they are trusted: all of this is used, or nothing.
+        self.tls.ask_for(read.hints()).map_err(UnusedFile::for_now)?;
+        self.proxies.replace(read);
         self.told.send_modify(|_| ());
         Ok(())
     }

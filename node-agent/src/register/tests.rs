@@ -258,6 +258,26 @@ async fn silent_strangers_hold_few_connections_and_keep_nobody_out() {
     stop.cancel();
 }
 
+#[tokio::test]
+async fn connections_that_are_trusted_do_not_count_as_strangers() {
+    let (ca, start) = (Ca::new(), SystemTime::now());
+    let (endpoint, address, _, stop) = serve(&ca, &ca.issue("node", start)).await;
+    let stranger = tokio::net::TcpStream::connect(address).await.unwrap();
+    let own = endpoint.with_certificate(&ca.issue("system:kube-apiserver", start)).unwrap();
+    let mut trusted = Vec::new();
+    for _ in 0..40 {
+        // Each watch keeps its own connection.
+        let client = endpoint.with_certificate(&ca.issue("system:kube-apiserver", start)).unwrap().client;
+        let request = http::Request::get("/watch").body(kube::client::Body::empty()).unwrap();
+        trusted.push(client.send(request).await.unwrap());
+    }
+    let request = http::Request::get("/who").body(Vec::new()).unwrap();
+    assert_eq!(own.client.request_text(request).await.unwrap(), "welcome");
+    let read = std::io::Read::read(&mut stranger.into_std().unwrap(), &mut [0]);
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it is not cut");
+    stop.cancel();
+}
+
 #[test]
 fn a_kept_certificate_is_read_back_and_holds_as_long_as_it_says() {
     let (ca, dir) = (Ca::new(), tempfile::tempdir().unwrap());

@@ -21,6 +21,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::agent_handshakes::AgentHandshakes;
 use crate::{
     api::Status,
     auth::{
@@ -43,6 +44,7 @@ const ERROR_LIMIT: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Agents {
     tls: Arc<ArcSwap<ClientConfig>>,
+    handshakes: AgentHandshakes,
 }
 
 /// Where an agent listens.
@@ -93,7 +95,8 @@ pub enum AgentError {
 impl Agents {
     /// Trusts agents whose certificates `authority` signed; identifies itself by `own`.
     pub fn new(authority: &Authority, own: &Issued, provider: Arc<CryptoProvider>) -> Result<Self, AgentsError> {
-        Ok(Self { tls: Arc::new(ArcSwap::from_pointee(client_config(authority, own, provider)?)) })
+        let tls = ArcSwap::from_pointee(client_config(authority, own, provider)?);
+        Ok(Self { tls: Arc::new(tls), handshakes: AgentHandshakes::default() })
     }
 
     /// Shows another certificate from the next connection on.
@@ -154,6 +157,7 @@ impl Agents {
         let (node, address) = (to.node.clone(), SocketAddr::new(to.ip, to.port));
         let connecting = async {
             let unreachable = |source| AgentError::Unreachable { node: node.clone(), address, source };
+            let _turn = self.handshakes.take(address).await;
             let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
             tcp.set_nodelay(true).map_err(unreachable)?;
             SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE).map_err(unreachable)?;

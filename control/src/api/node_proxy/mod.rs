@@ -4,6 +4,7 @@
 //! Decides which agent is meant and whether it can have an answer; the answer itself is streamed through untouched.
 
 mod agent;
+mod agent_handshakes;
 #[cfg(test)]
 pub(in crate::api) mod agent_tests;
 mod container_choice;

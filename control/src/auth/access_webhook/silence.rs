@@ -4,65 +4,76 @@
 //! fills the places, with questions that take it long, could skip what it denies. So it is found out by a question of
 //! this server's own, which no client can make slow or broken.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// What is known of one webhook. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Silence(Arc<State>);
+pub struct Silence(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
-struct State {
-    /// How often the webhook said anything.
-    heard: AtomicU64,
-    is_confirmed: AtomicBool,
-    is_probing: AtomicBool,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// It answers, for all that is known.
+    #[default]
+    NotKnown,
+    /// A question of this server's own is under way, and nobody was answered meanwhile.
+    Probing { was_confirmed: bool },
+    /// One is under way, and somebody was answered.
+    ProbingHeard,
+    /// The last one was not answered, nor was anybody since.
+    Confirmed,
 }
 
 /// A question of this server's own that is under way: one at a time. Dropped, it has shown nothing.
 #[derive(Debug)]
-pub struct Probe {
-    of: Silence,
-    /// As the question was asked.
-    heard: u64,
-}
+pub struct Probe(Silence);
 
 impl Silence {
     /// The webhook said something to somebody, if only that it refuses.
     pub fn ends(&self) {
-        self.0.heard.fetch_add(1, Ordering::SeqCst);
-        self.0.is_confirmed.store(false, Ordering::SeqCst);
+        let mut state = self.0.lock();
+        *state = match *state {
+            State::NotKnown | State::Confirmed => State::NotKnown,
+            State::Probing { .. } | State::ProbingHeard => State::ProbingHeard,
+        };
     }
 
     /// Whether the last question of this server's own was not answered, nor was any since.
     pub fn is_confirmed(&self) -> bool {
-        self.0.is_confirmed.load(Ordering::SeqCst)
+        matches!(*self.0.lock(), State::Confirmed | State::Probing { was_confirmed: true })
     }
 
     /// The right to ask one, unless one is under way.
     pub fn probe(&self) -> Option<Probe> {
-        let is_free = !self.0.is_probing.swap(true, Ordering::SeqCst);
-        is_free.then(|| Probe { of: self.clone(), heard: self.0.heard.load(Ordering::SeqCst) })
+        let mut state = self.0.lock();
+        let was_confirmed = match *state {
+            State::NotKnown => false,
+            State::Confirmed => true,
+            State::Probing { .. } | State::ProbingHeard => return None,
+        };
+        *state = State::Probing { was_confirmed };
+        Some(Probe(self.clone()))
     }
 }
 
 impl Probe {
     /// It was not answered: that counts where nobody else was answered meanwhile either.
     pub fn went_unanswered(self) {
-        let state = &self.of.0;
-        state.is_confirmed.store(true, Ordering::SeqCst);
-        // Looked at afterwards: an answer that comes right now is not lost.
-        if state.heard.load(Ordering::SeqCst) != self.heard {
-            state.is_confirmed.store(false, Ordering::SeqCst);
+        let mut state = self.0.0.lock();
+        if let State::Probing { .. } = *state {
+            *state = State::Probing { was_confirmed: true };
         }
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.of.0.is_probing.store(false, Ordering::SeqCst);
+        let mut state = self.0.0.lock();
+        *state = match *state {
+            State::Probing { was_confirmed: true } => State::Confirmed,
+            _ => State::NotKnown,
+        };
     }
 }
 
@@ -82,7 +93,10 @@ mod tests {
         assert!(!silence.is_confirmed(), "it was not asked to the end");
         silence.probe().unwrap().went_unanswered();
         assert!(silence.is_confirmed());
-        silence.probe().expect("to find out when it is over");
+        let probe = silence.probe().expect("to find out when it is over");
+        assert!(silence.is_confirmed(), "it is over once somebody is answered");
+        drop(probe);
+        assert!(silence.is_confirmed(), "it was not asked to the end");
         silence.ends();
         assert!(!silence.is_confirmed());
     }

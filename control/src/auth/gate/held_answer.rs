@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use fairlead_serving::http_connection::MAX_SEND_BUFFER;
 use http::{Response, StatusCode};
 use http_body::Body as _;
 
@@ -19,6 +20,11 @@ use crate::{
     },
     request::held_bytes::HeldBytes,
 };
+
+/// What is counted for an answer of unknown length that another server makes, bytes: the connection to that server
+/// takes no more before it is passed on than its buffer holds, nor that to the client. Counted, it bounds how many a
+/// user may leave unread.
+const PASSED_ON: usize = 4 * MAX_SEND_BUFFER;
 
 /// How an answer is sent.
 #[derive(Clone, Copy)]
@@ -56,9 +62,10 @@ impl Gate {
         if is_short && (!sending.may_stall || bytes == Some(0)) {
             return response;
         }
-        let held = bytes.or_else(|| response.extensions().get::<HeldBytes>().map(|held| held.0));
-        let (seat, memory) = match (seat, held) {
-            (Some(seat), Some(held)) => match sending.keep(&seat, held, is_short) {
+        let held = bytes.or_else(|| response.extensions().get::<HeldBytes>().map(|held| held.0)).unwrap_or(PASSED_ON);
+        let (seat, memory) = match seat {
+            None => (None, None),
+            Some(seat) => match sending.keep(&seat, held, is_short) {
                 Ok(AnswerMemory::Granted(memory)) if bytes.is_some() => {
                     seat.answer_is_made();
                     (Some(AnswerSeat::until_sent(seat)), Some(memory))
@@ -70,7 +77,6 @@ impl Gate {
                     return too_many.to_response();
                 }
             },
-            (seat, _) => (seat.map(AnswerSeat::until_sent), None),
         };
         response.map(|body| Body::new(HeldBody::new(body, seat, memory, answers)))
     }

@@ -196,13 +196,17 @@ impl JwtIssuer {
         let algorithm = token.accepted_algorithm(&of.accepted)?;
         let digest = OnceLock::new();
         let digest_of_text = || *digest.get_or_init(|| TokenDigest::of(text));
-        let place = || of.places.take(of.known.asker(digest_of_text(), asker));
+        let place = || of.known.place(digest_of_text(), asker, &of.places);
         let verified = self.provider.verify(&token, algorithm, &place).await.ok_or(JwtError::NotInitialized)?;
         if let (Err(VerifyError::Signature), Some(digest)) = (&verified, digest.get()) {
             of.known.was_bad(*digest);
         }
         verified?;
-        let user = self.mapping.user(&token.claims)?;
+        let user = self.mapping.user(&token.claims);
+        if let (Err(_), Some(digest)) = (&user, digest.get()) {
+            of.known.was_bad(*digest);
+        }
+        let user = user?;
         // One that names its key takes a place only where several have the same name.
         if token.key_id.is_empty() || digest.get().is_some() {
             of.known.was_good(digest_of_text());

@@ -18,12 +18,10 @@ use tokio::time::Instant;
 use super::{
     fetch::{FetchError, IssuerFetch},
     key::{SigningAlgorithm, VerificationKey},
+    known_tokens::TokenPlace,
     token::{JwtToken, VerifyError},
 };
-use crate::auth::{
-    configuration::authentication::IssuerConfiguration,
-    outside::places::{NoPlace, OutsidePlace},
-};
+use crate::auth::{configuration::authentication::IssuerConfiguration, outside::places::NoPlace};
 
 /// How long after a failure the first keys are tried again. Source: `oidc.go`.
 const RETRY: Duration = Duration::from_secs(10);
@@ -125,7 +123,7 @@ impl OidcProvider {
         self: &Arc<Self>,
         token: &JwtToken<'_>,
         algorithm: SigningAlgorithm,
-        place: &(dyn Fn() -> Result<OutsidePlace, NoPlace> + Sync),
+        place: &(dyn Fn() -> Result<TokenPlace, NoPlace> + Sync),
     ) -> Option<Result<(), VerifyError>> {
         let known = self.keys.load_full()?;
         Some(self.verify_with(&known, token, algorithm, place).await)
@@ -136,7 +134,7 @@ impl OidcProvider {
         known: &Arc<Vec<VerificationKey>>,
         token: &JwtToken<'_>,
         algorithm: SigningAlgorithm,
-        place: &(dyn Fn() -> Result<OutsidePlace, NoPlace> + Sync),
+        place: &(dyn Fn() -> Result<TokenPlace, NoPlace> + Sync),
     ) -> Result<(), VerifyError> {
         if has_signed(known, token, algorithm, place).await? {
             return Ok(());
@@ -231,7 +229,7 @@ async fn has_signed(
     keys: &[VerificationKey],
     token: &JwtToken<'_>,
     algorithm: SigningAlgorithm,
-    place: &(dyn Fn() -> Result<OutsidePlace, NoPlace> + Sync),
+    place: &(dyn Fn() -> Result<TokenPlace, NoPlace> + Sync),
 ) -> Result<bool, NoPlace> {
     let is_named = |key: &&VerificationKey| token.key_id.is_empty() || key.id == token.key_id;
     let fitting: Vec<_> = keys.iter().filter(is_named).filter(|key| key.fits(algorithm)).collect();

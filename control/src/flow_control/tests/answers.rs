@@ -33,11 +33,33 @@ async fn a_list_has_its_seats_while_it_is_made() {
 async fn a_list_whose_client_takes_nothing_loses_its_seats_and_is_sent_nevertheless() {
     let guarded = Guarded::start(600).await;
     let (joe, answers) = (user("joe"), open_answers());
-    let mut body = guarded.ask(&joe, list(&answers)).await.into_body();
-    body.frame().await.expect("a piece").expect("a frame");
-    assert_eq!(guarded.counts("global-default"), ONE);
-    until("its patience ends", || guarded.counts("global-default") == NONE).await;
-    assert!(body.collect().await.expect("the rest").to_bytes().len() > 500 << 10);
+    let passed_on = Request::get(PODS).header(LONG, OF_ANOTHER).extension(answers.clone()).body(Body::empty());
+    for request in [list(&answers), passed_on.expect("a request")] {
+        let mut body = guarded.ask(&joe, request).await.into_body();
+        body.frame().await.expect("a piece").expect("a frame");
+        assert_eq!(guarded.counts("global-default"), ONE);
+        until("its patience ends", || guarded.counts("global-default") == NONE).await;
+        assert!(body.collect().await.expect("the rest").to_bytes().len() > 500 << 10);
+    }
+}
+
+#[tokio::test]
+async fn answers_of_other_servers_that_nobody_takes_are_bounded() {
+    let (guarded, joe, mut open) = (Guarded::start(600).await, user("joe"), Vec::new());
+    let answers = open_answers();
+    for _ in 0..10_000 {
+        let request = Request::get(PODS).header(LONG, OF_ANOTHER).extension(answers.clone()).body(Body::empty());
+        let answer = guarded.ask(&joe, request.expect("a request")).await;
+        if answer.status() == 429 {
+            // Of 256 MiB one user has a half.
+            assert_eq!(open.len(), 512);
+            return;
+        }
+        let mut body = answer.into_body();
+        body.frame().await.expect("a piece").expect("a frame");
+        open.push(body);
+    }
+    panic!("{} answers are open", open.len());
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ use crate::{
 const HOLD: &str = "x-hold";
 /// Asks the handler for an answer that takes some time to be sent.
 const LONG: &str = "x-long";
+/// The value of that for an answer that is passed on from another server.
+const OF_ANOTHER: &str = "of-another";
 /// Asks it for an answer of a mebibyte, which is there at once.
 const LARGE: &str = "x-large";
 
@@ -57,7 +59,9 @@ impl Handler for Holding {
         if request.headers().contains_key(LONG) {
             let pieces = std::iter::repeat_with(|| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![b'x'; 64 << 10])));
             let mut response = Response::new(Body::from_stream(futures::stream::iter(pieces.take(10))));
-            response.extensions_mut().insert(HeldBytes(1 << 20));
+            if request.headers()[LONG] != OF_ANOTHER {
+                response.extensions_mut().insert(HeldBytes(1 << 20));
+            }
             return response;
         }
         if request.headers().contains_key(LARGE) {

@@ -150,7 +150,7 @@ async fn a_token_that_names_no_key_is_compared_with_all_in_a_place_and_once() {
     let token = JwtToken::read(&token).unwrap();
     let place = || {
         places.fetch_add(1, Ordering::SeqCst);
-        OutsidePlaces::default().take(Asker::Known)
+        KnownTokens::default().place(TokenDigest::of("any"), Asker::Known, &OutsidePlaces::default())
     };
     assert_eq!(provider.verify(&token, Es256, &place).await, Some(Err(VerifyError::Signature)));
     assert_eq!((issuer.fetches() - fetches, places.into_inner()), (1, 1));
