@@ -47,18 +47,26 @@ impl Default for Pings {
     }
 }
 
+/// Time limits and bounds of HTTP/1. The builders of hyper and hyper-util have the same methods, and no trait in
+/// common.
+macro_rules! limit_http1 {
+    ($builder:expr) => {
+        // The size is also how much of a body is read, or written before a flush, at a time: four TLS records.
+        $builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES)
+    };
+}
+
 /// HTTP/1 alone, with the same time limits and bounds as [`http`].
 pub(crate) fn http1() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
+    limit_http1!(builder);
     builder
 }
 
 /// HTTP/1 and HTTP/2, with time limits and bounds.
 pub fn http(pings: Pings) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // It is also how much of a body is read, or written before a flush, at a time: four TLS records.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
+    limit_http1!(builder.http1());
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -62,6 +62,11 @@ pub fn made_roles() -> Vec<MadeRole> {
         ),
         everywhere("role-writer", json!([writes_roles, reads_maps])),
         everywhere(
+            "updater",
+            json!([{"verbs": ["get", "update", "patch"], "resources": ["*"],
+                "apiGroups": ["", "rbac.authorization.k8s.io", "coordination.k8s.io"]}]),
+        ),
+        everywhere(
             "escalator",
             json!([writes_roles, reads_maps, {"verbs": ["escalate"], "apiGroups": ["rbac.authorization.k8s.io"],
                 "resources": ["clusterroles", "roles"], "resourceNames": ["made-up"]}]),

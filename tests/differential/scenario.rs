@@ -44,6 +44,7 @@ pub fn scenario(seed: u64, number: u64, resource: &Resource) -> Result<Scenario>
         let created = patches::apply(&mut choice, resource, &object, &path);
         scenario.requests.push(created);
     }
+    scenario.requests.extend(update_of_nothing(number, &object, &path));
     scenario.requests.push(Request::new("create", "POST", &collection).json(object.clone()));
     for _ in 0..FOLLOWING {
         let request = following(&mut choice, resource, &object, &collection, &path, number);
@@ -124,6 +125,27 @@ fn bad_create(choice: &mut Choice, resource: &Resource, object: &Value, collecti
         }
     }
     request.json(object)
+}
+
+/// A `PUT` before there is anything: it creates objects of some kinds. By the scenario's number, and of four in five.
+fn update_of_nothing(number: u64, object: &Value, path: &str) -> Option<Request> {
+    let mut object = object.clone();
+    let request = Request::new("update of nothing", "PUT", path);
+    let dry = |request: Request| request.query("dryRun", "All");
+    let request = match number % 5 {
+        0 => request,
+        1 => dry(request),
+        2 => {
+            object["metadata"]["resourceVersion"] = json!("5");
+            dry(request)
+        }
+        3 => {
+            object["metadata"]["uid"] = json!("5f0e1d2c-0000-4000-8000-000000000000");
+            request
+        }
+        _ => return None,
+    };
+    Some(request.json(object))
 }
 
 /// Options of a write: dryRun in `dry` of 100 cases, validation of fields, the manager's name.

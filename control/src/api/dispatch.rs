@@ -49,6 +49,7 @@ pub async fn answer(api: &Api, info: RequestInfo, request: Request<Body>) -> Res
     }
     let (answer, accepted) = match &info.path {
         RequestPath::Other(path) => (fixed(api, &info, path, &parts), Accepted::default()),
+        RequestPath::Unserved(_) => (unserved(api, parts.uri.path()), Accepted::default()),
         RequestPath::Resource(path) if !api.inner.kinds.snapshot().serves_version(&path.group, &path.version) => {
             (Ok(response::page_not_found()), Accepted::default())
         }
@@ -74,6 +75,7 @@ fn elsewhere<'a>(api: &'a Api, info: &RequestInfo) -> Option<(&'a Aggregator, Ar
     let aggregator = api.inner.aggregator.get()?;
     let (group, version, spec) = match &info.path {
         RequestPath::Resource(path) => (path.group.as_str(), path.version.as_str(), false),
+        RequestPath::Unserved(_) => return None,
         RequestPath::Other(path) => match path.segments().as_slice() {
             ["apis", group, version] => (*group, *version, false),
             ["openapi", "v3", "apis", group, version] if !path.ends_in_slash() => (*group, *version, true),
@@ -87,6 +89,19 @@ fn elsewhere<'a>(api: &'a Api, info: &RequestInfo) -> Option<(&'a Aggregator, Ar
     // A document that is made here, of a server that has none, is answered here.
     let is_answered_here = spec && !api.inner.openapi.get().is_served_elsewhere(&backend.root());
     (!is_answered_here).then_some((aggregator, backend))
+}
+
+/// The 404 of a path under which nothing is served: a Status only below a group that is built in, as in Kubernetes.
+fn unserved(api: &Api, path: &str) -> Result<Response, Status> {
+    let is_below_built_in = match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["", "api", ..] => true,
+        ["", "apis", group, ..] => {
+            let kinds = api.inner.kinds.snapshot();
+            !group.is_empty() && kinds.iter().any(|kind| kind.group == *group && kind.custom.is_none())
+        }
+        _ => false,
+    };
+    if is_below_built_in { Err(Status::unknown_path()) } else { Ok(response::page_not_found()) }
 }
 
 /// A refusal in an encoding that the client takes; JSON where it takes none.
@@ -109,6 +124,7 @@ fn fixed(
     let inner = &api.inner;
     let found = match path.segments().as_slice() {
         segments if path.ends_in_slash() && !takes_slash(path, segments) => None,
+        segments if segments.len() > 1 && segments.contains(&"") => None,
         [endpoint @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
             health::answer(&inner.health, endpoint, rest, parts.uri.query().unwrap_or_default()).ok()
         }

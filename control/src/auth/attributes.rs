@@ -52,14 +52,14 @@ impl<'a> Attributes<'a> {
     /// The attributes of a request.
     pub fn of(info: &'a RequestInfo) -> Self {
         let path = match &info.path {
-            RequestPath::Resource(path) => path,
+            RequestPath::Resource(path) | RequestPath::Unserved(path) => path,
             RequestPath::Other(path) => {
                 return Self::Path { verb: info.method.as_str().to_ascii_lowercase(), path: path.as_str() };
             }
         };
         // As `RequestInfoFactory` does: the old form of a watch has no selectors, and only what is read has a name by
         // one.
-        let about_many = path.name.is_none() && path.subresource.is_none() && !path.watch_prefix;
+        let about_many = path.name.is_none() && !path.watch_prefix;
         let is_narrowed = about_many && matches!(info.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
         let fields = is_narrowed.then_some(&info.query.field_selector);
         let selected = fields.filter(|_| info.verb != Verb::DeleteCollection).and_then(FieldSelector::name);

@@ -118,7 +118,13 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes<'_>, reason: &str)
         Attributes::Resource(r) => {
             let (group, plural, name) = (short(r.group), short(r.resource), short(r.name));
             let qualified = if group.is_empty() { plural.to_string() } else { format!("{plural}.{group}") };
-            let what = if name.is_empty() { qualified } else { format!("{qualified} \"{name}\"") };
+            // A path may have an empty part where its resource should be.
+            let of_nothing = group.is_empty() && plural.is_empty();
+            let what = match (of_nothing, name.is_empty()) {
+                (true, _) => String::new(),
+                (false, true) => format!("{qualified} is "),
+                (false, false) => format!("{qualified} \"{name}\" is "),
+            };
             let resource = if r.subresource.is_empty() {
                 plural.to_string()
             } else {
@@ -129,7 +135,10 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes<'_>, reason: &str)
             } else {
                 format!("in the namespace \"{}\"", short(r.namespace))
             };
-            let mut details = serde_json::json!({"kind": plural});
+            let mut details = serde_json::json!({});
+            if !plural.is_empty() {
+                details["kind"] = plural.as_ref().into();
+            }
             if !group.is_empty() {
                 details["group"] = group.as_ref().into();
             }
@@ -137,7 +146,7 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes<'_>, reason: &str)
                 details["name"] = name.as_ref().into();
             }
             let message = format!(
-                "{what} is forbidden: User \"{user}\" cannot {} resource \"{resource}\" in API group \"{group}\" {scope}{because}",
+                "{what}forbidden: User \"{user}\" cannot {} resource \"{resource}\" in API group \"{group}\" {scope}{because}",
                 r.verb
             );
             (message, details)
@@ -225,5 +234,13 @@ mod tests {
             r#"deployments.apps "d" is forbidden: User "system:node:y" cannot patch resource "deployments/scale" in API group "apps" in the namespace "a""#
         );
         assert_eq!(message("GET", "/metrics"), r#"forbidden: User "system:node:y" cannot get path "/metrics""#);
+        assert_eq!(
+            message("GET", "/api/v1//namespaces/a"),
+            r#"forbidden: User "system:node:y" cannot get resource "/a" in API group "" at the cluster scope"#
+        );
+        assert_eq!(
+            message("GET", "/api/v1/namespaces/a/pods//x?fieldSelector=metadata.name%3Dz"),
+            r#"pods "z" is forbidden: User "system:node:y" cannot list resource "pods/x" in API group "" in the namespace "a""#
+        );
     }
 }

@@ -68,7 +68,7 @@ enum AnyOf {
 
 /// The namespace that a request is about; empty where it is about none. A Namespace is in itself.
 pub fn namespace_of(info: &RequestInfo) -> &str {
-    let Some(path) = info.resource() else { return "" };
+    let Some(path) = info.resource_asked() else { return "" };
     let is_namespace = path.group.is_empty() && path.resource == "namespaces";
     let namespace = if is_namespace { path.name.as_deref() } else { path.namespace.as_deref() };
     namespace.unwrap_or_default()
@@ -109,7 +109,9 @@ impl FlowRule {
     pub fn matches(&self, identity: &Identity, info: &RequestInfo) -> bool {
         self.subjects.iter().any(|subject| subject.matches(identity))
             && match &info.path {
-                RequestPath::Resource(path) => self.resources.iter().any(|rule| rule.matches(path, info)),
+                RequestPath::Resource(path) | RequestPath::Unserved(path) => {
+                    self.resources.iter().any(|rule| rule.matches(path, info))
+                }
                 RequestPath::Other(path) => {
                     self.paths.iter().any(|rule| rule.matches(path.as_str(), info.method.as_str()))
                 }

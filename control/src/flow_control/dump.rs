@@ -206,7 +206,7 @@ impl ShownRequest {
         let number = |index: Option<usize>| index.map_or_else(|| "-1".to_owned(), |index| index.to_string());
         let (request, schema) = (&self.request, &self.schema);
         let path = match RequestPath::of(request.uri.path()) {
-            Ok(RequestPath::Resource(path)) => path,
+            Ok(RequestPath::Resource(path) | RequestPath::Unserved(path)) => path,
             Ok(RequestPath::Other(_)) | Err(_) => ResourcePath::default(),
         };
         let namespace = path.namespace.clone().unwrap_or_default();

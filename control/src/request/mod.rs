@@ -134,7 +134,6 @@ impl Verb {
             Method::PATCH => Self::Patch,
             Method::DELETE if path.name.is_none() => Self::DeleteCollection,
             Method::DELETE => Self::Delete,
-            Method::GET | Method::HEAD if path.subresource.is_some() => Self::Get,
             Method::GET | Method::HEAD if path.watch_prefix || path.name.is_none() && query.watch => Self::Watch,
             Method::GET | Method::HEAD if path.name.is_none() => Self::List,
             Method::GET | Method::HEAD => Self::Get,
@@ -161,7 +160,7 @@ impl RequestInfo {
         let path = RequestPath::of(parts.uri.path())?;
         let query = Query::of(parts.uri.query().unwrap_or_default());
         let verb = match &path {
-            RequestPath::Resource(resource) => Verb::of(&parts.method, resource, &query),
+            RequestPath::Resource(path) | RequestPath::Unserved(path) => Verb::of(&parts.method, path, &query),
             RequestPath::Other(_) => Verb::Other,
         };
         if let RequestPath::Resource(resource) = &path
@@ -188,10 +187,18 @@ impl RequestInfo {
         })
     }
 
-    /// What the request is about, where it is about a resource.
+    /// What the request is about, where it is about a resource that may be served.
     pub fn resource(&self) -> Option<&ResourcePath> {
         match &self.path {
             RequestPath::Resource(resource) => Some(resource),
+            RequestPath::Unserved(_) | RequestPath::Other(_) => None,
+        }
+    }
+
+    /// What those who decide take it to be about, where that is a resource.
+    pub fn resource_asked(&self) -> Option<&ResourcePath> {
+        match &self.path {
+            RequestPath::Resource(path) | RequestPath::Unserved(path) => Some(path),
             RequestPath::Other(_) => None,
         }
     }

@@ -18,7 +18,7 @@ fn resource(method: &str, uri: &str) -> (Verb, ResourcePath) {
     let info = info(method, uri);
     match info.path {
         RequestPath::Resource(path) => (info.verb, path),
-        RequestPath::Other(path) => panic!("{path:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -89,19 +89,62 @@ fn the_path_for_a_proxy_is_left_as_it_was_sent() {
 }
 
 #[test]
-fn what_names_nothing_is_not_found() {
-    for path in [
-        "/api/v1/namespaces/a/pods/b%2Fc",
-        "/api/v1/namespaces/a/pods/%zz",
-        "/api/v1/namespaces/a/pods/%2e%2e",
-        "/api/v1/namespaces//pods",
-        "/api/v1/namespaces/a/pods//b",
-        "/apis//v1/pods",
-        "/api//pods",
-        "/api/v1/namespaces/a/pods/%00",
-    ] {
+fn a_path_that_cannot_be_decoded_is_not_found() {
+    for path in ["/api/v1/namespaces/a/pods/%zz", "/api/v1/namespaces//pods/%f", "/api/v1/namespaces/a/pods/%ff"] {
         assert_eq!(parse("GET", path).map(|info| info.path).unwrap_err().code, 404, "{path}");
     }
+}
+
+#[test]
+fn a_path_with_an_unusable_part_is_read_as_kubernetes_reads_it_and_serves_nothing() {
+    use Verb::*;
+    for (method, uri, verb, group, namespace, resource, subresource, name) in [
+        ("GET", "/api/v1/namespaces/a//pods", Get, "", "a", "", "", "pods"),
+        ("GET", "/api/v1//pods", Get, "", "", "", "", "pods"),
+        ("GET", "//api/v1/pods", List, "", "", "pods", "", ""),
+        ("GET", "/api//pods", List, "", "", "pods", "", ""),
+        ("GET", "/api//v1/pods", Get, "", "", "v1", "", "pods"),
+        ("GET", "/apis//apps/v1/deployments", Get, "", "", "v1", "", "deployments"),
+        ("GET", "/apis/apps//v1/deployments", Get, "apps", "", "v1", "", "deployments"),
+        ("GET", "/api/v1/namespaces/a/pods//x", List, "", "a", "pods", "x", ""),
+        ("GET", "/api/v1/namespaces/a/pods//x?watch=1", Watch, "", "a", "pods", "x", ""),
+        ("DELETE", "/api/v1/namespaces/a/pods//x", DeleteCollection, "", "a", "pods", "x", ""),
+        ("PUT", "/api/v1/namespaces/a/pods//x", Update, "", "a", "pods", "x", ""),
+        ("GET", "/api/v1/namespaces/a/pods/x//status", Get, "", "a", "pods", "", "x"),
+        ("GET", "/api/v1/namespaces///pods", Get, "", "", "", "", "pods"),
+        ("GET", "/api/v1/watch//pods", Watch, "", "", "", "", "pods"),
+        ("GET", "/api/v1/watch/namespaces/a/pods/p/proxy/x", Watch, "", "a", "pods", "proxy", "p"),
+        ("GET", "/api/v1//namespaces/default", Get, "", "", "", "default", "namespaces"),
+        ("GET", "/api/v1/namespaces/a/../services", Get, "", "a", "..", "", "services"),
+        ("GET", "/api/v1/namespaces/a/pods/%2e%2e", Get, "", "a", "pods", "", ".."),
+        ("GET", "/api/v1/namespaces/a/pods/b%2Fc", Get, "", "a", "pods", "c", "b"),
+        ("GET", "/api/v1/namespaces/a/pods/%00", Get, "", "a", "pods", "", "\0"),
+        ("GET", "/api/v1/nodes//n/a/b/c", List, "", "", "nodes", "n", ""),
+    ] {
+        let info = info(method, uri);
+        let RequestPath::Unserved(path) = &info.path else { panic!("{uri}: {:?}", info.path) };
+        let text = |part: &Option<String>| part.clone().unwrap_or_default();
+        assert_eq!(info.verb, verb, "{method} {uri}");
+        let read = (path.group.as_str(), text(&path.namespace), path.resource.as_str(), text(&path.subresource));
+        assert_eq!(read, (group, namespace.to_owned(), resource, subresource.to_owned()), "{method} {uri}");
+        assert_eq!(text(&path.name), name, "{method} {uri}");
+        assert!(info.resource().is_none(), "{uri}");
+    }
+}
+
+#[test]
+fn an_empty_namespace_is_said_to_be_one() {
+    for (uri, verb, name) in [
+        ("/api/v1/namespaces//pods", Verb::List, None),
+        ("/api/v1/namespaces//pods//", Verb::List, None),
+        ("/api/v1/watch/namespaces//pods", Verb::Watch, None),
+        ("/apis/apps/v1/namespaces//deployments/d/scale", Verb::Get, Some("d")),
+    ] {
+        let (found, path) = resource("GET", uri);
+        assert_eq!((found, path.name.as_deref()), (verb, name), "{uri}");
+        assert!(path.empty_namespace && path.namespace.is_none(), "{uri}");
+    }
+    assert!(!resource("GET", "/api/v1/namespaces//").1.empty_namespace, "that of all namespaces");
 }
 
 #[test]
@@ -132,10 +175,10 @@ fn slashes_at_the_end_of_a_resource_path_say_nothing() {
 
 #[test]
 fn other_paths_are_authorised_as_they_were_sent() {
-    for path in ["/", "//", "/api/", "/apis//", "/version/", "/healthz/", "//api/v1/pods"] {
+    for path in ["/", "//", "/api/", "/apis//", "/version/", "/healthz/", "//healthz", "/apis//v1", "/livez//ping"] {
         match info("GET", path).path {
             RequestPath::Other(other) => assert_eq!(other.as_str(), path),
-            RequestPath::Resource(resource) => panic!("{resource:?}"),
+            resource => panic!("{resource:?}"),
         }
     }
 }
@@ -185,6 +228,5 @@ fn the_old_form_of_a_watch_is_for_watches_alone() {
     let code = |method: &str, path: &str| parse(method, path).map_err(|status| status.code).err();
     assert_eq!(code("DELETE", "/api/v1/watch/namespaces/a/pods/p"), Some(405));
     assert_eq!(code("POST", "/api/v1/watch/namespaces/a/pods"), Some(405));
-    assert_eq!(code("GET", "/api/v1/watch/namespaces/a/pods/p/proxy/x"), Some(404));
     assert_eq!(code("GET", "/api/v1/watch/namespaces/a/pods"), None);
 }

@@ -24,6 +24,7 @@ pub fn acts() -> Acts {
         prepare(post("clusterroles", role("empty", json!([])))),
         prepare(post("clusterrolebindings", binding("held", "ClusterRole", "empty"))),
     ];
+    acts.extend(creations_by_other_verbs());
     for writer in WRITERS {
         acts.extend(creations(writer));
         acts.extend(updates(writer));
@@ -76,6 +77,39 @@ fn creations(writer: &'static str) -> Vec<Act> {
         "rules": rule(&["get"], "", "secrets")}),
         )),
     ));
+    acts
+}
+
+/// What a `PUT` or an apply creates takes the right to create, too, and gives no more than its writer has.
+fn creations_by_other_verbs() -> Vec<Act> {
+    let mut acts = Vec::new();
+    for writer in WRITERS.into_iter().chain(["updater"]) {
+        for (plural, kind) in [("clusterroles", "ClusterRole"), ("namespaces/team-a/roles", "Role")] {
+            for rules in [rule(&["get"], "", "configmaps"), rule(&["get"], "", "secrets"), json!([{"verbs": []}])] {
+                let put = Request::put(format!("{RBAC}/{plural}/made-up"), role("made-up", rules.clone()));
+                acts.push(ask(writer, dry(put)));
+                let mut applied = role("made-up", rules);
+                applied["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
+                applied["kind"] = json!(kind);
+                let apply = Request::patch(format!("{RBAC}/{plural}/made-up?fieldManager=m"), applied);
+                acts.push(ask(writer, dry(apply.header("content-type", "application/apply-patch+yaml"))));
+            }
+            let other = Request::put(format!("{RBAC}/{plural}/made-up"), role("other-name", json!([])));
+            acts.push(ask(writer, dry(other)));
+        }
+        for role in ["view", "cluster-admin"] {
+            let bound = binding("made-up", "ClusterRole", role);
+            let path = format!("{RBAC}/namespaces/team-a/rolebindings/made-up");
+            acts.push(ask(writer, dry(Request::put(path, bound))));
+        }
+        for namespace in ["team-a", "none"] {
+            let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/l");
+            let lease = json!({"metadata": {"name": "l"}, "spec": {"leaseDurationSeconds": 5}});
+            acts.push(ask(writer, dry(Request::put(path, lease))));
+        }
+        let map = json!({"metadata": {"name": "absent"}});
+        acts.push(ask(writer, dry(Request::put("/api/v1/namespaces/team-a/configmaps/absent", map))));
+    }
     acts
 }
 

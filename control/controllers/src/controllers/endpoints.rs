@@ -167,6 +167,8 @@ impl Controller {
             Some(standing) if matches(&standing, &wanted) => return Ok(Outcome::Done),
             Some(standing) => {
                 wanted.metadata.resource_version = standing.metadata.resource_version.clone();
+                // Without it, what was deleted meanwhile would be created.
+                wanted.metadata.uid = standing.metadata.uid.clone();
                 api.replace(&key.name, &PostParams::default(), &wanted).await
             }
             None => api.create(&PostParams::default(), &wanted).await,

@@ -213,6 +213,7 @@ fn kind(
         indexed: BuiltIn::PLAIN.indexed.into(),
         stored_field: |field| field,
         updates_name_version: true,
+        creates_on_update: false,
         warning: custom.warning.clone().map(Into::into),
         schema: Schema::custom(&name, &version.schema),
         custom: Some(Arc::new(custom)),

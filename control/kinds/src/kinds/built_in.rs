@@ -143,6 +143,8 @@ pub struct BuiltIn {
     pub stored_field: fn(&str) -> &str,
     /// See [`Kind::updates_name_version`].
     pub updates_name_version: bool,
+    /// See [`Kind::creates_on_update`].
+    pub creates_on_update: bool,
     /// See [`Kind::warning`].
     pub warning: Option<&'static str>,
     /// Name of its definition in the schema data: `io.k8s.api.core.v1.Pod`.
@@ -195,6 +197,7 @@ impl BuiltIn {
         indexed: &[],
         stored_field: |field| field,
         updates_name_version: false,
+        creates_on_update: false,
         warning: None,
         schema: "",
     };
@@ -244,6 +247,7 @@ impl From<&'static BuiltIn> for Kind {
             indexed: declared.indexed.into(),
             stored_field: declared.stored_field,
             updates_name_version: declared.updates_name_version,
+            creates_on_update: declared.creates_on_update,
             warning: declared.warning.map(Cow::Borrowed),
             schema: Schema::builtin(declared.schema).unwrap_or_else(Schema::unstructured),
             custom: None,

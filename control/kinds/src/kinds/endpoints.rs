@@ -26,6 +26,7 @@ pub static KIND: BuiltIn = BuiltIn {
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.Endpoints",
     warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };
 

@@ -34,6 +34,7 @@ pub static CORE: BuiltIn = BuiltIn {
     object_name: names::path_segment,
     bare_finalizers: true,
     deletion: Deletion { has_no_dependents: true, ..Deletion::PLAIN },
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };
 

@@ -39,6 +39,7 @@ pub static KIND: BuiltIn = BuiltIn {
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.coordination.v1.Lease",
     updates_name_version: true,
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };
 

@@ -33,6 +33,7 @@ pub static KIND: BuiltIn = BuiltIn {
     cells: |o| vec![Cell::name(o), Cell::created_at(o)],
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.core.v1.LimitRange",
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };
 

@@ -169,6 +169,8 @@ pub struct Kind {
     pub stored_field: fn(&str) -> &str,
     /// Whether a `PUT` must say which version of the object it replaces.
     pub updates_name_version: bool,
+    /// Whether a `PUT` of an object that is not there creates it (`AllowCreateOnUpdate` in Kubernetes).
+    pub creates_on_update: bool,
     /// What every answer about the kind warns of, without code and agent.
     pub warning: Option<Cow<'static, str>>,
     /// What its objects look like: decoding, merging, protobuf and OpenAPI go by it.

@@ -34,6 +34,7 @@ pub static KIND: BuiltIn = BuiltIn {
     selectable: |_| BTreeMap::new(),
     schema: "io.k8s.api.node.v1.RuntimeClass",
     updates_name_version: true,
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };
 

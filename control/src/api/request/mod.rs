@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use self::target::RequestTarget;
-use super::Status;
+use super::{Status, Subject};
 use crate::{
     deadline,
     field_management::manager_name,
@@ -42,7 +42,13 @@ impl Call {
     /// Looks up what the request names. A 404 where nothing of the kind is served, a 406 where the client takes no form
     /// of it.
     pub fn of(info: Arc<RequestInfo>, kinds: &Kinds) -> Result<Self, Status> {
-        let target = RequestTarget::of(info.resource().ok_or_else(Status::unknown_path)?, kinds)?;
+        let path = info.resource().ok_or_else(Status::unknown_path)?;
+        let target = RequestTarget::of(path, kinds)?;
+        // kube-apiserver deletes in all namespaces where a client names an empty one. Here that one is read alone.
+        if path.empty_namespace && !matches!(info.verb, Verb::List | Verb::Watch) {
+            let kind = &target.kind;
+            return Err(Status::method_not_allowed(Subject { group: &kind.group, resource: &kind.plural, name: "" }));
+        }
         let identity = info.user()?.clone();
         // An agent's stream has the form that the agent gives it.
         let by_agent = target.subresource.is_some_and(|subresource| subresource.by_agent());

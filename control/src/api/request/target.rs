@@ -32,7 +32,10 @@ impl RequestTarget {
             Some(segment) => Some(Subresource::of(&kind, segment).ok_or_else(Status::unknown_path)?),
         };
         let rest_is_the_agents = subresource.is_some_and(|subresource| subresource.any_path);
-        let wrong_scope = path.namespace.is_some() && !kind.namespaced
+        if path.empty_namespace && kind.namespaced && path.name.is_some() {
+            return Err(Status::bad_request("Namespace parameter required."));
+        }
+        let wrong_scope = (path.namespace.is_some() || path.empty_namespace) && !kind.namespaced
             || path.namespace.is_none() && kind.namespaced && path.name.is_some();
         if wrong_scope || !rest_is_the_agents && !path.rest.bytes().all(|byte| byte == b'/') {
             return Err(Status::unknown_path());

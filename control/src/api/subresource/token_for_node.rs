@@ -6,6 +6,8 @@
 //! Source: NodeRestriction's `admitServiceAccount`, whose words these are, with the feature
 //! `ServiceAccountNodeAudienceRestriction`.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::token::{find, other_uid, target_name};
@@ -109,13 +111,13 @@ enum AudienceError {
 impl PodAudiences<'_> {
     /// Whether the pod uses an audience. What is not there counts only if it is not found elsewhere.
     fn have(self, audience: &str) -> Result<bool, AudienceError> {
-        let mut errors = Vec::new();
+        let (mut errors, mut known) = (Vec::new(), HashSet::new());
         for volume in items(&self.pod["spec"]["volumes"]) {
             let is_for = |token: &Value| token.is_object() && text(token, "audience") == audience;
             if items(&volume["projected"]["sources"]).any(|source| is_for(&source["serviceAccountToken"])) {
                 return Ok(true);
             }
-            match self.volume_has(volume, audience) {
+            match self.volume_has(volume, audience, &mut known) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 Err(error) => errors.push(error),
@@ -131,8 +133,9 @@ impl PodAudiences<'_> {
         }
     }
 
-    /// Whether the CSI driver of a volume asks for tokens for an audience.
-    fn volume_has(self, volume: &Value, audience: &str) -> Result<bool, AudienceError> {
+    /// Whether the CSI driver of a volume asks for tokens for an audience. Those that are `known` do not, and are not
+    /// looked at again.
+    fn volume_has(self, volume: &Value, audience: &str, known: &mut HashSet<String>) -> Result<bool, AudienceError> {
         let driver = match volume {
             _ if volume["ephemeral"]["volumeClaimTemplate"].is_object() => {
                 let claim = format!("{}-{}", text(&self.pod["metadata"], "name"), text(volume, "name"));
@@ -145,6 +148,9 @@ impl PodAudiences<'_> {
             _ => migrated_driver(volume).map(str::to_owned),
         };
         let Some(driver) = driver.filter(|driver| !driver.is_empty()) else { return Ok(false) };
+        if !known.insert(driver.clone()) {
+            return Ok(false);
+        }
         let driver = self.find("csidrivers.storage.k8s.io", "csidriver.storage.k8s.io", &driver, &driver)?;
         Ok(items(&driver["spec"]["tokenRequests"]).any(|request| text(request, "audience") == audience))
     }
@@ -259,5 +265,8 @@ mod tests {
         let driver = json!({"name": "v", "csi": {"driver": "d"}});
         let several = "[persistentvolume \"\" not found, csidriver.storage.k8s.io \"d\" not found]";
         assert_eq!(have(json!([of_claim("unbound"), driver]), "vault"), Err(several.to_owned()));
+        let once = "csidriver.storage.k8s.io \"d\" not found";
+        assert_eq!(have(json!([driver, driver, driver]), "vault"), Err(once.to_owned()), "a driver is looked at once");
+        assert_eq!(have(json!([driver, inline, inline]), "vault"), Ok(true));
     }
 }

@@ -3,6 +3,7 @@
 mod admission;
 mod admission_plugins;
 mod conversion;
+mod creation_by_update;
 mod custom_kinds;
 pub mod custom_resources;
 mod field_management;

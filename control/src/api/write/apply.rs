@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    TRIES, WriteOutcome, answer,
+    TRIES, WriteOutcome, Written, answer,
     inquiry::Inquiry,
     metadata, options, parse,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
@@ -18,22 +18,9 @@ use crate::{
         request::{Call, body, configuration::configuration},
         subresource::Subresource,
     },
-    auth::{
-        attributes::{Attributes, Resource},
-        authorize,
-        authorizer::Verdict,
-    },
     definitions::{conversion, ownership},
     field_management::Tracker,
 };
-
-/// What an apply came to.
-pub struct Applied {
-    /// The object afterwards.
-    pub outcome: WriteOutcome,
-    /// Whether it was not there before.
-    pub created: bool,
-}
 
 /// `PATCH` of an object, or of a subresource that has its shape, with a configuration.
 pub async fn apply(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Status> {
@@ -49,7 +36,7 @@ pub async fn apply_config(
     call: &Call,
     config: &Value,
     subresource: Option<&'static Subresource>,
-) -> Result<Applied, Status> {
+) -> Result<Written, Status> {
     let place = api.place(&call.target)?;
     let name = call.target.name.as_deref().unwrap_or_default();
     for _ in 0..TRIES {
@@ -60,7 +47,7 @@ pub async fn apply_config(
             if subresource.is_some() {
                 return Err(Status::not_found(place.subject(name)));
             }
-            must_be_creatable(api, call, &place, config).await?;
+            must_not_mean_another(&place, name, config)?;
         }
         let managers = stored.as_ref().map(|stored| stored.managers()).unwrap_or_default();
         let kinds = api.kinds().snapshot();
@@ -88,43 +75,24 @@ pub async fn apply_config(
         let created = stored.is_none();
         let transaction = match (prepared, &stored) {
             (Prepared::Unchanged, Some(stored)) => {
-                return Ok(Applied { outcome: WriteOutcome::Stored(stored.clone()), created });
+                return Ok(Written { outcome: WriteOutcome::Stored(stored.clone()), created });
             }
             (Prepared::Unchanged, None) => return Err(Status::internal("a new object is never unchanged")),
             (Prepared::Ready { transaction, .. }, _) => transaction,
         };
         if call.query.dry_run {
             let outcome = pipeline::outcome_of_dry_run(transaction, stored.as_ref())?;
-            return Ok(Applied { outcome, created });
+            return Ok(Written { outcome, created });
         }
         if let Committed::Done(object) = pipeline::commit(api, &place, name, transaction).await? {
-            return Ok(Applied { outcome: WriteOutcome::Stored(object), created });
+            return Ok(Written { outcome: WriteOutcome::Stored(object), created });
         }
     }
     Err(Status::conflict(place.subject(name), super::MODIFIED))
 }
 
-/// To create by an apply takes the verb `create`, too; and a configuration with a uid means one object and no other.
-async fn must_be_creatable(api: &Api, call: &Call, place: &StorageLocation, config: &Value) -> Result<(), Status> {
-    let kind = &call.target.kind;
-    let name = call.target.name.as_deref().unwrap_or_default();
-    let attributes = Attributes::Resource(Resource {
-        verb: "create",
-        group: &kind.group,
-        version: &kind.version,
-        namespace: call.target.namespace.as_deref().unwrap_or_default(),
-        resource: &kind.plural,
-        subresource: "",
-        name,
-        fields: None,
-        labels: None,
-    });
-    // The gate allowed a patch; what it makes here is a new object.
-    match api.authorizer().decide(&call.identity, &attributes).await {
-        Ok(Verdict::Allowed { .. }) => {}
-        Ok(Verdict::Refused { reason, .. }) => return Err(authorize::forbidden(&call.identity, &attributes, &reason)),
-        Err(error) => return Err(error.to_status()),
-    }
+/// A configuration with a uid means one object, and creates no other.
+fn must_not_mean_another(place: &StorageLocation, name: &str, config: &Value) -> Result<(), Status> {
     match config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
         None => Ok(()),
         Some(uid) => {

@@ -1,4 +1,4 @@
-//! Creation of an object.
+//! Creation of an object: by `POST`, or by a `PUT` of a kind whose objects come to be that way, too.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -90,14 +90,19 @@ async fn again(call: &Call, text_of_body: &[u8], namespace: Option<&str>) -> Res
     Ok(object)
 }
 
-enum Attempt {
+/// What came of an attempt.
+pub enum Attempt {
+    /// It was created.
     Done(WriteOutcome),
+    /// There is one of that name.
     NameTaken,
     /// Another took what was to be allocated.
     Contended,
 }
 
-async fn attempt(
+/// Tries once to store a new object. `generated` says that its name is, `names_version` that it came with a resource
+/// version, which is refused.
+pub async fn attempt(
     api: &Api,
     call: &Call,
     place: &StorageLocation,

@@ -6,6 +6,7 @@
 mod apply;
 mod connection;
 mod create;
+mod creation_access;
 mod delete;
 mod delete_collection;
 mod delete_options;
@@ -51,6 +52,14 @@ pub enum WriteOutcome {
     Stored(Arc<Object>),
     /// What would have been stored. A new object would get its revision only then.
     Dry { draft: Draft, revision: Option<u64> },
+}
+
+/// What became of a write that creates the object where it is not there.
+pub struct Written {
+    /// The object afterwards.
+    pub outcome: WriteOutcome,
+    /// Whether it was not there before.
+    pub created: bool,
 }
 
 impl WriteOutcome {

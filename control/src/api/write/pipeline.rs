@@ -1,9 +1,10 @@
 //! The one pipeline that every write into the store goes through.
 //!
 //! The verb's own file decodes the body and converts it to the stored kind; what it makes of it comes here as a
-//! [`Pending`]. Then, in this order: default → own fields → mutate → prepare → refuse escalation → validate → admit →
-//! charge to quotas → allocate → commit. A transaction holds the object, all that was allocated to it, what it takes of
-//! quotas, and that its namespace takes new objects: they are stored together or not at all.
+//! [`Pending`]. Then, in this order: default → own fields → mutate → prepare → refuse escalation → validate → ask for
+//! the right to create → admit → charge to quotas → allocate → commit. A transaction holds the object, all that was
+//! allocated to it, what it takes of quotas, and that its namespace takes new objects: they are stored together or not
+//! at all.
 //!
 //! As in Kubernetes, the writer owns what it sent and what defaults made of it, and nobody owns what admission and
 //! allocation add. `metadata.managedFields` is text beside the object all the while: see [`crate::field_management`].
@@ -14,7 +15,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::Value;
 
-use super::{WriteOutcome, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size};
+use super::{
+    WriteOutcome, creation_access, held_by_spec, inquiry::Inquiry, must_be_valid, refusal, reject_new_finalizers, size,
+};
 use crate::{
     admission::{certificate_request, namespace},
     allocation::{self, Claimant},
@@ -237,6 +240,10 @@ pub async fn prepare(api: &Api, call: &Call, snapshot: &Snapshot, pending: Pendi
             };
             must_be_valid(kind, (&new, stored), &sent.empties, refused, errors)?;
             param_access::refuse(api.authorizer(), &api.kinds().snapshot(), &request, &new)?;
+            if operation == Verb::Create {
+                // In a box, too: nearly all that is created is posted.
+                Box::pin(creation_access::refuse(api, call)).await?;
+            }
             if let Some(old) = stored {
                 reject_new_finalizers(kind, &new, old)?;
                 for field in ["apiVersion", "kind"] {

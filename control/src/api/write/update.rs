@@ -6,7 +6,8 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{
-    TRIES, WriteOutcome, answer, current,
+    TRIES, WriteOutcome, Written, answer,
+    create::{self, Attempt},
     inquiry::Inquiry,
     metadata, parse, parse_whole,
     pipeline::{self, Action, Committed, Ownership, Pending, Prepared, Stored},
@@ -56,10 +57,19 @@ pub async fn update(api: &Api, call: &Call, text: &[u8]) -> Result<Response, Sta
     let (object, empties) = sent.tell_sent();
     let place = api.place(target)?;
     let stored = api.store().snapshot().get(&place.resource, &place.key).cloned();
-    let object = conversion::to_stored(&target.kind, object, stored.as_deref()).await?;
-    let make = |_: &Value| Ok(Made { object: object.clone(), empties: empties.clone() });
-    let outcome = change(api, call, &place, ObjectUpdate { subresource: target.subresource, make: &make }).await?;
-    answer(call, StatusCode::OK, &outcome).await
+    let mut object = conversion::to_stored(&target.kind, object, stored.as_deref()).await?;
+    let name = target.name.as_deref().unwrap_or_default();
+    metadata::must_be_named(metadata::of(&mut object)?, target.namespace.as_deref(), name)?;
+    let make_new = |_: &Value| Ok(Made { object: object.clone(), empties: empties.clone() });
+    // A subresource is that of an object which is there. kube-apiserver means that, too, but makes an object of a PUT
+    // of a status: a Service without an address.
+    let manner = match place.kind.creates_on_update && target.subresource.is_none() {
+        true => Manner::OrCreation,
+        false => Manner::Plain,
+    };
+    let written = make(api, call, &place, ObjectUpdate { subresource: target.subresource, make: &make_new }, manner);
+    let Written { outcome, created } = written.await?;
+    answer(call, if created { StatusCode::CREATED } else { StatusCode::OK }, &outcome).await
 }
 
 /// Makes a change. A change that names a resource version is made on that version or not at all.
@@ -69,7 +79,7 @@ pub async fn change(
     place: &StorageLocation,
     change: ObjectUpdate<'_>,
 ) -> Result<WriteOutcome, Status> {
-    make(api, call, place, change, false).await
+    Ok(make(api, call, place, change, Manner::Plain).await?.outcome)
 }
 
 /// As [`change`], for a change that is made from the object with its `metadata.managedFields`.
@@ -79,7 +89,18 @@ pub async fn change_with_managers(
     place: &StorageLocation,
     change: ObjectUpdate<'_>,
 ) -> Result<WriteOutcome, Status> {
-    make(api, call, place, change, true).await
+    Ok(make(api, call, place, change, Manner::WithManagers).await?.outcome)
+}
+
+/// How a change is made.
+#[derive(Clone, Copy)]
+enum Manner {
+    /// Of an object that is there, from what it is without its managers.
+    Plain,
+    /// Of an object that is there, from what it is with its managers.
+    WithManagers,
+    /// As the first, and an object that is not there is created.
+    OrCreation,
 }
 
 async fn make(
@@ -87,17 +108,27 @@ async fn make(
     call: &Call,
     place: &StorageLocation,
     change: ObjectUpdate<'_>,
-    with_managers: bool,
-) -> Result<WriteOutcome, Status> {
+    manner: Manner,
+) -> Result<Written, Status> {
     let name = call.target.name.as_deref().unwrap_or_default();
     let subject = place.subject(name);
     for _ in 0..TRIES {
         let snapshot = api.store().snapshot();
-        let stored = current(&snapshot, place, name)?;
+        let stored = match (snapshot.get(&place.resource, &place.key), manner) {
+            (Some(stored), _) => stored.clone(),
+            (None, Manner::OrCreation) => {
+                // In a box: most updates need no room for this.
+                match Box::pin(create_absent(api, call, place, (change.make)(&Value::Null)?)).await? {
+                    Attempt::Done(outcome) => return Ok(Written { outcome, created: true }),
+                    Attempt::NameTaken | Attempt::Contended => continue,
+                }
+            }
+            (None, Manner::Plain | Manner::WithManagers) => return Err(Status::not_found(subject)),
+        };
         let old = parse(&stored)?;
-        let Made { object: new, empties } = match with_managers {
-            true => (change.make)(&parse_whole(&stored)?)?,
-            false => (change.make)(&old)?,
+        let Made { object: new, empties } = match manner {
+            Manner::WithManagers => (change.make)(&parse_whole(&stored)?)?,
+            Manner::Plain | Manner::OrCreation => (change.make)(&old)?,
         };
         let (new, refused) = settled(call, place, change.subresource, new, &stored, &old)?;
         let ownership = match change.subresource.map(|subresource| subresource.effect) {
@@ -117,20 +148,34 @@ async fn make(
             ownership,
             inquiry: Inquiry::default(),
         };
+        let changed = |outcome| Ok(Written { outcome, created: false });
         let transaction = match pipeline::prepare(api, call, &snapshot, pending).await? {
-            Prepared::Unchanged => return Ok(WriteOutcome::Stored(stored)),
+            Prepared::Unchanged => return changed(WriteOutcome::Stored(stored)),
             Prepared::Ready { transaction, .. } => transaction,
         };
         if call.query.dry_run {
-            return pipeline::outcome_of_dry_run(transaction, Some(&stored));
+            return changed(pipeline::outcome_of_dry_run(transaction, Some(&stored))?);
         }
         match pipeline::commit(api, place, name, transaction).await? {
-            Committed::Done(object) => return Ok(WriteOutcome::Stored(object)),
+            Committed::Done(object) => return changed(WriteOutcome::Stored(object)),
             // A change that names a version is refused in the next round.
             Committed::Stale | Committed::Contended => {}
         }
     }
     Err(Status::conflict(subject, super::MODIFIED))
+}
+
+/// Tries once to create what a `PUT` names and is not there. As in Kubernetes, a resource version says nothing then,
+/// while a uid means one object and creates no other. What the server alone says of an object is left out as from one
+/// that is posted; kube-apiserver takes a time of deletion, and so makes an object that is being deleted from the
+/// first.
+async fn create_absent(api: &Api, call: &Call, place: &StorageLocation, new: Made) -> Result<Attempt, Status> {
+    let Made { mut object, empties } = new;
+    let (namespace, name) = (call.target.namespace.as_deref(), call.target.name.as_deref().unwrap_or_default());
+    let metadata = metadata::of(&mut object)?;
+    metadata::must_be_same(metadata, &Value::Null, place.subject(name), call.verb)?;
+    metadata::begin(metadata, namespace);
+    create::attempt(api, call, place, namespace, (name, false), false, Made { object, empties }).await
 }
 
 /// A new state of `stored` with what no update can change as it was, and what the update said of that. Refuses one that

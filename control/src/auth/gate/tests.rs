@@ -121,6 +121,22 @@ fn ask_as_node(gate: &Gate, path: &str) -> impl Future<Output = Response<Body>> 
 }
 
 #[tokio::test]
+async fn a_path_with_an_empty_part_is_refused_to_who_may_not_ask_it() {
+    let guarded = Guarded::start(Endless).await;
+    for (path, what) in [
+        ("/api/v1/namespaces/a//pods", "forbidden: User \"system:node:n\" cannot get resource \"\""),
+        ("/api/v1/namespaces//configmaps", "configmaps is forbidden: User \"system:node:n\" cannot list resource"),
+        ("//api/v1/configmaps", "configmaps is forbidden: User \"system:node:n\" cannot list resource"),
+    ] {
+        let refused = ask_as_node(&guarded.gate, path).await;
+        assert_eq!(refused.status(), 403, "{path}");
+        let body = refused.into_body().collect().await.unwrap().to_bytes();
+        let status: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert!(status["message"].as_str().unwrap().starts_with(what), "{path}: {status}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_too_much_is_told_to_come_again() {
     let dir = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(open_store(&dir.path().join("store"), &Registry::default()).unwrap());

@@ -133,6 +133,8 @@ impl Policy {
 }
 
 #[cfg(test)]
+mod creation_tests;
+#[cfg(test)]
 mod escalation_tests;
 #[cfg(test)]
 mod many_bindings_tests;

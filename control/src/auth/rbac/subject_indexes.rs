@@ -9,20 +9,23 @@
 //! and where more subjects ask in turn than there is room for, each would drive out the one that asks next. Most
 //! requests that find no room have the grants looked through, so that most indexes stay; a subject that asks often is
 //! soon among those for whom room is made.
+//!
+//! The maps are persistent: the indexes of a changed policy share what the change does not concern with those before.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashSet,
     sync::{Arc, OnceLock},
 };
 
+use imbl::{HashMap, OrdMap};
 use parking_lot::Mutex;
 
 use super::{policy::RoleKey, subject_index::SubjectIndex};
 
 /// Bytes of all indexes, about. Chosen, not measured.
 const MOST_BYTES: usize = 64 << 20;
-/// An index counts as so many bytes at least, so that there are 4,096 at the most: the list of them is copied whenever
-/// a role or binding changes. The least, of 32 rules of one verb and resource, was measured to take 9 KiB.
+/// An index counts as so many bytes at least, so that there are 4,096 at the most: all of them are looked at whenever a
+/// role changes. The least, of 32 rules of one verb and resource, was measured to take 9 KiB.
 const LEAST_WEIGHT: usize = MOST_BYTES / 4096;
 /// One of so many requests that find no room for an index has one made and others make room for it.
 const ADMITTED_OF: u64 = 32;
@@ -38,6 +41,8 @@ struct Kept {
     by_subject: HashMap<Subject, KeptIndex>,
     /// By namespace; only those that hold something.
     scopes: HashMap<Arc<str>, Scope>,
+    /// Whose index was not made yet when this was last looked through, or is new since.
+    under_way: HashSet<Subject>,
     /// Of all scopes.
     weight: usize,
     /// How often an index was used.
@@ -54,10 +59,10 @@ struct KeptIndex {
 }
 
 /// What the subjects of one namespace hold, or those of ClusterRoleBindings.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Scope {
     weight: usize,
-    by_use: BTreeMap<u64, Subject>,
+    by_use: OrdMap<u64, Subject>,
 }
 
 /// Empty until the index is made: who asks meanwhile waits for that.
@@ -99,6 +104,7 @@ impl Kept {
     fn add(&mut self, subject: &Subject, weight: usize) -> Slot {
         let (slot, used) = (Slot::default(), self.next_use());
         self.insert(subject.clone(), KeptIndex { slot: slot.clone(), weight, used });
+        self.under_way.insert(subject.clone());
         self.make_room();
         slot
     }
@@ -115,6 +121,8 @@ impl Kept {
         };
         self.remove(subject);
         self.insert(subject.clone(), KeptIndex { weight: index.bytes().max(LEAST_WEIGHT), ..kept });
+        // Its slot is filled only now.
+        self.under_way.insert(subject.clone());
         self.make_room();
     }
 
@@ -127,6 +135,7 @@ impl Kept {
     }
 
     fn remove(&mut self, subject: &Subject) {
+        self.under_way.remove(subject);
         let Some(kept) = self.by_subject.remove(subject) else { return };
         self.weight = self.weight.saturating_sub(kept.weight);
         let Some(scope) = self.scopes.get_mut(&subject.namespace) else { return };
@@ -143,22 +152,32 @@ impl Kept {
             let is_spared = |namespace: &str, scope: &Scope| namespace.is_empty() && scope.weight <= OF_CLUSTER;
             let scopes = self.scopes.iter().filter(|(namespace, scope)| !is_spared(namespace, scope));
             let largest = scopes.max_by_key(|(_, scope)| scope.weight).map(|(_, scope)| scope);
-            let Some((_, subject)) = largest.and_then(|scope| scope.by_use.first_key_value()) else { return };
+            let Some((_, subject)) = largest.and_then(|scope| scope.by_use.get_min()) else { return };
             let subject = subject.clone();
             self.remove(&subject);
         }
+    }
+
+    /// What a changed policy begins with. An index that is under way is of the policy before.
+    fn of_next_policy(&mut self) -> Self {
+        let Self { by_subject, under_way, .. } = &mut *self;
+        under_way.retain(|subject| by_subject.get(subject).is_some_and(|index| index.slot.get().is_none()));
+        let mut next = Self {
+            by_subject: self.by_subject.clone(),
+            scopes: self.scopes.clone(),
+            under_way: HashSet::new(),
+            weight: self.weight,
+            uses: self.uses,
+            without_room: self.without_room,
+        };
+        self.under_way.iter().for_each(|subject| next.remove(subject));
+        next
     }
 }
 
 impl Clone for SubjectIndexes {
     fn clone(&self) -> Self {
-        let of = self.0.lock();
-        let mut kept = Kept { uses: of.uses, without_room: of.without_room, ..Kept::default() };
-        // One under way is of the policy before.
-        for (subject, index) in of.by_subject.iter().filter(|(_, index)| index.slot.get().is_some()) {
-            kept.insert(subject.clone(), index.clone());
-        }
-        Self(Mutex::new(kept))
+        Self(Mutex::new(self.0.lock().of_next_policy()))
     }
 }
 

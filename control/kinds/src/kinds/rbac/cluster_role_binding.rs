@@ -16,5 +16,6 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: subject::COLUMNS,
     cells: subject::cells,
     schema: "io.k8s.api.rbac.v1.ClusterRoleBinding",
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };

@@ -14,5 +14,6 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: &[Column::name(), Column::created_at()],
     cells: |object| vec![Cell::name(object), Cell::created_at(object)],
     schema: "io.k8s.api.rbac.v1.Role",
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };

@@ -15,5 +15,6 @@ pub static KIND: BuiltIn = BuiltIn {
     columns: subject::COLUMNS,
     cells: subject::cells,
     schema: "io.k8s.api.rbac.v1.RoleBinding",
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };

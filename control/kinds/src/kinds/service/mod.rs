@@ -51,6 +51,7 @@ pub static KIND: BuiltIn = BuiltIn {
     object_name: names::label_1035,
     content_first: |service| !validation::unprepared(service).is_empty(),
     deletion: crate::kinds::Deletion::RETURNING,
+    creates_on_update: true,
     ..BuiltIn::PLAIN
 };
 
