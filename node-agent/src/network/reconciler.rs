@@ -17,6 +17,7 @@ use super::{
     attach::{Attacher, RepairError},
     bypass::Bypass,
     docker_user::DockerUserError,
+    forwarding,
     host_links::HostLinks,
     kernel_events::KernelEvents,
     legacy_firewall::LegacyFirewallError,
@@ -24,6 +25,7 @@ use super::{
     netlink::{Netlink, NetlinkError, Route},
     nft::{self, NftError},
     routes::{self, LocalNode, Path, Routes, UnroutableNodes},
+    service_link,
     source_filter::{SourceFilter, tunnel_ends},
     sysctl::{SysctlError, Sysctls},
     uplink::{Uplink, UplinkError, choose_uplinks},
@@ -58,9 +60,9 @@ pub enum SyncError {
     /// A setting of a link.
     #[error("cannot change a kernel setting")]
     Sysctl(#[from] SysctlError),
-    /// The setting of the tunnel's device.
-    #[error("cannot enable forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
-    Forwarding(#[source] std::io::Error),
+    /// The setting of a link of our own.
+    #[error("cannot enable forwarding on {link}")]
+    Forwarding { link: &'static str, source: std::io::Error },
 }
 
 /// What failed as the kernel was brought to a World. No part keeps another from being tried that does not need it.
@@ -207,6 +209,7 @@ impl NetworkReconciler {
             self.sync_nodes(&desired, uplinks, prune, &mut outcome).await;
         }
         outcome.of_rest(self.attacher.repair().await);
+        outcome.of_rest(service_link::keep_forwarding().await.map_err(forwarding_of(service_link::NAME)));
         outcome.of_node(self.sync_masquerade(&desired, prune).await);
         if let Some(uplinks) = &uplinks {
             outcome.of_rest(self.sync_bypass(&desired, &host, uplinks, ends).await);
@@ -233,9 +236,7 @@ impl NetworkReconciler {
     /// The tunnel's device, by its index.
     async fn ensure_tunnel(&self, uplink_mtu: u32) -> Result<u32, SyncError> {
         let device = vxlan::ensure_device(&self.netlink, self.config.node_ip, uplink_mtu).await?;
-        // Of our own link, which takes the setting with it when it goes: nothing to record.
-        let forwarding = format!("/proc/sys/net/ipv4/conf/{}/forwarding", vxlan::DEVICE);
-        tokio::fs::write(forwarding, "1").await.map_err(SyncError::Forwarding)?;
+        forwarding::enable(vxlan::DEVICE).await.map_err(forwarding_of(vxlan::DEVICE))?;
         Ok(device.index)
     }
 
@@ -296,6 +297,10 @@ impl NetworkReconciler {
         }
         Ok(())
     }
+}
+
+fn forwarding_of(link: &'static str) -> impl Fn(std::io::Error) -> SyncError {
+    move |source| SyncError::Forwarding { link, source }
 }
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
