@@ -198,6 +198,7 @@ impl NetworkReconciler {
             node_name: self.config.node_name.clone(),
             node_ip: self.config.node_ip,
             pod_cidr: self.config.pod_cidr,
+            cluster_cidr: self.config.cluster_cidr,
         };
         let (desired, unroutable) = routes::desired(world, &me, &host);
         self.report_unroutable(unroutable);
@@ -256,10 +257,15 @@ impl NetworkReconciler {
             || held.iter().filter(|route| route.ours && !self.config.pod_cidr.contains(route.destination.network()));
         // A cluster may have thousands of nodes.
         let is_held: HashSet<&Route> = held.iter().collect();
+        let replaceable: HashSet<Ipv4Network> = ours().map(|route| route.destination).collect();
         let mut done = Ok(());
         for route in wanted.iter().filter(|route| !is_held.contains(route)) {
             tracing::info!(pods = %route.destination, through = ?route.gateway, "route to another node's pods");
-            done = done.and(self.netlink.replace_route(route).await);
+            // Another's that came in this moment is not replaced: the next sync finds it.
+            done = done.and(match replaceable.contains(&route.destination) {
+                true => self.netlink.replace_route(route).await,
+                false => self.netlink.add_route(route).await,
+            });
         }
         // Also one through a tunnel that could not be looked at is wanted.
         for route in ours().filter(|held| prune && !desired.contains_key(&held.destination)) {

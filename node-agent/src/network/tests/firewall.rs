@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{sources::assert_only_own_source_passes, *};
-use crate::network::{
-    nft::RuleCount,
-    reconciler::{KernelCache, NetworkReconciler},
-};
+use crate::network::nft::RuleCount;
 
 #[test]
 fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
@@ -111,22 +108,6 @@ fn rules_that_somebody_flushed_from_the_bypass_come_back() {
     assert!(b.ask_who_am_i(address, 80).is_ok());
 }
 
-/// A reconciler of this network that no event wakes: it syncs only when it is told to.
-fn reconciler_without_events(node: &TestMachine, network: &Arc<Network>) -> NetworkReconciler {
-    shutdown(node, network, Teardown::Keep);
-    NetworkReconciler {
-        config: network.config.clone(),
-        netlink: network.netlink.clone(),
-        attacher: network.attacher.clone(),
-        bypass: network.bypass.clone(),
-        source_filter: network.source_filter.clone(),
-        sysctls: network.sysctls.clone(),
-        problem: watch::channel(None).0,
-        resync: network.resync.clone(),
-        cache: KernelCache::default(),
-    }
-}
-
 #[test]
 fn the_older_firewall_is_looked_at_again() {
     if !can_make_namespaces() {
@@ -151,11 +132,7 @@ fn the_older_firewall_is_looked_at_again() {
         [("-w -P FORWARD ACCEPT", false), ("-w -P FORWARD DROP", true), ("-w -P FORWARD ACCEPT", false)]
     {
         legacy(policy);
-        reconciler = node.wait(async move {
-            let outcome = reconciler.sync(&World::default()).await;
-            assert_eq!(outcome.errors().count(), 0, "{outcome:?}");
-            reconciler
-        });
+        reconciler = sync(&node, reconciler, World::default());
         assert_eq!(bypassed(), drops, "{policy}");
     }
 }
