@@ -196,7 +196,8 @@ impl Allocator {
                     self.must_not_be_paused()?;
                     writes.push(records.take_agent_port(port));
                 }
-                Some(record) if records::is_agents(record.object) => {}
+                // The last other node may leave it in this moment: see below.
+                Some(record) if records::is_agents(record.object) => writes.push(records::renew(record)),
                 Some(record) => {
                     let (namespace, name) = records::parent(record.object).unwrap_or_default();
                     tracing::warn!(node, port, service = %format_args!("{namespace}/{name}"),
@@ -204,7 +205,8 @@ impl Allocator {
                 }
             }
         }
-        // Where another node takes it in this moment, and so writes no record, the next audit makes one.
+        // Where another node takes it in this moment, one of the two transactions conflicts, and is planned anew. Where all
+        // that have it leave at once, each sees the others: the next audit removes the record.
         if let Some(record) = before.and_then(|port| records.of_port(snapshot, port))
             && records::is_agents(record.object)
         {

@@ -1,6 +1,6 @@
 //! The stored objects that say which address or port is taken, and by whom.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::{
     encode,
     kinds::{Kind, ip_address},
     rfc3339,
-    store::{Change, Expect, Key, Object, Snapshot, Write},
+    store::{Amendment, Change, Expect, Key, Object, Snapshot, Write},
 };
 
 /// Where IPAddress objects are stored.
@@ -110,6 +110,14 @@ fn put_port(port: u16, parent: Value) -> Write {
     });
     let key = Key { resource: PORTS.into(), name: port.to_string().into() };
     Write { key, expect: Expect::Absent, change: Change::Put(encode::unserved(&object)) }
+}
+
+/// The write that leaves a record as it is, at a new revision: whoever removes it in this moment, because they saw nobody
+/// with its port, has to look again. Those who write this at once do not hinder one another.
+pub fn renew(record: Record<'_>) -> Write {
+    let key = Key { resource: record.resource.into(), name: record.key.clone() };
+    let same = Amendment::new(|record| Ok::<_, Infallible>(record.draft()));
+    Write { key, expect: Expect::Present, change: Change::Amend(same) }
 }
 
 /// The write that removes a record as it is now.

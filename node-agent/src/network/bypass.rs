@@ -74,7 +74,7 @@ impl Bypass {
         let mut state = self.state.lock().await;
         let Some(applied) = &state.applied else { return };
         // One that cannot be looked at is written.
-        if !nft::rules(FAMILY).await.is_ok_and(|rules| rules == deciding_rules(applied)) {
+        if !nft::rules(FAMILY).await.is_ok_and(|rules| rules == nft::rules_of_script(applied)) {
             state.applied = None;
         }
     }
@@ -164,21 +164,6 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
     text
 }
 
-/// How many rules of a table that [`table`] made drop packets or have another chain look at them, by chain: as
-/// [`nft::rules`] counts them. Pure.
-fn deciding_rules(table: &str) -> BTreeMap<String, usize> {
-    let (mut by_chain, mut chain) = (BTreeMap::new(), String::new());
-    for line in table.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
-            chain = name.to_owned();
-        } else if line.ends_with(" drop") || line.split(' ').any(|word| word == "jump") {
-            let rules: &mut usize = by_chain.entry(chain.clone()).or_default();
-            *rules = rules.saturating_add(1);
-        }
-    }
-    by_chain
-}
-
 /// Family of tables that see a packet at its link, before routing.
 const FAMILY: &str = "netdev";
 
@@ -186,7 +171,7 @@ const TRIES: usize = 5;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::nft::RuleCount, *};
 
     #[test]
     fn packets_go_from_link_to_link_and_only_from_the_cluster() {
@@ -221,6 +206,8 @@ table netdev fairlead {
 "#;
         let table = table(&pods.into(), &paths);
         assert_eq!(table, expected);
-        assert_eq!(deciding_rules(&table), [("nodes".to_owned(), 1), ("pods".to_owned(), 4)].into());
+        let counted = |(chain, all, deciding): (&str, _, _)| (chain.to_owned(), RuleCount { all, deciding });
+        let rules = [("forward", 1, 0), ("leave", 1, 0), ("nodes", 1, 1), ("pods", 4, 4)].map(counted);
+        assert_eq!(nft::rules_of_script(&table), rules.into());
     }
 }

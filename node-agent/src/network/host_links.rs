@@ -1,6 +1,8 @@
-//! What links, addresses and default routes this network namespace has: one dump, as plain values for pure choices.
+//! What links, addresses and routes this network namespace has: one dump, as plain values for pure choices.
 
 use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
 
 use super::netlink::{Link, Netlink, NetlinkError};
 
@@ -13,6 +15,8 @@ pub struct HostLinks {
     pub addresses: Vec<LinkAddress>,
     /// Of the main table.
     pub default_routes: Vec<DefaultRoute>,
+    /// Of the main table: all that fairlead did not mark as its own.
+    pub foreign_routes: Vec<ForeignRoute>,
 }
 
 /// An IPv4 address of a link.
@@ -37,14 +41,25 @@ pub struct DefaultRoute {
     pub source: Option<Ipv4Addr>,
 }
 
+/// A route that another than this part made: the kernel, the administrator, another program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignRoute {
+    /// 0.0.0.0/0 is everything.
+    pub destination: Ipv4Network,
+    /// The hosts of `destination` are on a link of this host, as those of its own subnets.
+    pub on_link: bool,
+}
+
 impl HostLinks {
     /// Asks the kernel.
     pub async fn read(netlink: &Netlink) -> Result<Self, NetlinkError> {
-        let default_routes = netlink.routes().await?.into_iter().filter(|route| route.destination.prefix() == 0);
+        let (routes, foreign_routes) = netlink.all_routes().await?;
+        let default_routes = routes.into_iter().filter(|route| route.destination.prefix() == 0);
         Ok(Self {
             default_routes: default_routes
                 .filter_map(|r| Some(DefaultRoute { link: r.link?, metric: r.metric, source: r.source }))
                 .collect(),
+            foreign_routes,
             links: netlink.links().await?,
             addresses: netlink.addresses().await?,
         })

@@ -1,5 +1,5 @@
 //! Pods reach the outside under the node's address: one nftables table of our own, written whole and in one
-//! transaction. Pure.
+//! transaction.
 //!
 //! The table also keeps the kernel from refusing DNS queries while the agent is away, as between two versions of it: a
 //! client that gets no reply retries, one that is refused fails.
@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
 
-use super::nft::TABLE;
+use super::nft::{self, NftError, TABLE};
 
 /// Which sources are masqueraded, and for which destinations they are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,12 @@ pub struct Masquerade {
     pub nodes: BTreeSet<Ipv4Addr>,
 }
 
-/// The table as nft reads it. It replaces an earlier one: nothing of that is left, and no packet sees it half.
+/// Whether the kernel has the table with all of its rules.
+pub async fn stands(masquerade: &Masquerade) -> Result<bool, NftError> {
+    Ok(nft::rules(FAMILY).await? == nft::rules_of_script(&table(masquerade)))
+}
+
+/// The table as nft reads it. It replaces an earlier one: nothing of that is left, and no packet sees it half. Pure.
 pub fn table(masquerade: &Masquerade) -> String {
     let Masquerade { pod_cidr, gateway, cluster_cidr, service_cidr, nodes } = masquerade;
     let mut text = format!("table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
@@ -94,5 +99,8 @@ table ip fairlead {
 }
 ";
         assert_eq!(table(&masquerade), expected);
+        let rules: Vec<_> =
+            nft::rules_of_script(expected).into_iter().map(|(chain, count)| (chain, count.all)).collect();
+        assert_eq!(rules, [("output".to_owned(), 1), ("postrouting".to_owned(), 7)]);
     }
 }

@@ -22,16 +22,19 @@ use netlink_packet_route::{
     RouteNetlinkMessage,
     address::AddressMessage,
     link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage},
-    route::RouteProtocol,
+    route::{RouteMessage, RouteProtocol},
 };
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, packet_core::NetlinkMessage,
     proto::Connection, sys::SocketAddr,
 };
 
-use self::message::{address, link, route, route_message};
+use self::message::{address, foreign_route, link, route, route_message};
 pub use self::neighbour::Vxlan;
-use super::{host_links::LinkAddress, inside::open_inside};
+use super::{
+    host_links::{ForeignRoute, LinkAddress},
+    inside::open_inside,
+};
 
 /// Marks our routes in the kernel; free in `/etc/iproute2/rt_protos`.
 pub const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(0xfa);
@@ -269,9 +272,25 @@ impl Netlink {
 
     /// IPv4 unicast routes of the main table.
     pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+        Ok(self.route_messages().await?.iter().filter_map(route).collect())
+    }
+
+    /// The same, and all of the main table that are not ours, also those by which packets are dropped.
+    pub async fn all_routes(&self) -> Result<(Vec<Route>, Vec<ForeignRoute>), NetlinkError> {
+        let messages = self.route_messages().await?;
+        Ok((messages.iter().filter_map(route).collect(), messages.iter().filter_map(foreign_route).collect()))
+    }
+
+    async fn route_messages(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
         let question = RouteNetlinkMessage::GetRoute(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        let read = |answer| if let RouteNetlinkMessage::NewRoute(message) = answer { route(&message) } else { None };
+        let read = |answer| if let RouteNetlinkMessage::NewRoute(message) = answer { Some(message) } else { None };
         self.list("routes", question, read).await
+    }
+
+    /// Adds the route, marked as ours if it is. An error where there is one with the same destination and metric.
+    pub async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
+        let added = self.handle().route().add(route_message(route)).execute().await;
+        added.map_err(|e| failed(format!("add route to {}", route.destination), e))
     }
 
     /// Adds the route, marked as ours if it is, in the place of one with the same destination and metric.

@@ -33,9 +33,18 @@ pub async fn is_there(family: &str) -> Result<bool, NftError> {
     Ok(has_table(&String::from_utf8_lossy(&listed.stdout), family))
 }
 
-/// How many rules each chain of our table of `family` has that drop packets or have another chain look at them. None
-/// where there is no table.
-pub async fn rules(family: &str) -> Result<BTreeMap<String, usize>, NftError> {
+/// How many rules a chain has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleCount {
+    /// All.
+    pub all: usize,
+    /// That drop packets or have another chain look at them: one that only accepts takes the place of none.
+    pub deciding: usize,
+}
+
+/// How many rules each chain of our table of `family` has; chains without rules are left out. None where there is no
+/// table.
+pub async fn rules(family: &str) -> Result<BTreeMap<String, RuleCount>, NftError> {
     match run(&["-j", "list", "table", family, TABLE], "").await {
         Ok(listed) => Ok(rules_by_chain(&String::from_utf8_lossy(&listed.stdout))),
         Err(NftError::Refused(_)) => Ok(BTreeMap::new()),
@@ -82,17 +91,41 @@ fn dropping(json: &str) -> Vec<String> {
         .collect()
 }
 
-/// The rules of a table in nft's JSON that end in a drop or a jump, counted by chain. Pure.
-fn rules_by_chain(json: &str) -> BTreeMap<String, usize> {
+/// The rules of a table in nft's JSON, counted by chain. Pure.
+fn rules_by_chain(json: &str) -> BTreeMap<String, RuleCount> {
     let parsed: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     let rules = parsed["nftables"].as_array().into_iter().flatten().filter_map(|item| item.get("rule"));
-    let mut by_chain = BTreeMap::new();
-    for rule in rules {
+    let counted = rules.map(|rule| {
         let verdict = rule["expr"].as_array().and_then(|parts| parts.last());
-        if verdict.is_some_and(|verdict| verdict.get("drop").is_some() || verdict.get("jump").is_some()) {
-            let rules: &mut usize = by_chain.entry(rule["chain"].as_str().unwrap_or_default().to_owned()).or_default();
-            *rules = rules.saturating_add(1);
+        let decides = verdict.is_some_and(|verdict| verdict.get("drop").is_some() || verdict.get("jump").is_some());
+        (rule["chain"].as_str().unwrap_or_default(), decides)
+    });
+    count(counted)
+}
+
+/// How many rules each chain has of a table that is written as ours are, one rule a line: as [`rules`] counts them once
+/// the kernel has it. Pure.
+pub fn rules_of_script(script: &str) -> BTreeMap<String, RuleCount> {
+    let (mut rules, mut chain) = (Vec::new(), None);
+    for line in script.lines().map(str::trim) {
+        if let Some(opened) = line.strip_suffix(" {") {
+            chain = opened.strip_prefix("chain ");
+        } else if line == "}" {
+            chain = None;
+        } else if let Some(chain) = chain.filter(|_| !line.starts_with("type ")) {
+            rules.push((chain, line.ends_with(" drop") || line.split(' ').any(|word| word == "jump")));
         }
+    }
+    count(rules)
+}
+
+/// Counts rules by their chain, and whether they decide.
+fn count<'a>(rules: impl IntoIterator<Item = (&'a str, bool)>) -> BTreeMap<String, RuleCount> {
+    let mut by_chain: BTreeMap<String, RuleCount> = BTreeMap::new();
+    for (chain, decides) in rules {
+        let held = by_chain.entry(chain.to_owned()).or_default();
+        held.all = held.all.saturating_add(1);
+        held.deciding = held.deciding.saturating_add(usize::from(decides));
     }
     by_chain
 }
@@ -129,13 +162,34 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_drop_or_jump_are_counted_by_chain() {
+    fn rules_are_counted_by_chain_with_those_that_drop_or_jump() {
         let json = r#"{"nftables": [{"metainfo": {}}, {"chain": {"family": "inet", "table": "fairlead", "name": "pods"}},
             {"rule": {"chain": "prerouting", "expr": [{"match": {}}, {"jump": {"target": "pods"}}]}},
             {"rule": {"chain": "pods", "expr": [{"match": {}}, {"counter": {"packets": 1}}, {"drop": null}]}},
             {"rule": {"chain": "pods", "expr": [{"drop": null}]}},
             {"rule": {"chain": "pods", "expr": [{"accept": null}]}}]}"#;
-        assert_eq!(rules_by_chain(json), [("prerouting".to_owned(), 1), ("pods".to_owned(), 2)].into());
+        let counted = [("prerouting", RuleCount { all: 1, deciding: 1 }), ("pods", RuleCount { all: 3, deciding: 2 })];
+        let counted: BTreeMap<_, _> = counted.map(|(chain, count)| (chain.to_owned(), count)).into();
+        assert_eq!(rules_by_chain(json), counted);
+        let script = "table inet fairlead {
+  set nodes {
+    type ipv4_addr
+    elements = { 192.0.2.1 }
+  }
+  chain prerouting {
+    type filter hook prerouting priority raw; policy accept;
+    iifname @links jump pods
+  }
+  chain none {
+  }
+  chain pods {
+    ip saddr 192.0.2.1 counter drop
+    meta nfproto ipv6 drop
+    accept
+  }
+}
+";
+        assert_eq!(rules_of_script(script), counted, "elements of sets are no rules");
         assert!(rules_by_chain("").is_empty());
     }
 }

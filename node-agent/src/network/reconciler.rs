@@ -17,6 +17,7 @@ use super::{
     attach::{Attacher, RepairError},
     bypass::Bypass,
     docker_user::DockerUserError,
+    forwarding,
     host_links::HostLinks,
     kernel_events::KernelEvents,
     legacy_firewall::LegacyFirewallError,
@@ -24,6 +25,7 @@ use super::{
     netlink::{Netlink, NetlinkError, Route},
     nft::{self, NftError},
     routes::{self, LocalNode, Path, Routes, UnroutableNodes},
+    service_link,
     source_filter::{SourceFilter, tunnel_ends},
     sysctl::{SysctlError, Sysctls},
     uplink::{Uplink, UplinkError, choose_uplinks},
@@ -58,9 +60,9 @@ pub enum SyncError {
     /// A setting of a link.
     #[error("cannot change a kernel setting")]
     Sysctl(#[from] SysctlError),
-    /// The setting of the tunnel's device.
-    #[error("cannot enable forwarding on {DEVICE}", DEVICE = vxlan::DEVICE)]
-    Forwarding(#[source] std::io::Error),
+    /// The setting of a link of our own.
+    #[error("cannot enable forwarding on {link}")]
+    Forwarding { link: &'static str, source: std::io::Error },
 }
 
 /// What failed as the kernel was brought to a World. No part keeps another from being tried that does not need it.
@@ -196,6 +198,7 @@ impl NetworkReconciler {
             node_name: self.config.node_name.clone(),
             node_ip: self.config.node_ip,
             pod_cidr: self.config.pod_cidr,
+            cluster_cidr: self.config.cluster_cidr,
         };
         let (desired, unroutable) = routes::desired(world, &me, &host);
         self.report_unroutable(unroutable);
@@ -207,6 +210,7 @@ impl NetworkReconciler {
             self.sync_nodes(&desired, uplinks, prune, &mut outcome).await;
         }
         outcome.of_rest(self.attacher.repair().await);
+        outcome.of_rest(service_link::keep_forwarding().await.map_err(forwarding_of(service_link::NAME)));
         outcome.of_node(self.sync_masquerade(&desired, prune).await);
         if let Some(uplinks) = &uplinks {
             outcome.of_rest(self.sync_bypass(&desired, &host, uplinks, ends).await);
@@ -233,9 +237,7 @@ impl NetworkReconciler {
     /// The tunnel's device, by its index.
     async fn ensure_tunnel(&self, uplink_mtu: u32) -> Result<u32, SyncError> {
         let device = vxlan::ensure_device(&self.netlink, self.config.node_ip, uplink_mtu).await?;
-        // Of our own link, which takes the setting with it when it goes: nothing to record.
-        let forwarding = format!("/proc/sys/net/ipv4/conf/{}/forwarding", vxlan::DEVICE);
-        tokio::fs::write(forwarding, "1").await.map_err(SyncError::Forwarding)?;
+        forwarding::enable(vxlan::DEVICE).await.map_err(forwarding_of(vxlan::DEVICE))?;
         Ok(device.index)
     }
 
@@ -255,10 +257,15 @@ impl NetworkReconciler {
             || held.iter().filter(|route| route.ours && !self.config.pod_cidr.contains(route.destination.network()));
         // A cluster may have thousands of nodes.
         let is_held: HashSet<&Route> = held.iter().collect();
+        let replaceable: HashSet<Ipv4Network> = ours().map(|route| route.destination).collect();
         let mut done = Ok(());
         for route in wanted.iter().filter(|route| !is_held.contains(route)) {
             tracing::info!(pods = %route.destination, through = ?route.gateway, "route to another node's pods");
-            done = done.and(self.netlink.replace_route(route).await);
+            // Another's that came in this moment is not replaced: the next sync finds it.
+            done = done.and(match replaceable.contains(&route.destination) {
+                true => self.netlink.replace_route(route).await,
+                false => self.netlink.add_route(route).await,
+            });
         }
         // Also one through a tunnel that could not be looked at is wanted.
         for route in ours().filter(|held| prune && !desired.contains_key(&held.destination)) {
@@ -296,6 +303,10 @@ impl NetworkReconciler {
         }
         Ok(())
     }
+}
+
+fn forwarding_of(link: &'static str) -> impl Fn(std::io::Error) -> SyncError {
+    move |source| SyncError::Forwarding { link, source }
 }
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);

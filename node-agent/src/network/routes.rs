@@ -12,7 +12,7 @@ use std::{
 use ipnetwork::Ipv4Network;
 
 use super::{
-    host_links::{HostLinks, LinkAddress},
+    host_links::{ForeignRoute, HostLinks, LinkAddress},
     vxlan,
 };
 use crate::world::World;
@@ -26,6 +26,8 @@ pub struct LocalNode {
     pub node_ip: Ipv4Addr,
     /// Peers that claim part of it get no route.
     pub pod_cidr: Ipv4Network,
+    /// Where the pods of all nodes are, as the administrator said.
+    pub cluster_cidr: Ipv4Network,
 }
 
 /// The way to one other node's pods.
@@ -51,7 +53,7 @@ pub enum Path {
 /// Routes by the pod subnet they lead to.
 pub type Routes = BTreeMap<Ipv4Network, NodeRoute>;
 
-/// What a node says of itself by which the kernel would take no route to its pods.
+/// Why a node gets no route, by what it says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unroutable {
     /// Of this host itself, or of no single host: loopback, multicast, broadcast.
@@ -60,22 +62,27 @@ pub enum Unroutable {
     /// It has no room for a gateway, or its gateway would have such an address.
     #[error("nothing can be reached by its pod subnet {0}")]
     PodCidr(Ipv4Network),
+    /// This host reaches others than pods there, such as those of its own LAN. Give the node another pod subnet, or take
+    /// the other route away.
+    #[error("its pod subnet {pod_cidr} is taken: this host has a route to {taken} that fairlead did not make")]
+    Taken { pod_cidr: Ipv4Network, taken: Ipv4Network },
 }
 
 /// Nodes that get no route, by name.
 pub type UnroutableNodes = BTreeMap<Arc<str>, Unroutable>;
 
 /// A route for every other node that has an address and a pod subnet, but for those whose route the kernel would
-/// refuse. A subnet that overlaps ours, or that a node earlier in the order of names has, gets no route: packets to our
-/// own pods must never leave.
+/// refuse, or that would take the place of a route of others. A subnet that overlaps ours, or that a node earlier in the
+/// order of names has, gets no route: packets to our own pods must never leave.
 pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> (Routes, UnroutableNodes) {
     let (mut routes, mut unroutable) = (Routes::new(), UnroutableNodes::new());
     for node in world.nodes.values().filter(|node| *node.name != *me.node_name) {
         let (Some(node_ip), Some(pod_cidr)) = (node.internal_ip, node.pod_cidr) else { continue };
+        let pod_cidr = without_host_bits(pod_cidr);
         if node_ip == me.node_ip || pod_cidr.overlaps(me.pod_cidr) {
             continue;
         }
-        if let Err(why) = check(host, node_ip, pod_cidr) {
+        if let Err(why) = check(host, me, (node_ip, pod_cidr)) {
             unroutable.insert(node.name.clone(), why);
             continue;
         }
@@ -85,7 +92,7 @@ pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> (Routes, Unro
     (routes, unroutable)
 }
 
-fn check(host: &HostLinks, node_ip: Ipv4Addr, pod_cidr: Ipv4Network) -> Result<(), Unroutable> {
+fn check(host: &HostLinks, me: &LocalNode, (node_ip, pod_cidr): (Ipv4Addr, Ipv4Network)) -> Result<(), Unroutable> {
     if !may_be_another_host(host, node_ip) {
         return Err(Unroutable::Address(node_ip));
     }
@@ -93,7 +100,26 @@ fn check(host: &HostLinks, node_ip: Ipv4Addr, pod_cidr: Ipv4Network) -> Result<(
     if pod_cidr.prefix() > 30 || !may_be_another_host(host, vxlan::next_hop(pod_cidr)) {
         return Err(Unroutable::PodCidr(pod_cidr));
     }
-    Ok(())
+    match host.foreign_routes.iter().find(|route| takes(route, me, pod_cidr)) {
+        Some(route) => Err(Unroutable::Taken { pod_cidr, taken: route.destination }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a route to `pod_cidr` would take the place of this one, or packets from hosts that are on a link. A larger
+/// subnet behind a router may hold pods, as may one on a link where the administrator says so by the cluster's range.
+fn takes(route: &ForeignRoute, me: &LocalNode, pod_cidr: Ipv4Network) -> bool {
+    let taken = route.destination;
+    if taken == pod_cidr {
+        return true;
+    }
+    let is_set_aside = pod_cidr.is_subnet_of(taken) && pod_cidr.is_subnet_of(me.cluster_cidr);
+    route.on_link && taken.prefix() > 0 && taken.overlaps(pod_cidr) && !is_set_aside
+}
+
+/// Written as the kernel writes it: 10.0.0.5/24 is 10.0.0.0/24.
+fn without_host_bits(network: Ipv4Network) -> Ipv4Network {
+    Ipv4Network::new(network.network(), network.prefix()).unwrap_or(network)
 }
 
 /// Whether the kernel would take a route through `address`: it refuses what is local to it, and what is no unicast.
@@ -161,7 +187,18 @@ mod tests {
                 address(3, [192, 168, 7, 1], 24),
             ],
             default_routes: vec![],
+            foreign_routes: vec![
+                foreign("0.0.0.0/0", true),
+                foreign("192.168.0.0/16", true),
+                foreign("192.168.7.0/24", true),
+                foreign("10.96.0.0/12", false),
+                foreign("10.250.0.0/16", false),
+            ],
         }
+    }
+
+    fn foreign(destination: &str, on_link: bool) -> ForeignRoute {
+        ForeignRoute { destination: destination.parse().unwrap(), on_link }
     }
 
     fn me() -> LocalNode {
@@ -169,6 +206,7 @@ mod tests {
             node_name: "a".into(),
             node_ip: [192, 168, 0, 1].into(),
             pod_cidr: "10.244.1.0/24".parse().unwrap(),
+            cluster_cidr: "10.244.0.0/16".parse().unwrap(),
         }
     }
 
@@ -228,5 +266,51 @@ mod tests {
         assert_eq!(unroutable.len(), addresses.len() + subnets.len() - 1, "{unroutable:?}");
         assert_eq!(unroutable["n0"], Unroutable::Address(addresses[0].into()));
         assert_eq!(unroutable["s0"], Unroutable::PodCidr(subnets[0].parse().unwrap()));
+    }
+
+    #[test]
+    fn no_route_to_pods_takes_the_place_of_anothers() {
+        let address = |link, address: [u8; 4], prefix| LinkAddress { link, address: address.into(), prefix };
+        let addresses = vec![address(2, [192, 168, 0, 9], 16), address(3, [192, 168, 7, 9], 24)];
+        let host = HostLinks { addresses, ..host() };
+        let taken = |pods: &str, me: &LocalNode| {
+            let nodes = [node("b", [192, 168, 7, 2], pods)].into_iter().collect::<OrdMap<_, _>>();
+            let (routes, mut unroutable) = desired(&World { nodes, ..World::default() }, me, &host);
+            assert_eq!(routes.is_empty(), !unroutable.is_empty(), "{pods}");
+            match unroutable.remove("b") {
+                Some(Unroutable::Taken { taken, .. }) => Some(taken.to_string()),
+                other => {
+                    assert_eq!(other, None, "{pods}");
+                    None
+                }
+            }
+        };
+        let cases = [
+            ("192.168.0.0/16", Some("192.168.0.0/16")),
+            // A part of the LAN, in which other hosts are; and more than it.
+            ("192.168.9.64/26", Some("192.168.0.0/16")),
+            ("192.160.0.0/12", Some("192.168.0.0/16")),
+            ("10.96.0.0/12", Some("10.96.0.0/12")),
+            ("10.250.0.9/16", Some("10.250.0.0/16")),
+            // Behind a router there may be pods, in a part of what it leads to.
+            ("10.250.3.0/24", None),
+            ("10.0.0.0/9", None),
+            ("10.244.3.0/24", None),
+        ];
+        for (pods, expected) in cases {
+            assert_eq!(taken(pods, &me()).as_deref(), expected, "{pods}");
+        }
+        // The administrator has set a part of the LAN aside for pods.
+        let inside = LocalNode { cluster_cidr: "192.168.128.0/17".parse().unwrap(), ..me() };
+        assert_eq!(taken("192.168.130.0/24", &inside), None);
+        assert_eq!(taken("192.168.9.0/24", &inside).as_deref(), Some("192.168.0.0/16"));
+        let whole = LocalNode { cluster_cidr: "192.168.0.0/16".parse().unwrap(), ..me() };
+        assert_eq!(taken("192.168.0.0/16", &whole).as_deref(), Some("192.168.0.0/16"), "the LAN itself");
+    }
+
+    #[test]
+    fn a_subnet_with_host_bits_is_written_as_the_kernel_writes_it() {
+        let routes = routes(&[node("b", [192, 168, 7, 2], "10.244.3.5/24")]);
+        assert_eq!(routes, [("b".to_owned(), "10.244.3.0/24".to_owned(), Path::Direct { link: 3 })]);
     }
 }

@@ -14,6 +14,7 @@ use super::{
     Network, NetworkConfig, PodNetwork,
     namespaces::{TestMachine, UPLINK, can_make_namespaces},
     netlink::Netlink,
+    reconciler::{KernelCache, NetworkReconciler},
     start,
 };
 use crate::{
@@ -51,6 +52,31 @@ fn start_on(node: &TestMachine, config: NetworkConfig) -> Arc<Network> {
 fn start_following(node: &TestMachine, config: NetworkConfig) -> (Arc<Network>, watch::Sender<Arc<World>>) {
     let (publish, seen) = watch::channel(Arc::new(World::default()));
     (Arc::new(node.wait(async move { start(config, seen).await.unwrap() })), publish)
+}
+
+/// A reconciler of this network that no event wakes: it syncs only when it is told to.
+fn reconciler_without_events(node: &TestMachine, network: &Arc<Network>) -> NetworkReconciler {
+    shutdown(node, network, Teardown::Keep);
+    NetworkReconciler {
+        config: network.config.clone(),
+        netlink: network.netlink.clone(),
+        attacher: network.attacher.clone(),
+        bypass: network.bypass.clone(),
+        source_filter: network.source_filter.clone(),
+        sysctls: network.sysctls.clone(),
+        problem: watch::channel(None).0,
+        resync: network.resync.clone(),
+        cache: KernelCache::default(),
+    }
+}
+
+/// Syncs, without an error.
+fn sync(node: &TestMachine, mut reconciler: NetworkReconciler, world: World) -> NetworkReconciler {
+    node.wait(async move {
+        let outcome = reconciler.sync(&world).await;
+        assert_eq!(outcome.errors().count(), 0, "{outcome:?}");
+        reconciler
+    })
 }
 
 fn attach(node: &TestMachine, network: &Arc<Network>, pod_uid: &'static str, pod: &TestMachine) -> Ipv4Addr {

@@ -104,6 +104,7 @@ mod tests {
                 DefaultRoute { link: 2, metric: 100, source: None },
                 DefaultRoute { link: 3, metric: 50, source: Some(Ipv4Addr::new(10, 0, 0, 6)) },
             ],
+            foreign_routes: vec![],
         }
     }
 
@@ -141,7 +142,7 @@ mod tests {
         let host = HostLinks {
             links: vec![link(1, "lo")],
             addresses: vec![address(1, "127.0.0.1/8")],
-            default_routes: vec![],
+            ..HostLinks::default()
         };
         assert!(matches!(choose_uplinks(&host, None), Err(UplinkError::NoAddress)));
     }

@@ -10,14 +10,14 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::{
     network::{
+        forwarding,
         inside::run_inside,
         netlink::{Netlink, Route, VethEnd},
+        service_link,
     },
     proxy::ProxyError,
 };
 
-/// The host's end of the link.
-const LINK: &str = "flproxy";
 const INNER_LINK: &str = "eth0";
 /// Link-local, seen by nobody but the two ends.
 const HOST_END: Ipv4Addr = Ipv4Addr::new(169, 254, 96, 1);
@@ -53,18 +53,18 @@ impl ServiceNetns {
         let namespace = new_namespace().map_err(io_error("make a network namespace for the Service range"))?;
         let for_netlink = namespace.try_clone().map_err(io_error("duplicate the network namespace"))?;
         let (host, inner) = (Netlink::open()?, Netlink::open_in(for_netlink).await?);
-        if let Some(stale) = host.link(LINK).await? {
+        if let Some(stale) = host.link(service_link::NAME).await? {
             host.delete_link(stale.index).await?;
         }
         let mac = |last| [0xf2, 0x70, 0, 0, 0, last];
         host.add_veth(
-            VethEnd { name: LINK, mac: mac(1), mtu: MTU },
+            VethEnd { name: service_link::NAME, mac: mac(1), mtu: MTU },
             VethEnd { name: INNER_LINK, mac: mac(2), mtu: MTU },
             &namespace,
         )
         .await?;
         let index = |link: Option<crate::network::netlink::Link>| link.map_or(0, |link| link.index);
-        let (link, inner_link) = (index(host.link(LINK).await?), index(inner.link(INNER_LINK).await?));
+        let (link, inner_link) = (index(host.link(service_link::NAME).await?), index(inner.link(INNER_LINK).await?));
         let loopback = inner.loopback().await?;
         for (netlink, link, address) in [(&host, link, HOST_END), (&inner, inner_link, INNER_END)] {
             netlink.disable_ipv6_addresses(link).await?;
@@ -72,8 +72,7 @@ impl ServiceNetns {
             netlink.set_up(link).await?;
         }
         // Answers come in by this link and go on to a pod's: without forwarding here the kernel drops them.
-        std::fs::write(format!("/proc/sys/net/ipv4/conf/{LINK}/forwarding"), "1")
-            .map_err(io_error("let the namespace's answers be forwarded"))?;
+        forwarding::enable(service_link::NAME).await.map_err(io_error("let the namespace's answers be forwarded"))?;
         inner.set_up(loopback).await?;
         inner.replace_route(&Route::default_through(inner_link, HOST_END)).await?;
         host.replace_route(&Route {

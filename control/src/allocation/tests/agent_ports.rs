@@ -8,20 +8,26 @@ fn node(name: &str, port: u16) -> Value {
 }
 
 impl Lab {
-    /// The Node says so of its agent, or goes.
-    async fn put_node(&self, name: &str, port: Option<u16>) -> Result<(), Status> {
-        let (kind, snapshot) = (Kind::from(&node::KIND), self.store.snapshot());
+    /// The transaction by which the Node says so of its agent, or goes, as of `snapshot`.
+    fn plan_node(&self, snapshot: &Snapshot, name: &str, port: Option<u16>) -> Result<Transaction, Status> {
+        let kind = Kind::from(&node::KIND);
         let stored = snapshot.get(NODES, name);
         let old: Option<Value> = stored.map(|stored| serde_json::from_slice(&stored.json()).unwrap());
         let mut new = port.map(|port| node(name, port));
         let claimant = Claimant { kind: &kind, namespace: None, name };
-        let records = allocator().allocate(&snapshot, &claimant, old.as_ref(), new.as_mut())?;
+        let records = allocator().allocate(snapshot, &claimant, old.as_ref(), new.as_mut())?;
         let key = Key { resource: NODES.into(), name: name.into() };
         let expect = stored.map_or(Expect::Absent, |stored| Expect::At(stored.revision));
         let change = new.map_or(Change::Delete, |new| Change::Put(encode::draft(&kind, &new)));
         let mut writes = vec![Write { key, expect, change }];
         writes.extend(records);
-        self.store.commit(Transaction { require: Vec::new(), writes }).await.unwrap();
+        Ok(Transaction { require: Vec::new(), writes })
+    }
+
+    /// The Node says so of its agent, or goes.
+    async fn put_node(&self, name: &str, port: Option<u16>) -> Result<(), Status> {
+        let plan = self.plan_node(&self.store.snapshot(), name, port)?;
+        self.store.commit(plan).await.unwrap();
         Ok(())
     }
 }
@@ -94,4 +100,35 @@ async fn of_a_service_and_a_node_that_take_one_port_at_once_one_is_stored() {
     lab.put_node("a", Some(30010)).await.unwrap();
     let results = lab.store.commit_all(vec![service]).await;
     assert!(matches!(&results[0], Err(CommitError::Conflict { key, .. }) if &*key.name == "30010"));
+}
+
+#[tokio::test]
+async fn a_port_that_one_node_takes_as_the_last_other_leaves_it_stays_the_agents() {
+    for taker_is_first in [true, false] {
+        let lab = Lab::new();
+        lab.put_node("leaves", Some(30011)).await.unwrap();
+        let snapshot = lab.store.snapshot();
+        let mut order = [("takes", Some(30011)), ("leaves", Some(10250))];
+        if !taker_is_first {
+            order.reverse();
+        }
+        let plans = order.map(|(name, port)| lab.plan_node(&snapshot, name, port).unwrap());
+        let results = lab.store.commit_all(plans.into()).await;
+        assert!(results[0].is_ok(), "{:?}", results[0]);
+        assert!(matches!(&results[1], Err(CommitError::Conflict { key, .. }) if &*key.name == "30011"), "{results:?}");
+        // As the API does: planned anew.
+        let (name, port) = order[1];
+        lab.put_node(name, port).await.unwrap();
+        assert!(lab.put("asks", node_port(30011)).await.is_err(), "first the taker: {taker_is_first}");
+        assert_eq!(repair(&lab.store, &allocator()).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_take_a_port_of_agents_at_once_do_not_hinder_one_another() {
+    let lab = Lab::new();
+    lab.put_node("first", Some(30012)).await.unwrap();
+    let snapshot = lab.store.snapshot();
+    let plans = ["a", "b", "c"].map(|name| lab.plan_node(&snapshot, name, Some(30012)).unwrap());
+    assert!(lab.store.commit_all(plans.into()).await.iter().all(Result::is_ok));
 }

@@ -12,7 +12,10 @@ use netlink_packet_route::{
 };
 use rtnetlink::RouteMessageBuilder;
 
-use super::{super::host_links::LinkAddress, Link, Mac, ROUTE_PROTOCOL, Route};
+use super::{
+    super::host_links::{ForeignRoute, LinkAddress},
+    Link, Mac, ROUTE_PROTOCOL, Route,
+};
 
 /// Reads a link.
 pub fn link(message: LinkMessage) -> Link {
@@ -72,18 +75,36 @@ pub fn address(message: &AddressMessage) -> Option<LinkAddress> {
     Some(LinkAddress { link: message.header.index, address: found?, prefix: message.header.prefix_len })
 }
 
-/// Reads an IPv4 route of the main table; `None` for others.
-pub fn route(message: &RouteMessage) -> Option<Route> {
+/// Where an IPv4 route of the main table leads; `None` for others.
+fn destination(message: &RouteMessage) -> Option<Ipv4Network> {
     let header = &message.header;
-    let unicast = header.kind == RouteType::Unicast;
-    if header.address_family != AddressFamily::Inet || header.table != RouteHeader::RT_TABLE_MAIN || !unicast {
+    if header.address_family != AddressFamily::Inet || header.table != RouteHeader::RT_TABLE_MAIN {
         return None;
     }
-    let (mut to, mut route) = (Ipv4Addr::UNSPECIFIED, None::<Ipv4Addr>);
+    let to = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    Ipv4Network::new(to.unwrap_or(Ipv4Addr::UNSPECIFIED), header.destination_prefix_length).ok()
+}
+
+/// Reads a route of the main table, of whatever kind, that is not ours; `None` for others.
+pub fn foreign_route(message: &RouteMessage) -> Option<ForeignRoute> {
+    let destination = destination(message).filter(|_| message.header.protocol != ROUTE_PROTOCOL)?;
+    // One through a next hop of IPv6 has another attribute, one through several links that of none.
+    let on_link = route(message).is_some_and(|route| route.link.is_some() && route.gateway.is_none())
+        && !message.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Via(_)));
+    Some(ForeignRoute { destination, on_link })
+}
+
+/// Reads an IPv4 unicast route of the main table; `None` for others.
+pub fn route(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let destination = destination(message).filter(|_| header.kind == RouteType::Unicast)?;
+    let mut route = None::<Ipv4Addr>;
     let (mut link, mut source, mut metric) = (None, None, 0);
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => route = Some(*address),
             RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
             RouteAttribute::Oif(index) => link = Some(*index),
@@ -91,7 +112,6 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
             _ => (),
         }
     }
-    let destination = Ipv4Network::new(to, header.destination_prefix_length).ok()?;
     Some(Route { destination, gateway: route, link, source, metric, ours: header.protocol == ROUTE_PROTOCOL })
 }
 

@@ -93,9 +93,12 @@ impl NetworkReconciler {
         ForwardingPaths { links, sources, routes, tunnel_ends: BTreeSet::new() }
     }
 
-    /// Chains changed, by others or by this agent: what [`KernelCache`] says of the kernel's tables may be stale.
+    /// Chains or rules changed, by others or by this agent: what [`KernelCache`] says of the kernel's tables may be stale.
     pub(super) async fn forget_firewall(&mut self) {
-        if !nft::is_there(masquerade::FAMILY).await.unwrap_or(false) {
+        if let Some(applied) = &self.cache.applied
+            // One that cannot be looked at is written.
+            && !masquerade::stands(applied).await.unwrap_or(false)
+        {
             self.cache.applied = None;
         }
         self.bypass.forget_changed().await;

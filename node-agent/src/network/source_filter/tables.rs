@@ -6,7 +6,10 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::super::{nft::TABLE, vxlan};
+use super::super::{
+    nft::{self, RuleCount, TABLE},
+    vxlan,
+};
 
 /// One of the tables, named for its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,8 +73,8 @@ impl FilterTable {
     }
 
     /// How many rules each chain has.
-    pub fn rules(self) -> BTreeMap<String, usize> {
-        self.chains().into_iter().map(|chain| (chain.name.to_owned(), chain.rules.len())).collect()
+    pub fn rules(self) -> BTreeMap<String, RuleCount> {
+        nft::rules_of_script(&self.without_pods())
     }
 
     fn without_pods(self) -> String {
@@ -185,7 +188,8 @@ table arp fairlead {
 }
 "#;
         assert_eq!(FilterTable::Arp.script(None, &sets(&[], &[2])), neighbours);
-        assert_eq!(FilterTable::Inet.rules(), [("prerouting".to_owned(), 1), ("pods".to_owned(), 4)].into());
+        let all = |count| RuleCount { all: count, deciding: count };
+        assert_eq!(FilterTable::Inet.rules(), [("prerouting".to_owned(), all(1)), ("pods".to_owned(), all(4))].into());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Pods beside the host's firewall: Docker's, and one that is not Docker's.
 
+use std::collections::BTreeMap;
+
 use super::{sources::assert_only_own_source_passes, *};
+use crate::network::nft::RuleCount;
 
 #[test]
 fn a_firewall_that_drops_what_is_forwarded_does_not_part_pods() {
@@ -59,6 +62,52 @@ fn a_bypass_that_somebody_removed_comes_back() {
     wait_until("the bypass to be back", bypassed);
 }
 
+fn counted(rules: &BTreeMap<String, RuleCount>) -> Vec<(&str, usize)> {
+    rules.iter().map(|(chain, count)| (chain.as_str(), count.all)).collect()
+}
+
+#[test]
+fn rules_that_somebody_flushed_from_the_masquerade_come_back() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, outside) = node();
+    outside.serve_who_am_i(80);
+    let (network, _world) = start_following(&node, config(dir.path()));
+    let pod = TestMachine::new();
+    attach(&node, &network, "a", &pod);
+    let rules = || node.wait(async { super::super::nft::rules("ip").await.unwrap() });
+    let all = rules();
+    assert_eq!(counted(&all), [("output", 1), ("postrouting", 7)], "as they were written");
+    for flush in ["flush table ip fairlead", "flush chain ip fairlead postrouting", "flush chain ip fairlead output"] {
+        nft(&node, flush);
+        wait_until("the rules to be back", || rules() == all);
+    }
+    assert_eq!(pod.ask_who_am_i(OUTSIDE, 80).unwrap(), NODE.to_string());
+}
+
+#[test]
+fn rules_that_somebody_flushed_from_the_bypass_come_back() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    nft(&node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    let (network, _world) = start_following(&node, config(dir.path()));
+    let (a, b) = (TestMachine::new(), TestMachine::new());
+    let address = attach(&node, &network, "a", &a);
+    attach(&node, &network, "b", &b);
+    a.serve_who_am_i(80);
+    let rules = || node.wait(async { super::super::nft::rules("netdev").await.unwrap() });
+    let all = rules();
+    assert_eq!(counted(&all), [("forward", 1), ("nodes", 1), ("pods", 3)], "as they were written");
+    nft(&node, "flush chain netdev fairlead forward");
+    wait_until("the rule to be back", || rules() == all);
+    assert!(b.ask_who_am_i(address, 80).is_ok());
+}
+
 #[test]
 fn the_older_firewall_is_looked_at_again() {
     if !can_make_namespaces() {
@@ -69,7 +118,9 @@ fn the_older_firewall_is_looked_at_again() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (node, _outside) = node();
-    let (network, _world) = start_following(&node, config(dir.path()));
+    let network = start_on(&node, config(dir.path()));
+    // No event tells of this firewall. Events of our own tables would have it looked at all the same.
+    let mut reconciler = reconciler_without_events(&node, &network);
     let legacy = |arguments: &'static str| {
         node.inside(move || {
             let ran = std::process::Command::new("iptables-legacy").args(arguments.split(' ')).output().unwrap();
@@ -77,11 +128,12 @@ fn the_older_firewall_is_looked_at_again() {
         });
     };
     let bypassed = || node.wait(async { super::super::nft::is_there("netdev").await.unwrap() });
-    // No event tells of these, and a sync may come for another reason.
-    for (policy, drops) in [("-w -P FORWARD DROP", true), ("-w -P FORWARD ACCEPT", false)] {
+    for (policy, drops) in
+        [("-w -P FORWARD ACCEPT", false), ("-w -P FORWARD DROP", true), ("-w -P FORWARD ACCEPT", false)]
+    {
         legacy(policy);
-        network.resync.notify_one();
-        wait_until("the policy to be seen", || bypassed() == drops);
+        reconciler = sync(&node, reconciler, World::default());
+        assert_eq!(bypassed(), drops, "{policy}");
     }
 }
 

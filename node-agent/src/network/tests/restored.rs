@@ -1,7 +1,7 @@
 //! What another program takes from pods' links comes back.
 
 use super::*;
-use crate::network::pod_link;
+use crate::network::{pod_link, service_link};
 
 /// A node with pod `a`, which serves at port 80.
 fn serving() -> (TestMachine, Arc<Network>, (TestMachine, Ipv4Addr), impl Sized) {
@@ -14,31 +14,46 @@ fn serving() -> (TestMachine, Arc<Network>, (TestMachine, Ipv4Addr), impl Sized)
     (node, network, (pod, address), (dir, outside, world))
 }
 
+/// A link as that into the namespace of the Services.
+fn join_services(node: &TestMachine, namespace: &TestMachine) {
+    let [here, there] = [1, 2].map(|last| (Ipv4Addr::new(169, 254, 96, last), 32));
+    node.join(service_link::NAME, here, namespace, there);
+    node.inside(|| {
+        let forwarding = format!("/proc/sys/net/ipv4/conf/{}/forwarding", service_link::NAME);
+        std::fs::write(forwarding, "1").unwrap();
+    });
+}
+
+const ALL_ON: &str = "1\n1\n1\n1\n";
+
 #[test]
 fn forwarding_comes_back_to_all_links_after_the_host_switched_it_off() {
     if !can_make_namespaces() {
         return;
     }
     let (node, _network, _pod, _rest) = serving();
+    let namespace = TestMachine::new();
+    join_services(&node, &namespace);
     let link = pod_link::host_end("a");
     let settings = [
         (format!("/proc/sys/net/ipv4/conf/{link}/forwarding"), "0"),
         (format!("/proc/sys/net/ipv4/conf/{UPLINK}/forwarding"), "0"),
+        (format!("/proc/sys/net/ipv4/conf/{}/forwarding", service_link::NAME), "0"),
         (format!("/proc/sys/net/ipv4/conf/{link}/rp_filter"), "2"),
     ];
     let values = |settings: Vec<String>| {
         node.inside(move || settings.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect::<String>())
     };
     let paths = settings.clone().map(|(path, _)| path).to_vec();
-    assert_eq!(values(paths.clone()), "1\n1\n1\n");
+    assert_eq!(values(paths.clone()), ALL_ON);
     node.inside(|| {
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
     });
-    wait_until("forwarding to be back", || values(paths.clone()) == "1\n1\n1\n");
-    let (path, value) = settings[2].clone();
+    wait_until("forwarding to be back", || values(paths.clone()) == ALL_ON);
+    let (path, value) = settings[3].clone();
     node.inside(move || std::fs::write(path, value).unwrap());
-    wait_until("the strict check to be back", || values(paths.clone()) == "1\n1\n1\n");
+    wait_until("the strict check to be back", || values(paths.clone()) == ALL_ON);
 }
 
 #[test]
