@@ -4,7 +4,7 @@
 //! repeated.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     error::Error,
     fs::File,
     net::Ipv4Addr,
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use super::{
     AttachError, NetworkError,
     address_records::AddressRecords,
+    bypass::PresentLinks,
     netlink::{Link, Netlink, NetlinkError, Route, VethEnd},
     pod_link::{self, POD_END},
     subnet::Subnet,
@@ -190,11 +191,12 @@ impl Attacher {
         Ok(self.netlink.replace_route(&Route::to_pod(address, host.index, self.node_ip)).await?)
     }
 
-    /// The pods that have their links, by address.
-    pub async fn links<E: From<NetlinkError>>(&self) -> Result<BTreeMap<Ipv4Addr, String>, E> {
-        let present: BTreeSet<String> = self.netlink.links().await?.into_iter().map(|link| link.name).collect();
-        let pods = self.pods();
-        Ok(pods.into_iter().map(|(name, address)| (address, name)).filter(|(_, name)| present.contains(name)).collect())
+    /// All links, and which of them are pods'.
+    pub async fn links<E: From<NetlinkError>>(&self) -> Result<PresentLinks, E> {
+        let links = self.netlink.links().await?;
+        let indices: BTreeMap<String, u32> = links.into_iter().map(|link| (link.name, link.index)).collect();
+        let pods = self.pods().into_iter().map(|(name, address)| (address, name));
+        Ok(PresentLinks { pods: pods.filter(|(_, name)| indices.contains_key(name)).collect(), indices })
     }
 
     /// Names of the pods' links, with their addresses.

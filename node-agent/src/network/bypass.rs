@@ -32,6 +32,33 @@ pub struct ForwardingPaths {
     pub tunnel_ends: BTreeSet<Ipv4Addr>,
 }
 
+/// The links of this network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresentLinks {
+    /// Those of pods, by the pod's address.
+    pub pods: BTreeMap<Ipv4Addr, String>,
+    /// Index of every one, by its name.
+    pub indices: BTreeMap<String, u32>,
+}
+
+/// A table that the kernel took.
+#[derive(Debug, PartialEq, Eq)]
+struct AppliedTable {
+    text: String,
+    /// The links that it names, by the index that nft put in the place of the name: of a link that is made anew, rules
+    /// would go on to hand packets to the one that went.
+    links: BTreeMap<String, u32>,
+}
+
+impl AppliedTable {
+    fn of(present: &PresentLinks, paths: &ForwardingPaths) -> Self {
+        let on_routes = paths.routes.values().map(|(_, link)| link);
+        let named = present.pods.values().chain(&paths.links).chain(on_routes);
+        let links = named.filter_map(|name| Some((name.clone(), *present.indices.get(name)?))).collect();
+        Self { text: table(&present.pods, paths), links }
+    }
+}
+
 /// Keeps the table up to date. One writer at a time.
 #[derive(Default)]
 pub struct Bypass {
@@ -41,7 +68,7 @@ pub struct Bypass {
 struct State {
     /// `Some` while some chain drops forwarded packets.
     paths: Option<ForwardingPaths>,
-    applied: Option<String>,
+    applied: Option<AppliedTable>,
     /// The kernel may have the table: of this agent, or of one before it.
     may_be_there: bool,
 }
@@ -72,22 +99,17 @@ impl Bypass {
     /// Has the table written anew at the next refresh where another program changed or removed it.
     pub async fn forget_changed(&self) {
         let mut state = self.state.lock().await;
-        let Some(applied) = &state.applied else { return };
+        let Some(AppliedTable { text: applied, .. }) = &state.applied else { return };
         // One that cannot be looked at is written.
         if !nft::rules(FAMILY).await.is_ok_and(|rules| rules == deciding_rules(applied)) {
             state.applied = None;
         }
     }
 
-    /// Has the table written anew at the next refresh.
-    pub async fn write_anew(&self) {
-        self.state.lock().await.applied = None;
-    }
-
-    /// Brings the table to the pods that are there. `pods` lists them by address with their links, now.
-    pub async fn refresh<E, F>(&self, pods: impl Fn() -> F) -> Result<(), E>
+    /// Brings the table to the links that are there. `links` lists them, now.
+    pub async fn refresh<E, F>(&self, links: impl Fn() -> F) -> Result<(), E>
     where
-        F: Future<Output = Result<BTreeMap<Ipv4Addr, String>, E>>,
+        F: Future<Output = Result<PresentLinks, E>>,
         E: From<NftError>,
     {
         let mut state = self.state.lock().await;
@@ -96,11 +118,11 @@ impl Bypass {
         };
         state.may_be_there = true;
         for tries_left in (0..TRIES).rev() {
-            let wanted = table(&pods().await?, &paths);
+            let wanted = AppliedTable::of(&links().await?, &paths);
             if state.applied.as_ref() == Some(&wanted) {
                 return Ok(());
             }
-            match nft::apply(&wanted).await {
+            match nft::apply(&wanted.text).await {
                 Ok(()) => {
                     state.applied = Some(wanted);
                     return Ok(());

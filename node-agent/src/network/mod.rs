@@ -301,10 +301,6 @@ impl PodNetwork for Network {
             self.tolerate_if_linked((pod_uid, has_link), "filter what the pod sends", error)?;
         }
         let attached = self.attacher.attach(pod_uid, netns).await?;
-        if attached.is_new {
-            // The kernel took the link before it, of the same name, from the chains that it was in.
-            self.bypass.write_anew().await;
-        }
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
         if let Err(error) = refreshed {
             self.tolerate_if_linked((pod_uid, !attached.is_new), "let the pod by the firewall", error)?;

@@ -85,6 +85,36 @@ fn the_older_firewall_is_looked_at_again() {
     }
 }
 
+#[test]
+fn links_that_are_made_anew_are_those_that_packets_go_to() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let cluster = Cluster::start();
+    for node in &cluster.nodes {
+        nft(node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    }
+    let bypassed = |node: &TestMachine| node.wait(async { super::super::nft::is_there("netdev").await.unwrap() });
+    wait_until("the firewalls to be seen", || cluster.nodes.iter().all(bypassed));
+    let one = &cluster.nodes[0];
+    let (a, b, far) = (cluster.pod(0, "a"), cluster.pod(0, "b"), cluster.pod(2, "c"));
+    assert_eq!(a.0.ask_who_am_i(far.1, 80).unwrap(), a.1.to_string());
+    one.wait(async {
+        let netlink = Netlink::open().unwrap();
+        let tunnel = netlink.link("fairlead.vx").await.unwrap().unwrap();
+        netlink.delete_link(tunnel.index).await.unwrap();
+    });
+    wait_until("the tunnel to be used again", || a.0.ask_who_am_i(far.1, 80).is_ok());
+
+    // An attempt that made the pod's link anew and failed after that.
+    let (again, attacher) = (TestMachine::new(), cluster.networks[0].attacher.clone());
+    let path = again.path();
+    one.wait(async move { attacher.attach("b", &path).await.map(drop).unwrap() });
+    assert_eq!(attach(one, &cluster.networks[0], "b", &again), b.1);
+    again.serve_who_am_i(80);
+    assert_eq!(a.0.ask_who_am_i(b.1, 80).unwrap(), a.1.to_string());
+}
+
 /// What Docker writes at its start, after rules of the host's administrator.
 fn docker_firewall(machine: &TestMachine) {
     iptables(machine, "-w -P FORWARD DROP");
