@@ -32,6 +32,17 @@ pub struct ForwardingPaths {
     pub tunnel_ends: BTreeSet<Ipv4Addr>,
 }
 
+impl ForwardingPaths {
+    /// Those over links that are there: nft refuses the whole table, with all pods' paths, for one that is not. So it is
+    /// with the tunnel where the kernel makes none.
+    fn over(&self, present: &PresentLinks) -> Self {
+        let mut paths = self.clone();
+        paths.links.retain(|link| present.indices.contains_key(link));
+        paths.routes.retain(|_, (_, link)| present.indices.contains_key(link.as_str()));
+        paths
+    }
+}
+
 /// The links of this network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PresentLinks {
@@ -52,10 +63,11 @@ struct AppliedTable {
 
 impl AppliedTable {
     fn of(present: &PresentLinks, paths: &ForwardingPaths) -> Self {
+        let paths = paths.over(present);
         let on_routes = paths.routes.values().map(|(_, link)| link);
         let named = present.pods.values().chain(&paths.links).chain(on_routes);
         let links = named.filter_map(|name| Some((name.clone(), *present.indices.get(name)?))).collect();
-        Self { text: table(&present.pods, paths), links }
+        Self { text: table(&present.pods, &paths), links }
     }
 }
 
@@ -209,6 +221,30 @@ const TRIES: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_names_links_that_are_there_alone_and_knows_them_by_their_indices() {
+        let route = |link: &str| (Ipv4Addr::new(192, 0, 2, 2), link.to_owned());
+        let [near, far] = ["10.244.2.0/24", "10.244.3.0/24"].map(|pods| pods.parse().unwrap());
+        let paths = ForwardingPaths {
+            links: ["eth0".to_owned(), vxlan::DEVICE.to_owned()].into(),
+            sources: ["10.244.0.0/16".parse().unwrap()].into(),
+            routes: [(near, route("eth0")), (far, route(vxlan::DEVICE))].into(),
+            tunnel_ends: BTreeSet::new(),
+        };
+        let present = |links: &[(&str, u32)]| PresentLinks {
+            pods: [(Ipv4Addr::new(10, 244, 1, 2), "fl0".to_owned())].into(),
+            indices: links.iter().map(|(name, index)| ((*name).to_owned(), *index)).collect(),
+        };
+        let without = AppliedTable::of(&present(&[("lo", 1), ("eth0", 2), ("fl0", 3)]), &paths);
+        assert!(without.text.contains("10.244.2.0/24") && !without.text.contains("10.244.3.0/24"), "{}", without.text);
+        assert!(!without.text.contains(vxlan::DEVICE), "{}", without.text);
+        assert_eq!(without.links, [("eth0".to_owned(), 2), ("fl0".to_owned(), 3)].into());
+        let anew = AppliedTable::of(&present(&[("lo", 1), ("eth0", 2), ("fl0", 4)]), &paths);
+        assert!(anew.text == without.text && anew != without);
+        let whole = AppliedTable::of(&present(&[("eth0", 2), ("fl0", 3), (vxlan::DEVICE, 5)]), &paths);
+        assert!(whole.text.contains("10.244.3.0/24") && whole.links.contains_key(vxlan::DEVICE), "{}", whole.text);
+    }
 
     #[test]
     fn packets_go_from_link_to_link_and_only_from_the_cluster() {

@@ -115,6 +115,30 @@ fn links_that_are_made_anew_are_those_that_packets_go_to() {
     assert_eq!(a.0.ask_who_am_i(b.1, 80).unwrap(), a.1.to_string());
 }
 
+#[test]
+fn a_tunnel_that_the_kernel_does_not_make_keeps_no_pod_from_its_start() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    nft(&node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    node.inside(|| {
+        // Another program's, by the same number and port: the kernel refuses a second.
+        let add = ["link", "add", "other", "type", "vxlan", "id", "16391853", "dstport", "4789"];
+        assert!(std::process::Command::new("ip").args(add).status().unwrap().success());
+    });
+    let (_publish, seen) = watch::channel(Arc::new(world(&[0, 2])));
+    let config = config(dir.path());
+    let network = Arc::new(node.wait(async move { start(config, seen).await.unwrap() }));
+    let (a, b) = (TestMachine::new(), TestMachine::new());
+    let address = attach(&node, &network, "a", &a);
+    attach(&node, &network, "b", &b);
+    a.serve_who_am_i(80);
+    assert!(b.ask_who_am_i(address, 80).is_ok());
+    assert!(!node.inventory().contains("fairlead.vx"));
+}
+
 /// What Docker writes at its start, after rules of the host's administrator.
 fn docker_firewall(machine: &TestMachine) {
     iptables(machine, "-w -P FORWARD DROP");
