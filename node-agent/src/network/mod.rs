@@ -48,7 +48,7 @@ use self::{
     kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
     nft::NftError,
-    reconciler::{KernelCache, NetworkReconciler, SyncError},
+    reconciler::{KernelCache, NetworkReconciler, SyncError, SyncFailures},
     source_filter::SourceFilter,
     subnet::SubnetError,
 };
@@ -141,7 +141,7 @@ pub struct Network {
     bypass: Arc<Bypass>,
     source_filter: Arc<SourceFilter>,
     sysctls: Arc<sysctl::Sysctls>,
-    problem: watch::Receiver<Option<String>>,
+    problem: watch::Receiver<Option<SyncFailures>>,
     /// Has the reconciler look at the kernel.
     resync: Arc<Notify>,
     supervisor: Supervisor,
@@ -239,9 +239,14 @@ impl Network {
         self.attacher.gateway()
     }
 
-    /// Why the kernel's routes, tunnel or tables are not as the cluster needs them; `None` when they are.
+    /// Why this node's network as a whole is not as the cluster needs it; `None` where it is.
     pub fn problem(&self) -> Option<String> {
-        self.problem.borrow().clone()
+        self.problem.borrow().as_ref().and_then(|failures| failures.network.clone())
+    }
+
+    /// What is wrong with the links of single pods and the ways to other nodes; `None` where nothing is.
+    pub fn warning(&self) -> Option<String> {
+        self.problem.borrow().as_ref().and_then(|failures| failures.parts.clone())
     }
 
     /// The tasks of this part.

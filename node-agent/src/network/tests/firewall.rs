@@ -137,6 +137,8 @@ fn a_tunnel_that_the_kernel_does_not_make_keeps_no_pod_from_its_start() {
     a.serve_who_am_i(80);
     assert!(b.ask_who_am_i(address, 80).is_ok());
     assert!(!node.inventory().contains("fairlead.vx"));
+    assert_eq!(network.problem(), None, "nothing is wrong with this node");
+    assert!(network.warning().is_some_and(|warning| warning.contains("make tunnel")), "{:?}", network.warning());
 }
 
 /// What Docker writes at its start, after rules of the host's administrator.
