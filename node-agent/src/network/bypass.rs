@@ -155,6 +155,43 @@ impl Bypass {
     }
 }
 
+/// By which rules packets leave this node.
+#[derive(Default)]
+struct LeavingRules<'a> {
+    /// Destinations with their next hops: one rule looks them all up, where thousands of nodes had each packet pass
+    /// thousands of rules.
+    by_link: BTreeMap<&'a str, Vec<(Ipv4Network, Ipv4Addr)>>,
+    /// Destinations that overlap others, the most specific first: nft takes none such in one map.
+    nested: Vec<LeavingRoute<'a>>,
+}
+
+/// Destination, next hop and link.
+type LeavingRoute<'a> = (Ipv4Network, Ipv4Addr, &'a str);
+
+impl<'a> LeavingRules<'a> {
+    fn of(routes: &'a BTreeMap<Ipv4Network, (Ipv4Addr, String)>) -> Self {
+        let mut sorted: Vec<_> = routes.iter().map(|(to, (hop, link))| (*to, *hop, link.as_str())).collect();
+        sorted.sort_by_key(|(destination, ..)| (destination.network(), destination.prefix()));
+        // Of two subnets that overlap one is within the other: in this order, within the last that is in no other.
+        let mut nests: Vec<Vec<LeavingRoute<'a>>> = Vec::new();
+        for route in sorted {
+            match nests.last_mut().filter(|nest| nest[0].0.overlaps(route.0)) {
+                Some(nest) => nest.push(route),
+                None => nests.push(vec![route]),
+            }
+        }
+        let mut rules = Self::default();
+        for nest in nests {
+            match nest[..] {
+                [(destination, next_hop, link)] => rules.by_link.entry(link).or_default().push((destination, next_hop)),
+                _ => rules.nested.extend(nest),
+            }
+        }
+        rules.nested.sort_by_key(|(destination, ..)| std::cmp::Reverse(destination.prefix()));
+        rules
+    }
+}
+
 /// The table as nft reads it. Pure: equal input, equal text.
 fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
     let mut text = format!("table {FAMILY} {TABLE}\ndelete table {FAMILY} {TABLE}\ntable {FAMILY} {TABLE} {{\n");
@@ -167,7 +204,12 @@ fn table(pods: &BTreeMap<Ipv4Addr, String>, paths: &ForwardingPaths) -> String {
     }
     line("  }");
     line("  chain leave {");
-    for (destination, (next_hop, link)) in &paths.routes {
+    let LeavingRules { by_link, nested } = LeavingRules::of(&paths.routes);
+    for (link, hops) in by_link {
+        let hops = list(hops.iter().map(|(destination, next_hop)| format!("{destination} : {next_hop}")).collect());
+        line(&format!("    fwd ip to ip daddr map {{ {hops} }} device \"{link}\""));
+    }
+    for (destination, next_hop, link) in nested {
         line(&format!("    ip daddr {destination} fwd ip to {next_hop} device \"{link}\""));
     }
     line("  }");
@@ -247,6 +289,33 @@ mod tests {
     }
 
     #[test]
+    fn one_rule_a_link_leads_to_all_nodes_but_to_those_whose_subnets_overlap() {
+        let routes = [
+            ("10.244.2.0/24", [192, 0, 2, 2], "eth0"),
+            ("192.0.2.2/32", [192, 0, 2, 2], "eth0"),
+            ("10.244.3.0/24", [10, 244, 3, 1], "fairlead.vx"),
+            // The first address alone is not the order: 8.0/22 has all of the others in it, and 9.0/24 not 10.0/24.
+            ("10.244.8.0/22", [192, 0, 2, 3], "eth0"),
+            ("10.244.9.0/24", [10, 244, 9, 1], "fairlead.vx"),
+            ("10.244.9.128/25", [192, 0, 2, 4], "eth0"),
+            ("10.244.10.0/24", [192, 0, 2, 5], "eth0"),
+            ("10.244.12.0/24", [192, 0, 2, 6], "eth0"),
+        ];
+        let routes = routes.map(|(to, hop, link)| (to.parse().unwrap(), (hop.into(), link.to_owned()))).into();
+        let expected = r#"  chain leave {
+    fwd ip to ip daddr map { 10.244.2.0/24 : 192.0.2.2, 10.244.12.0/24 : 192.0.2.6, 192.0.2.2/32 : 192.0.2.2 } device "eth0"
+    fwd ip to ip daddr map { 10.244.3.0/24 : 10.244.3.1 } device "fairlead.vx"
+    ip daddr 10.244.9.128/25 fwd ip to 192.0.2.4 device "eth0"
+    ip daddr 10.244.9.0/24 fwd ip to 10.244.9.1 device "fairlead.vx"
+    ip daddr 10.244.10.0/24 fwd ip to 192.0.2.5 device "eth0"
+    ip daddr 10.244.8.0/22 fwd ip to 192.0.2.3 device "eth0"
+  }
+"#;
+        let table = table(&BTreeMap::new(), &ForwardingPaths { routes, ..ForwardingPaths::default() });
+        assert!(table.contains(expected), "{table}");
+    }
+
+    #[test]
     fn packets_go_from_link_to_link_and_only_from_the_cluster() {
         let pods = [(Ipv4Addr::new(10, 244, 1, 2), "fl0".to_owned()), (Ipv4Addr::new(10, 244, 1, 3), "fl1".to_owned())];
         let paths = ForwardingPaths {
@@ -262,7 +331,7 @@ table netdev fairlead {
     fwd ip to ip daddr device ip daddr map { 10.244.1.2 : "fl0", 10.244.1.3 : "fl1" }
   }
   chain leave {
-    ip daddr 10.244.2.0/24 fwd ip to 192.0.2.2 device "eth0"
+    fwd ip to ip daddr map { 10.244.2.0/24 : 192.0.2.2 } device "eth0"
   }
   chain pods {
     type filter hook ingress devices = { "fl0", "fl1" } priority 0; policy accept;
