@@ -187,6 +187,42 @@ fn pods_reach_the_outside_past_dockers_firewall_and_removal_leaves_its_rules_as_
 }
 
 #[test]
+fn a_firewall_that_becomes_dockers_later_is_found() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    // Docker is half done when the agent looks.
+    iptables(&node, "-w -P FORWARD DROP");
+    iptables(&node, "-w -N DOCKER-USER");
+    let network = start_on(&node, config(dir.path()));
+    // Only told to sync: events of our own tables would have it look again, too.
+    shutdown(&node, &network, Teardown::Keep);
+    let mut reconciler = crate::network::reconciler::NetworkReconciler {
+        config: network.config.clone(),
+        netlink: network.netlink.clone(),
+        attacher: network.attacher.clone(),
+        bypass: network.bypass.clone(),
+        source_filter: network.source_filter.clone(),
+        sysctls: network.sysctls.clone(),
+        problem: watch::channel(None).0,
+        resync: network.resync.clone(),
+        cache: Default::default(),
+    };
+    let ours = || iptables(&node, "-w -S DOCKER-USER").lines().filter(|rule| rule.contains("fairlead")).count();
+    for (rule, expected) in [("-w -A DOCKER-USER -j RETURN", 0), ("-w -I FORWARD -j DOCKER-USER", 2)] {
+        iptables(&node, rule);
+        reconciler = node.wait(async move {
+            let outcome = reconciler.sync(&World::default()).await;
+            assert_eq!(outcome.errors().count(), 0, "{outcome:?}");
+            reconciler
+        });
+        assert_eq!(ours(), expected, "{rule}");
+    }
+}
+
+#[test]
 fn a_firewall_that_is_not_dockers_is_left_alone() {
     if !can_make_namespaces() {
         return;
