@@ -232,6 +232,12 @@ impl Netlink {
         self.answer(format!("set link {index} up"), |handle| handle.link().change(message).execute()).await
     }
 
+    /// How large packets may be that leave by the link, in bytes.
+    pub async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(index).mtu(mtu).build();
+        self.answer(format!("set MTU of link {index}"), |handle| handle.link().change(message).execute()).await
+    }
+
     /// Keeps a link from giving itself an IPv6 address when it comes up: neither is it used, nor should it ask for
     /// routers. On a kernel without IPv6 there is nothing to keep it from.
     pub async fn disable_ipv6_addresses(&self, index: u32) -> Result<(), NetlinkError> {

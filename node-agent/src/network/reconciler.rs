@@ -253,7 +253,9 @@ impl NetworkReconciler {
         if let Some(tunnel) = tunnel {
             outcome.of_rest(vxlan::sync_peers(&self.netlink, tunnel, &peers, prune).await);
         }
-        let overhead = if peers.is_empty() { 0 } else { vxlan::OVERHEAD };
+        // While the World is not complete there may be peers that are not known: pods keep what the tunnel takes.
+        let may_tunnel = !peers.is_empty() || !prune && !matches!(self.netlink.link(vxlan::DEVICE).await, Ok(None));
+        let overhead = if may_tunnel { vxlan::OVERHEAD } else { 0 };
         self.attacher.set_mtu(uplink_mtu.saturating_sub(overhead));
         outcome.of_rest(self.sync_routes(desired, tunnel, prune).await);
         if peers.is_empty() && prune {

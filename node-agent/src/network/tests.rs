@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 mod adoption;
 mod firewall;
+mod mtu;
 mod peers;
 mod restored;
 mod sources;
