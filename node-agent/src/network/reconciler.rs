@@ -249,16 +249,18 @@ impl NetworkReconciler {
     async fn sync_nodes(&self, desired: &Routes, uplinks: &[Uplink], prune: bool, outcome: &mut SyncOutcome) {
         let uplink_mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(super::ETHERNET_MTU);
         let peers = vxlan::peers(desired);
-        let tunnel = if peers.is_empty() { None } else { outcome.of_rest(self.ensure_tunnel(uplink_mtu).await) };
+        // Also without peers of our own: a node that is on one of our links may not see us on one of its own, as where
+        // its prefix is longer, and tunnels to us then.
+        let tunnel = if desired.is_empty() { None } else { outcome.of_rest(self.ensure_tunnel(uplink_mtu).await) };
         if let Some(tunnel) = tunnel {
             outcome.of_rest(vxlan::sync_peers(&self.netlink, tunnel, &peers, prune).await);
         }
         // While the World is not complete there may be peers that are not known: pods keep what the tunnel takes.
-        let may_tunnel = !peers.is_empty() || !prune && !matches!(self.netlink.link(vxlan::DEVICE).await, Ok(None));
+        let may_tunnel = !peers.is_empty() || !prune && vxlan::has_peers(&self.netlink).await.unwrap_or(true);
         let overhead = if may_tunnel { vxlan::OVERHEAD } else { 0 };
         self.attacher.set_mtu(uplink_mtu.saturating_sub(overhead));
         outcome.of_rest(self.sync_routes(desired, tunnel, prune).await);
-        if peers.is_empty() && prune {
+        if desired.is_empty() && prune {
             outcome.of_rest(vxlan::remove_device(&self.netlink).await);
         }
     }

@@ -90,6 +90,8 @@ impl NetworkReconciler {
         }
         let mut links: BTreeSet<String> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
         links.extend(routes.values().map(|(_, link)| link.clone()));
+        // Nodes that are reached directly may send by the tunnel all the same.
+        links.insert(vxlan::DEVICE.to_owned());
         let nodes = desired.values().map(|route| Ipv4Network::from(route.node_ip));
         let sources = nodes.chain([self.config.cluster_cidr]).collect();
         ForwardingPaths { links, sources, routes, tunnel_ends: BTreeSet::new() }
