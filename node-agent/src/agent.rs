@@ -334,11 +334,13 @@ fn health(
     api_watch: &watch::Receiver<WatchHealth>,
 ) -> Health {
     let (for_datapath, for_network, for_api) = (proxy.clone(), network.clone(), api_watch.clone());
+    let for_warnings = network.clone();
     let (for_runtime, for_dns) = (probes.clone(), probes.clone());
     Health::default()
         .check("ping", Severity::Dead, || None)
         .check("datapath", Severity::NotReady, move || for_datapath.failure())
         .check("network", Severity::NotReady, move || for_network.problem())
+        .check("network-warnings", Severity::Warning, move || for_warnings.warning())
         .check("dns", Severity::NotReady, move || for_dns.borrow().dns.clone())
         .check("runtime", Severity::NotReady, move || for_runtime.borrow().runtime.clone())
         .check("api-watch", Severity::NotReady, move || for_api.borrow().failure(Instant::now()))

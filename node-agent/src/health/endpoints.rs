@@ -27,7 +27,7 @@ pub enum Detail {
 /// The endpoints.
 pub fn router(health: Arc<Health>, detail: Detail) -> Router {
     let mut router = Router::new();
-    for (endpoint, severity) in [("livez", Severity::Dead), ("healthz", Severity::Dead), ("readyz", Severity::NotReady)]
+    for (endpoint, severity) in [("livez", Severity::Dead), ("healthz", Severity::Dead), ("readyz", Severity::Warning)]
     {
         let served = Served { health: health.clone(), detail, endpoint, severity };
         let routes = Router::new()
@@ -61,11 +61,12 @@ async fn one(State(served): State<Served>, Path(check): Path<String>) -> Respons
     if results.is_empty() {
         return (StatusCode::NOT_FOUND, format!("no check {check:?} of {}\n", served.endpoint)).into_response();
     }
-    answer(served.endpoint, &results, false, served.detail)
+    let warns = results.iter().any(|result| result.failure.is_some());
+    answer(served.endpoint, &results, warns, served.detail)
 }
 
 fn answer(endpoint: &str, results: &[CheckResult], is_verbose: bool, detail: Detail) -> Response {
-    let fails = results.iter().any(|result| result.failure.is_some());
+    let fails = results.iter().any(|result| result.failure.is_some() && result.severity > Severity::Warning);
     if !fails && !is_verbose {
         return "ok".into_response();
     }
@@ -82,11 +83,10 @@ fn line(result: &CheckResult, detail: Detail) -> String {
         0 => String::new(),
         restarts => format!(" (started again {restarts} times)"),
     };
-    match (&result.failure, detail) {
-        (None, _) => format!("[+]{} ok{restarts}\n", result.name),
-        (Some(reason), Detail::Reasons) => format!("[-]{} failed: {reason}{restarts}\n", result.name),
-        (Some(_), Detail::Names) => format!("[-]{} failed: reason withheld{restarts}\n", result.name),
-    }
+    let Some(reason) = &result.failure else { return format!("[+]{} ok{restarts}\n", result.name) };
+    let (mark, verdict) = if result.severity == Severity::Warning { ("!", "warning") } else { ("-", "failed") };
+    let reason = if detail == Detail::Names { "reason withheld" } else { reason };
+    format!("[{mark}]{} {verdict}: {reason}{restarts}\n", result.name)
 }
 
 #[cfg(test)]
@@ -131,6 +131,19 @@ mod tests {
         assert_eq!(ask(&health, Detail::Reasons, "/readyz/nothing").await.0, 404);
         let (_, text) = ask(&health, Detail::Names, "/readyz").await;
         assert!(text.contains("reason withheld") && !text.contains("Docker"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_warning_is_listed_and_fails_nothing() {
+        let health = Health::default().check("network", Severity::NotReady, || None);
+        let health = Arc::new(health.check("network-warnings", Severity::Warning, || Some("no route to b".to_owned())));
+        for path in ["/livez", "/readyz", "/healthz"] {
+            assert_eq!(ask(&health, Detail::Reasons, path).await, (200, "ok".into()), "{path}");
+        }
+        let listed = "[+]network ok\n[!]network-warnings warning: no route to b\nreadyz check passed\n";
+        assert_eq!(ask(&health, Detail::Reasons, "/readyz?verbose").await, (200, listed.into()));
+        let one = "[!]network-warnings warning: reason withheld\nreadyz check passed\n";
+        assert_eq!(ask(&health, Detail::Names, "/readyz/network-warnings").await, (200, one.into()));
     }
 
     #[tokio::test]

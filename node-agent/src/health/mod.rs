@@ -26,6 +26,9 @@ pub struct Health {
 /// What a failing check means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// A part of the node's work is not done; the node goes on to take pods. No endpoint fails: `/readyz?verbose` says
+    /// so.
+    Warning,
     /// The node cannot do all of its work now; what runs goes on. Only `/readyz` fails.
     NotReady,
     /// The agent itself is broken and should be restarted: `/livez` and `/healthz` fail too.
@@ -87,7 +90,7 @@ impl Health {
         });
         // A task that waits for its restart makes the node not ready; the agent itself is alive.
         let supervisors = self.supervisors.read();
-        let tasks = supervisors.iter().filter(|_| severity == Severity::NotReady).flat_map(Supervisor::tasks);
+        let tasks = supervisors.iter().filter(|_| severity <= Severity::NotReady).flat_map(Supervisor::tasks);
         let tasks = tasks.map(|task| CheckResult {
             name: format!("task-{}", task.name),
             severity: Severity::NotReady,

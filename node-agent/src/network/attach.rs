@@ -4,7 +4,7 @@
 //! repeated.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     error::Error,
     fs::File,
     net::Ipv4Addr,
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use super::{
     AttachError, NetworkError,
     address_records::AddressRecords,
+    bypass::PresentLinks,
     netlink::{Link, Netlink, NetlinkError, Route, VethEnd},
     pod_link::{self, POD_END},
     subnet::Subnet,
@@ -30,6 +31,8 @@ pub struct Attacher {
     gateway: Ipv4Addr,
     node_ip: Ipv4Addr,
     mtu: AtomicU32,
+    /// Network namespaces of the pods that this agent attached, by the names of their links.
+    namespaces: Mutex<BTreeMap<String, PathBuf>>,
 }
 
 impl Attacher {
@@ -52,8 +55,8 @@ impl Attacher {
             }
         }
         let gateway = subnet.gateway();
-        let attacher =
-            Self { netlink, records, subnet: Mutex::new(subnet), gateway, node_ip, mtu: AtomicU32::new(mtu) };
+        let (subnet, mtu, namespaces) = (Mutex::new(subnet), AtomicU32::new(mtu), Mutex::default());
+        let attacher = Self { netlink, records, subnet, gateway, node_ip, mtu, namespaces };
         for pod_uid in unfit {
             attacher.remove_link(&pod_uid).await?;
         }
@@ -65,7 +68,8 @@ impl Attacher {
         self.gateway
     }
 
-    /// MTU of pods attached from now on. Pods that are attached already learn of a smaller one by path MTU discovery.
+    /// MTU of pods attached from now on; those that are attached already get it with [`Attacher::repair`]. None would
+    /// learn of a smaller one: what passes by a firewall is not routed, and so never too large for the kernel to say so.
     pub fn set_mtu(&self, mtu: u32) {
         self.mtu.store(mtu, Ordering::Relaxed);
     }
@@ -89,6 +93,8 @@ impl Attacher {
         let inside = enter(netns).await?;
         let Veth { host, pod, is_new } =
             self.veth(pod_uid, address, &inside, open(netns)?).await.map_err(|e| failed("make the pod's link", e))?;
+        self.set_mtu_of(&inside, &host, &pod).await.map_err(|e| failed("set the MTU of the pod's link", e))?;
+        self.namespaces.lock().insert(host.name.clone(), netns.to_owned());
         self.configure_pod(&inside, pod.index, address).await.map_err(|e| failed("set up the pod's side", e))?;
         self.configure_host(&host, address).await.map_err(|e| failed("set up the node's side", e))?;
         Ok(Attached { address, is_new })
@@ -98,6 +104,7 @@ impl Attacher {
     pub async fn detach(&self, pod_uid: &str) -> Result<(), AttachError> {
         let removed = self.remove_link(pod_uid).await;
         removed.map_err(|e| failed("delete the pod's link", e))?;
+        self.namespaces.lock().remove(&pod_link::host_end(pod_uid));
         self.records.remove(pod_uid).map_err(|e| failed("forget the pod's address", e))?;
         self.subnet.lock().release(pod_uid);
         Ok(())
@@ -169,6 +176,37 @@ impl Attacher {
         Ok(HeldVeth { host: self.netlink.link(name).await?, pod: inside.link(POD_END).await?, address })
     }
 
+    /// Gives both ends of a pod's link the MTU that links get now. The pod's first: the node's shows whether it was done.
+    async fn set_mtu_of(&self, inside: &Netlink, host: &Link, pod: &Link) -> Result<(), NetlinkError> {
+        let mtu = self.mtu.load(Ordering::Relaxed);
+        if pod.mtu != mtu {
+            inside.set_mtu(pod.index, mtu).await?;
+        }
+        if host.mtu != mtu {
+            self.netlink.set_mtu(host.index, mtu).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for a pod that is attached, where it has another.
+    async fn repair_mtu(&self, host: &Link, address: Ipv4Addr) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if host.mtu == self.mtu.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // One that an earlier agent attached gets it as this one does.
+        let Some(namespace) = self.namespaces.lock().get(&host.name).cloned() else { return Ok(()) };
+        let inside = match File::open(&namespace) {
+            Ok(netns) => Netlink::open_in(netns).await?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        // The process may have ended, and another have its number.
+        match self.held_veth(&host.name, address, &inside).await?.whole() {
+            Some((host, pod)) => Ok(self.set_mtu_of(&inside, &host, &pod).await?),
+            None => Ok(()),
+        }
+    }
+
     async fn configure_pod(&self, inside: &Netlink, link: u32, address: Ipv4Addr) -> Result<(), NetlinkError> {
         inside.set_up(inside.loopback().await?).await?;
         inside.disable_ipv6_addresses(link).await?;
@@ -190,11 +228,12 @@ impl Attacher {
         Ok(self.netlink.replace_route(&Route::to_pod(address, host.index, self.node_ip)).await?)
     }
 
-    /// The pods that have their links, by address.
-    pub async fn links<E: From<NetlinkError>>(&self) -> Result<BTreeMap<Ipv4Addr, String>, E> {
-        let present: BTreeSet<String> = self.netlink.links().await?.into_iter().map(|link| link.name).collect();
-        let pods = self.pods();
-        Ok(pods.into_iter().map(|(name, address)| (address, name)).filter(|(_, name)| present.contains(name)).collect())
+    /// All links, and which of them are pods'.
+    pub async fn links<E: From<NetlinkError>>(&self) -> Result<PresentLinks, E> {
+        let links = self.netlink.links().await?;
+        let indices: BTreeMap<String, u32> = links.into_iter().map(|link| (link.name, link.index)).collect();
+        let pods = self.pods().into_iter().map(|(name, address)| (address, name));
+        Ok(PresentLinks { pods: pods.filter(|(_, name)| indices.contains_key(name)).collect(), indices })
     }
 
     /// Names of the pods' links, with their addresses.
@@ -204,7 +243,7 @@ impl Attacher {
     }
 
     /// Restores what somebody took from pods whose links are still there: that these are up, their settings, their
-    /// routes. Each pod for itself; the error is the first one's.
+    /// routes; and gives them the MTU that links get now. Each pod for itself; the error is the first one's.
     pub async fn repair(&self) -> Result<(), RepairError> {
         let pods = self.pods();
         if pods.is_empty() {
@@ -215,11 +254,12 @@ impl Attacher {
         for (name, address) in pods {
             let Some(link) = links.iter().find(|link| link.name == name) else { continue };
             let wanted = Route::to_pod(address, link.index, self.node_ip);
-            if link.up && routes.contains(&wanted) && has_settings(&name) {
-                continue;
+            let mut done = self.repair_mtu(link, address).await;
+            if !link.up || !routes.contains(&wanted) || !has_settings(&name) {
+                tracing::info!(%address, link = name, "setting up the node's side of a pod's link again");
+                done = done.and(self.configure_host(link, address).await);
             }
-            tracing::info!(%address, link = name, "setting up the node's side of a pod's link again");
-            if let Err(source) = self.configure_host(link, address).await
+            if let Err(source) = done
                 // It may have gone with its pod.
                 && self.netlink.link(&name).await?.is_some()
             {

@@ -50,7 +50,7 @@ use self::{
     kernel_events::KernelEvents,
     netlink::{Netlink, NetlinkError},
     nft::NftError,
-    reconciler::{KernelCache, NetworkReconciler, SyncError},
+    reconciler::{KernelCache, NetworkReconciler, SyncError, SyncFailures},
     source_filter::SourceFilter,
     subnet::SubnetError,
 };
@@ -143,7 +143,7 @@ pub struct Network {
     bypass: Arc<Bypass>,
     source_filter: Arc<SourceFilter>,
     sysctls: Arc<sysctl::Sysctls>,
-    problem: watch::Receiver<Option<String>>,
+    problem: watch::Receiver<Option<SyncFailures>>,
     /// Has the reconciler look at the kernel.
     resync: Arc<Notify>,
     supervisor: Supervisor,
@@ -241,9 +241,14 @@ impl Network {
         self.attacher.gateway()
     }
 
-    /// Why the kernel's routes, tunnel or tables are not as the cluster needs them; `None` when they are.
+    /// Why this node's network as a whole is not as the cluster needs it; `None` where it is.
     pub fn problem(&self) -> Option<String> {
-        self.problem.borrow().clone()
+        self.problem.borrow().as_ref().and_then(|failures| failures.network.clone())
+    }
+
+    /// What is wrong with the links of single pods and the ways to other nodes; `None` where nothing is.
+    pub fn warning(&self) -> Option<String> {
+        self.problem.borrow().as_ref().and_then(|failures| failures.parts.clone())
     }
 
     /// The tasks of this part.
@@ -303,10 +308,6 @@ impl PodNetwork for Network {
             self.tolerate_if_linked((pod_uid, has_link), "filter what the pod sends", error)?;
         }
         let attached = self.attacher.attach(pod_uid, netns).await?;
-        if attached.is_new {
-            // The kernel took the link before it, of the same name, from the chains that it was in.
-            self.bypass.write_anew().await;
-        }
         let refreshed: Result<(), SyncError> = self.bypass.refresh(|| self.attacher.links()).await;
         if let Err(error) = refreshed {
             self.tolerate_if_linked((pod_uid, !attached.is_new), "let the pod by the firewall", error)?;

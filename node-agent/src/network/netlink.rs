@@ -2,6 +2,7 @@
 //!
 //! A thin shell over rtnetlink: it decides nothing. Every change is idempotent.
 
+mod answer;
 mod listing;
 mod message;
 mod neighbour;
@@ -28,6 +29,7 @@ use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, packet_core::NetlinkMessage,
     proto::Connection, sys::SocketAddr,
 };
+use tokio_util::sync::CancellationToken;
 
 use self::message::{address, foreign_route, link, route, route_message};
 pub use self::neighbour::Vxlan;
@@ -57,6 +59,10 @@ pub enum NetlinkError {
     /// A list that the kernel could not write in one go, however often it was asked: something changes all the time.
     #[error("cannot list {what}: they change faster than they can be listed")]
     Unsteady { what: String },
+    /// The kernel did not say whether it did what it was asked for: it may have, or not. The next request goes over
+    /// another socket.
+    #[error("cannot {operation}: the kernel does not answer")]
+    Unanswered { operation: String },
     /// The kernel began a list and did not end it. The next one is asked for on another socket.
     #[error("cannot list {what}: the kernel does not end the list")]
     Endless { what: String },
@@ -135,14 +141,22 @@ pub struct Netlink {
 
 #[derive(Debug)]
 struct SharedSocket {
-    /// Replaced where the kernel does not end a list: on the old socket it would refuse every other.
-    handle: ArcSwap<Handle>,
+    /// Replaced where the kernel does not answer or end a list, on the old socket of which it would refuse every other.
+    connection: ArcSwap<LiveConnection>,
     /// Where the socket is; `None` in that of the runtime's threads.
     namespace: Option<File>,
     /// Held while the kernel writes a list into the socket.
     listing: tokio::sync::Mutex<()>,
-    /// How long the kernel may say nothing within a list.
+    /// How long the kernel may say nothing where it is asked.
     silence: Duration,
+}
+
+/// A connection that a task runs.
+#[derive(Debug)]
+struct LiveConnection {
+    handle: Handle,
+    /// The task has ended.
+    ended: CancellationToken,
 }
 
 impl Netlink {
@@ -158,12 +172,12 @@ impl Netlink {
     }
 
     fn over(connection: Connected, namespace: Option<File>) -> Self {
-        let (handle, listing) = (ArcSwap::from_pointee(run(connection)), tokio::sync::Mutex::default());
-        Self { socket: Arc::new(SharedSocket { handle, namespace, listing, silence: listing::SILENCE }) }
+        let (connection, listing) = (ArcSwap::from_pointee(run(connection)), tokio::sync::Mutex::default());
+        Self { socket: Arc::new(SharedSocket { connection, namespace, listing, silence: listing::SILENCE }) }
     }
 
     fn handle(&self) -> Handle {
-        Handle::clone(&self.socket.handle.load())
+        self.socket.connection.load().handle.clone()
     }
 
     /// Opens another socket in the place of this one.
@@ -172,7 +186,7 @@ impl Netlink {
             Some(namespace) => connect_in(namespace.try_clone()?).await?,
             None => rtnetlink::new_connection()?,
         };
-        self.socket.handle.store(Arc::new(run(connection)));
+        self.socket.connection.store(Arc::new(run(connection)));
         Ok(())
     }
 
@@ -185,9 +199,13 @@ impl Netlink {
 
     /// The link of this name; `None` where there is none.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
-        let found = self.handle().link().get().match_name(name).execute().try_next().await;
-        match found.map_err(|e| failed(format!("look up link {name}"), e)) {
-            Ok(message) => Ok(message.map(link)),
+        let get = async |handle: Handle| {
+            let answer = handle.link().get().match_name(name).execute().try_next().await?;
+            // The connection has gone.
+            answer.ok_or(rtnetlink::Error::RequestFailed)
+        };
+        match self.answer(format!("look up link {name}"), get).await {
+            Ok(message) => Ok(Some(link(message))),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(error),
         }
@@ -208,14 +226,19 @@ impl Netlink {
             .mtu(here.mtu)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
-        let added = self.handle().link().add(message).execute().await;
-        added.map_err(|e| failed(format!("make veth pair {}", here.name), e))
+        self.answer(format!("make veth pair {}", here.name), |handle| handle.link().add(message).execute()).await
     }
 
     /// Brings the link up.
     pub async fn set_up(&self, index: u32) -> Result<(), NetlinkError> {
         let message = LinkUnspec::new_with_index(index).up().build();
-        self.handle().link().change(message).execute().await.map_err(|e| failed(format!("set link {index} up"), e))
+        self.answer(format!("set link {index} up"), |handle| handle.link().change(message).execute()).await
+    }
+
+    /// How large packets may be that leave by the link, in bytes.
+    pub async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(index).mtu(mtu).build();
+        self.answer(format!("set MTU of link {index}"), |handle| handle.link().change(message).execute()).await
     }
 
     /// Keeps a link from giving itself an IPv6 address when it comes up: neither is it used, nor should it ask for
@@ -224,15 +247,15 @@ impl Netlink {
         let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         let message =
             LinkUnspec::new_with_index(index).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode])).build();
-        let set = self.handle().link().change(message).execute().await;
-        let set = set.map_err(|e| failed(format!("silence IPv6 on link {index}"), e));
+        let operation = format!("silence IPv6 on link {index}");
+        let set = self.answer(operation, |handle| handle.link().change(message).execute()).await;
         unless(unless(set, libc::EAFNOSUPPORT), libc::EOPNOTSUPP)
     }
 
     /// Not an error where it is gone.
     pub async fn delete_link(&self, index: u32) -> Result<(), NetlinkError> {
-        let deleted = self.handle().link().del(index).execute().await;
-        unless(deleted.map_err(|e| failed(format!("delete link {index}"), e)), libc::ENODEV)
+        let deleted = self.answer(format!("delete link {index}"), |handle| handle.link().del(index).execute()).await;
+        unless(deleted, libc::ENODEV)
     }
 
     /// The IPv4 addresses of all links.
@@ -253,8 +276,8 @@ impl Netlink {
 
     /// Adds `address/prefix` to the link.
     pub async fn add_address(&self, link: u32, address: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
-        let request = self.handle().address().add(link, IpAddr::V4(address), prefix).replace();
-        request.execute().await.map_err(|e| failed(format!("add address {address} to link {link}"), e))
+        let add = |handle: Handle| handle.address().add(link, IpAddr::V4(address), prefix).replace().execute();
+        self.answer(format!("add address {address} to link {link}"), add).await
     }
 
     /// Not an error where it is not there.
@@ -263,8 +286,8 @@ impl Netlink {
             message.header.index == link && message::address(message).is_some_and(|found| found.address == address)
         };
         for message in self.address_messages().await?.into_iter().filter(is_meant) {
-            let deleted = self.handle().address().del(message).execute().await;
-            let deleted = deleted.map_err(|e| failed(format!("remove address {address} from link {link}"), e));
+            let operation = format!("remove address {address} from link {link}");
+            let deleted = self.answer(operation, |handle| handle.address().del(message).execute()).await;
             unless(deleted, libc::EADDRNOTAVAIL)?;
         }
         Ok(())
@@ -295,26 +318,27 @@ impl Netlink {
 
     /// Adds the route, marked as ours if it is, in the place of one with the same destination and metric.
     pub async fn replace_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        let request = self.handle().route().add(route_message(route)).replace();
-        request.execute().await.map_err(|e| failed(format!("set route to {}", route.destination), e))
+        let set = |handle: Handle| handle.route().add(route_message(route)).replace().execute();
+        self.answer(format!("set route to {}", route.destination), set).await
     }
 
     /// Lets nothing get to `destination` where no route of a lower metric leads to it.
     pub async fn replace_prohibited(&self, destination: Ipv4Addr, metric: u32) -> Result<(), NetlinkError> {
-        let request = self.handle().route().add(message::prohibited_message(destination, metric)).replace();
-        request.execute().await.map_err(|e| failed(format!("prohibit {destination}"), e))
+        let message = message::prohibited_message(destination, metric);
+        self.answer(format!("prohibit {destination}"), |handle| handle.route().add(message).replace().execute()).await
     }
 
     /// Not an error where it is not there.
     pub async fn delete_prohibited(&self, destination: Ipv4Addr, metric: u32) -> Result<(), NetlinkError> {
-        let deleted = self.handle().route().del(message::prohibited_message(destination, metric)).execute().await;
-        unless(deleted.map_err(|e| failed(format!("delete prohibiting route to {destination}"), e)), libc::ESRCH)
+        let message = message::prohibited_message(destination, metric);
+        let operation = format!("delete prohibiting route to {destination}");
+        unless(self.answer(operation, |handle| handle.route().del(message).execute()).await, libc::ESRCH)
     }
 
     /// Not an error where it is not there.
     pub async fn delete_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        let deleted = self.handle().route().del(route_message(route)).execute().await;
-        unless(deleted.map_err(|e| failed(format!("delete route to {}", route.destination), e)), libc::ESRCH)
+        let operation = format!("delete route to {}", route.destination);
+        unless(self.answer(operation, |handle| handle.route().del(route_message(route)).execute()).await, libc::ESRCH)
     }
 }
 
@@ -331,11 +355,18 @@ async fn connect_in(namespace: File) -> io::Result<Connected> {
 }
 
 /// Runs the connection until the last clone of the handle is dropped.
-fn run((mut connection, handle, _messages): Connected) -> Handle {
+fn run((mut connection, handle, _messages): Connected) -> LiveConnection {
     // [`Netlink::list`] looks whether a list was whole.
     connection.set_forward_done(true);
-    tokio::spawn(connection);
-    handle
+    let ended = CancellationToken::new();
+    let guard = ended.clone().drop_guard();
+    tokio::spawn(async move {
+        let mut connection = connection;
+        // Dropped before the connection is, with which the answers end.
+        let _guard = guard;
+        (&mut connection).await;
+    });
+    LiveConnection { handle, ended }
 }
 
 /// One end of a veth pair to be made.

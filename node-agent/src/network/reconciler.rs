@@ -47,7 +47,7 @@ pub enum SyncError {
     Firewall(#[from] NftError),
     /// A kernel without the family `arp` refuses one of them for good.
     #[error("cannot keep pods to their own addresses")]
-    SourceFilter(#[source] NftError),
+    SourceFilter(#[source] super::source_filter::FilterError),
     /// Whether the kernel's older firewall drops what is forwarded is not known.
     #[error("cannot look at the kernel's older firewall")]
     LegacyFirewall(#[from] LegacyFirewallError),
@@ -71,22 +71,51 @@ pub struct SyncOutcome {
     /// What this node needs for any pod: links to other hosts, forwarding, masquerade. Without them an agent does not
     /// start.
     pub node: Vec<SyncError>,
-    /// What concerns single pods or other nodes, and what a host's kernel or firewall may refuse for good.
+    /// What concerns all pods of this node, and a host's kernel or firewall may refuse for good: the node is not ready,
+    /// since no others start, or none reaches the outside.
+    pub pods: Vec<SyncError>,
+    /// What concerns single pods or other nodes, and what pods come and go without: no reason to take this node's pods
+    /// away.
     pub rest: Vec<SyncError>,
 }
 
 impl SyncOutcome {
     /// What failed.
     pub fn errors(&self) -> impl Iterator<Item = &SyncError> {
-        self.node.iter().chain(&self.rest)
+        self.node.iter().chain(&self.pods).chain(&self.rest)
     }
 
     fn of_node<T>(&mut self, result: Result<T, impl Into<SyncError>>) -> Option<T> {
         result.map_err(|error| self.node.push(error.into())).ok()
     }
 
+    fn of_pods<T>(&mut self, result: Result<T, impl Into<SyncError>>) -> Option<T> {
+        result.map_err(|error| self.pods.push(error.into())).ok()
+    }
+
     fn of_rest<T>(&mut self, result: Result<T, impl Into<SyncError>>) -> Option<T> {
         result.map_err(|error| self.rest.push(error.into())).ok()
+    }
+}
+
+/// What failed at the last sync, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncFailures {
+    /// Why the network of this node as a whole is not as the cluster needs it.
+    pub network: Option<String>,
+    /// What is wrong with single pods and other nodes.
+    pub parts: Option<String>,
+}
+
+impl SyncFailures {
+    fn of(outcome: &SyncOutcome) -> Option<Self> {
+        fn texts<'a>(errors: impl Iterator<Item = &'a SyncError>) -> Option<String> {
+            let texts: Vec<String> = errors.map(|error| crate::error_chain(error)).collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
+        }
+        let failures =
+            Self { network: texts(outcome.node.iter().chain(&outcome.pods)), parts: texts(outcome.rest.iter()) };
+        (failures.network.is_some() || failures.parts.is_some()).then_some(failures)
     }
 }
 
@@ -104,8 +133,8 @@ pub struct NetworkReconciler {
     pub source_filter: Arc<SourceFilter>,
     /// Kernel settings with the values they had before.
     pub sysctls: Arc<Sysctls>,
-    /// Why the last attempt failed; `None` after one that succeeded.
-    pub problem: watch::Sender<Option<String>>,
+    /// What failed at the last attempt; `None` after one that succeeded.
+    pub problem: watch::Sender<Option<SyncFailures>>,
     /// Notified where something failed that the next sync may mend.
     pub resync: Arc<Notify>,
     /// Survives failures; only success is remembered.
@@ -176,8 +205,7 @@ impl NetworkReconciler {
         for error in outcome.errors() {
             tracing::warn!(error = error as &dyn std::error::Error, "the pod network is incomplete, trying again");
         }
-        let failed: Vec<String> = outcome.errors().map(|error| crate::error_chain(error)).collect();
-        let problem = (!failed.is_empty()).then(|| failed.join("; "));
+        let problem = SyncFailures::of(outcome);
         self.problem.send_if_modified(|held| {
             let differs = *held != problem;
             *held = problem;
@@ -192,7 +220,10 @@ impl NetworkReconciler {
         let ends = tunnel_ends(world, &self.config.node_name);
         let prune = world.allows_removal();
         let filtered = self.source_filter.reconcile(ends.clone(), prune, || self.attacher.pods()).await;
-        outcome.of_rest(filtered.map_err(SyncError::SourceFilter));
+        if let Err(error) = filtered {
+            let concerned = if error.is_of_packets() { &mut outcome.pods } else { &mut outcome.rest };
+            concerned.push(SyncError::SourceFilter(error));
+        }
         let Some(host) = outcome.of_node(HostLinks::read(&self.netlink).await) else { return outcome };
         let me = LocalNode {
             node_name: self.config.node_name.clone(),
@@ -213,7 +244,7 @@ impl NetworkReconciler {
         outcome.of_rest(service_link::keep_forwarding().await.map_err(forwarding_of(service_link::NAME)));
         outcome.of_node(self.sync_masquerade(&desired, prune).await);
         if let Some(uplinks) = &uplinks {
-            outcome.of_rest(self.sync_bypass(&desired, &host, uplinks, ends).await);
+            outcome.of_pods(self.sync_bypass(&desired, &host, uplinks, ends).await);
         }
         outcome
     }
@@ -222,14 +253,18 @@ impl NetworkReconciler {
     async fn sync_nodes(&self, desired: &Routes, uplinks: &[Uplink], prune: bool, outcome: &mut SyncOutcome) {
         let uplink_mtu = uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(super::ETHERNET_MTU);
         let peers = vxlan::peers(desired);
-        let tunnel = if peers.is_empty() { None } else { outcome.of_rest(self.ensure_tunnel(uplink_mtu).await) };
+        // Also without peers of our own: a node that is on one of our links may not see us on one of its own, as where
+        // its prefix is longer, and tunnels to us then.
+        let tunnel = if desired.is_empty() { None } else { outcome.of_rest(self.ensure_tunnel(uplink_mtu).await) };
         if let Some(tunnel) = tunnel {
             outcome.of_rest(vxlan::sync_peers(&self.netlink, tunnel, &peers, prune).await);
         }
-        let overhead = if peers.is_empty() { 0 } else { vxlan::OVERHEAD };
+        // While the World is not complete there may be peers that are not known: pods keep what the tunnel takes.
+        let may_tunnel = !peers.is_empty() || !prune && vxlan::has_peers(&self.netlink).await.unwrap_or(true);
+        let overhead = if may_tunnel { vxlan::OVERHEAD } else { 0 };
         self.attacher.set_mtu(uplink_mtu.saturating_sub(overhead));
         outcome.of_rest(self.sync_routes(desired, tunnel, prune).await);
-        if peers.is_empty() && prune {
+        if desired.is_empty() && prune {
             outcome.of_rest(vxlan::remove_device(&self.netlink).await);
         }
     }

@@ -24,6 +24,31 @@ use self::tables::{FilterSets, FilterTable};
 use super::nft::{self, NftError};
 use crate::world::World;
 
+/// Why a table is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// That of packets, without which no pod starts.
+    #[error("cannot filter the packets of pods")]
+    Packets(#[source] NftError),
+    /// That of ARP alone. A kernel without the family `arp` refuses it for good: pods come and go all the same.
+    #[error("cannot filter the ARP of pods")]
+    Arp(#[source] NftError),
+}
+
+impl FilterError {
+    /// Whether no pod starts because of it.
+    pub fn is_of_packets(&self) -> bool {
+        matches!(self, Self::Packets(_))
+    }
+
+    fn of(table: FilterTable) -> fn(NftError) -> Self {
+        match table {
+            FilterTable::Inet => Self::Packets,
+            FilterTable::Arp => Self::Arp,
+        }
+    }
+}
+
 /// Runs scripts of nft.
 #[async_trait::async_trait]
 pub trait RunScript: Send + Sync {
@@ -93,7 +118,7 @@ impl SourceFilter {
         mut nodes: BTreeSet<Ipv4Addr>,
         prune: bool,
         pods: impl Fn() -> Vec<(String, Ipv4Addr)>,
-    ) -> Result<(), NftError> {
+    ) -> Result<(), FilterError> {
         let mut state = self.state.lock().await;
         if !prune {
             nodes.append(&mut state.nodes);
@@ -104,7 +129,7 @@ impl SourceFilter {
 
     /// Brings the tables to the pods that are there. Fails where the kernel does not take that of packets; that of ARP
     /// counts only once the kernel has taken it: a kernel that lacks the family never will.
-    pub async fn refresh(&self, pods: impl Fn() -> Vec<(String, Ipv4Addr)>) -> Result<(), NftError> {
+    pub async fn refresh(&self, pods: impl Fn() -> Vec<(String, Ipv4Addr)>) -> Result<(), FilterError> {
         let mut state = self.state.lock().await;
         self.bring(&mut state, pods, |table, known| table == FilterTable::Inet || known.was_taken).await
     }
@@ -114,14 +139,13 @@ impl SourceFilter {
         state: &mut State,
         pods: impl Fn() -> Vec<(String, Ipv4Addr)>,
         concerns: impl Fn(FilterTable, &TableState) -> bool,
-    ) -> Result<(), NftError> {
+    ) -> Result<(), FilterError> {
         let pods: BTreeMap<String, Ipv4Addr> = pods().into_iter().collect();
         let all = FilterSets { pods, nodes: state.nodes.clone() };
         let mut behind: Vec<_> = state.tables.iter_mut().filter(|(table, known)| concerns(**table, known)).collect();
         behind.retain(|(_, known)| known.applied.as_ref() != Some(&all));
-        if behind.is_empty() {
-            return Ok(());
-        }
+        // That of packets is the first.
+        let Some(first) = behind.first().map(|(table, _)| **table) else { return Ok(()) };
         // Taken: what a write leaves that fails or ends half-way is not known.
         let script: String =
             behind.iter_mut().map(|(table, known)| table.script(known.applied.take().as_ref(), &all)).collect();
@@ -131,14 +155,14 @@ impl SourceFilter {
                 return Ok(());
             }
             Err(NftError::Refused(_)) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(FilterError::of(first)(error)),
         }
         // It may be one of the tables, or an element that is not there any more: whole ones, each for itself.
         let mut done = Ok(());
         for (table, known) in behind {
             match self.nft.apply(&table.script(None, &all)).await {
                 Ok(()) => known.took(&all),
-                Err(error) => done = done.and(Err(error)),
+                Err(error) => done = done.and(Err(FilterError::of(*table)(error))),
             }
         }
         done
@@ -211,15 +235,17 @@ mod tests {
         hosts.iter().map(|host| (format!("fl{host}"), Ipv4Addr::new(10, 244, 1, *host))).collect()
     }
 
-    async fn reconcile(filter: &SourceFilter, hosts: &[u8]) -> Result<(), NftError> {
+    async fn reconcile(filter: &SourceFilter, hosts: &[u8]) -> Result<(), FilterError> {
         filter.reconcile(BTreeSet::new(), true, || pods(hosts)).await
     }
 
     #[tokio::test]
     async fn where_the_kernel_lacks_one_family_the_other_filters_and_pods_come_all_the_same() {
         let (kernel, filter) = filter(&["table arp"]);
-        assert!(reconcile(&filter, &[2]).await.is_err(), "said each time");
-        assert!(reconcile(&filter, &[2]).await.is_err(), "said each time");
+        for _ in 0..2 {
+            let refused = reconcile(&filter, &[2]).await;
+            assert!(matches!(refused, Err(FilterError::Arp(_))), "said each time: {refused:?}");
+        }
         filter.refresh(|| pods(&[2, 3])).await.unwrap();
         let taken = kernel.taken.lock().clone();
         assert_eq!(taken.len(), 2, "{taken:?}");
@@ -235,7 +261,7 @@ mod tests {
         let (kernel, filter) = filter(&[]);
         reconcile(&filter, &[2]).await.unwrap();
         kernel.refuses.lock().push("fl3");
-        assert!(filter.refresh(|| pods(&[2, 3])).await.is_err());
+        assert!(matches!(filter.refresh(|| pods(&[2, 3])).await, Err(FilterError::Packets(_))));
         kernel.refuses.lock().clear();
         filter.refresh(|| pods(&[2])).await.unwrap();
         let last = kernel.taken.lock().last().cloned().unwrap();

@@ -6,7 +6,9 @@ use tokio::sync::watch;
 
 mod adoption;
 mod firewall;
+mod mtu;
 mod peers;
+mod prefixes;
 mod restored;
 mod sources;
 
@@ -343,6 +345,8 @@ fn routes_follow_the_nodes_and_come_back_when_somebody_takes_them() {
     assert!(complete.contains("fairlead.vx") && complete.contains("10.244.2.0"));
 
     cluster.worlds[0].send_replace(Arc::new(world(&[0, 1])));
+    wait_until("the route through the tunnel to go", || !one.inventory().contains("10.244.3.0"));
+    cluster.worlds[0].send_replace(Arc::new(world(&[0])));
     wait_until("the tunnel to go", || !one.inventory().contains("fairlead.vx"));
     cluster.worlds[0].send_replace(Arc::new(World { synced: false, ..world(&[0]) }));
     cluster.worlds[0].send_replace(Arc::new(world(&[0, 1, 2])));

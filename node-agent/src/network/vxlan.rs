@@ -1,5 +1,5 @@
-//! The VXLAN tunnel to nodes that are on none of our links: one device, with static neighbour and
-//! forwarding entries for every peer.
+//! The VXLAN tunnel to nodes that are on none of our links, and from those on none of whose links we are: one device,
+//! with static neighbour and forwarding entries for every peer.
 //!
 //! A peer's MAC follows from its address, so that entries are static: no flooding, no learning, no ARP.
 
@@ -62,6 +62,14 @@ pub async fn ensure_device(netlink: &Netlink, node_ip: Ipv4Addr, uplink_mtu: u32
     let made = netlink.link(DEVICE).await?.ok_or_else(|| NetlinkError::NoLink { name: DEVICE.into() })?;
     netlink.set_up(made.index).await?;
     Ok(made)
+}
+
+/// Whether there is a device with far ends that packets are sent to.
+pub async fn has_peers(netlink: &Netlink) -> Result<bool, NetlinkError> {
+    match netlink.link(DEVICE).await? {
+        Some(device) => Ok(!netlink.forwarding(device.index).await?.is_empty()),
+        None => Ok(false),
+    }
 }
 
 /// Takes the device away with all its routes and peers. Not an error where there is none.

@@ -31,6 +31,7 @@ mod image_gc;
 mod kept;
 mod logs;
 mod machine;
+mod mounted_file;
 mod names;
 mod object_waits;
 mod objects;

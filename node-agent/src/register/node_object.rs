@@ -144,7 +144,7 @@ impl NodeDescription {
                 "NetworkUnavailable",
                 &self.state.network,
                 "PodNetworkNotReady",
-                ["PodNetworkReady", "routes to all other nodes' pods are set"],
+                ["PodNetworkReady", "the pod network of this node is set up"],
             ),
             ready,
         ];

@@ -139,8 +139,9 @@ mod tests {
     use futures::future::try_join_all;
     use netlink_packet_route::link::LinkMessage;
     use rtnetlink::packet_core::DoneMessage;
+    use tokio_util::sync::CancellationToken;
 
-    use super::*;
+    use super::{super::LiveConnection, *};
     use crate::network::namespaces::{TestMachine, can_make_namespaces};
 
     #[test]
@@ -190,14 +191,14 @@ mod tests {
         let (never_polled, handle, _messages) = rtnetlink::new_connection().unwrap();
         let mut netlink = Netlink::open().unwrap();
         Arc::get_mut(&mut netlink.socket).unwrap().silence = Duration::from_millis(100);
-        netlink.socket.handle.store(Arc::new(handle));
+        netlink.socket.connection.store(Arc::new(LiveConnection { handle, ended: CancellationToken::new() }));
         assert!(matches!(netlink.links().await, Err(NetlinkError::Endless { .. })));
         assert!(!netlink.links().await.unwrap().is_empty());
 
         // The same for a connection that has gone.
         let (gone, handle, _messages) = rtnetlink::new_connection().unwrap();
         drop((gone, never_polled));
-        netlink.socket.handle.store(Arc::new(handle));
+        netlink.socket.connection.store(Arc::new(LiveConnection { handle, ended: CancellationToken::new() }));
         assert!(netlink.links().await.is_err());
         assert!(!netlink.links().await.unwrap().is_empty());
     }

@@ -7,10 +7,10 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
-use rtnetlink::{LinkMessageBuilder, LinkVxlan};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkVxlan};
 
 use super::{
-    Mac, Netlink, NetlinkError, failed,
+    Mac, Netlink, NetlinkError,
     message::{neighbour_address, neighbour_mac},
     unless,
 };
@@ -34,9 +34,11 @@ pub struct Vxlan<'a> {
 impl Netlink {
     /// Writes a permanent neighbour entry: the MAC of `address` on `link`. No ARP requests are sent for it.
     pub async fn set_neighbour(&self, link: u32, address: Ipv4Addr, mac: Mac) -> Result<(), NetlinkError> {
-        let request = self.handle().neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
-        let set = request.state(NeighbourState::Permanent).flags(NeighbourFlags::empty()).replace().execute().await;
-        set.map_err(|e| failed(format!("set neighbour {address} of link {link}"), e))
+        let set = |handle: Handle| {
+            let request = handle.neighbours().add(link, IpAddr::V4(address)).link_layer_address(&mac);
+            request.state(NeighbourState::Permanent).flags(NeighbourFlags::empty()).replace().execute()
+        };
+        self.answer(format!("set neighbour {address} of link {link}"), set).await
     }
 
     /// Adds a VXLAN device.
@@ -49,8 +51,7 @@ impl Netlink {
             .address(device.mac.to_vec())
             .mtu(device.mtu)
             .build();
-        let added = self.handle().link().add(message).execute().await;
-        added.map_err(|e| failed(format!("make tunnel {}", device.name), e))
+        self.answer(format!("make tunnel {}", device.name), |handle| handle.link().add(message).execute()).await
     }
 
     /// Permanent IPv4 neighbours on `link`.
@@ -73,8 +74,8 @@ impl Netlink {
         message.header.family = AddressFamily::Inet;
         message.header.ifindex = link;
         message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
-        let deleted = self.handle().neighbours().del(message).execute().await;
-        unless(deleted.map_err(|e| failed(format!("delete neighbour {address} of link {link}"), e)), libc::ENOENT)
+        let operation = format!("delete neighbour {address} of link {link}");
+        unless(self.answer(operation, |handle| handle.neighbours().del(message).execute()).await, libc::ENOENT)
     }
 
     /// The forwarding entries of the tunnel `link`: each MAC with the host that it is sent to.
@@ -86,9 +87,11 @@ impl Netlink {
 
     /// Sends frames for `mac` through the tunnel to `host`.
     pub async fn set_forwarding(&self, link: u32, mac: Mac, host: Ipv4Addr) -> Result<(), NetlinkError> {
-        let request = self.handle().neighbours().add_bridge(link, &mac).destination(IpAddr::V4(host));
-        let request = request.flags(NeighbourFlags::Own).state(NeighbourState::Permanent).replace();
-        request.execute().await.map_err(|e| failed(format!("send to {host} through link {link}"), e))
+        let set = |handle: Handle| {
+            let request = handle.neighbours().add_bridge(link, &mac).destination(IpAddr::V4(host));
+            request.flags(NeighbourFlags::Own).state(NeighbourState::Permanent).replace().execute()
+        };
+        self.answer(format!("send to {host} through link {link}"), set).await
     }
 
     /// Not an error where it is not there.
@@ -100,7 +103,7 @@ impl Netlink {
         message.header.state = NeighbourState::Permanent;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
         message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(host)));
-        let deleted = self.handle().neighbours().del(message).execute().await;
-        unless(deleted.map_err(|e| failed(format!("no longer send to {host} through link {link}"), e)), libc::ENOENT)
+        let operation = format!("no longer send to {host} through link {link}");
+        unless(self.answer(operation, |handle| handle.neighbours().del(message).execute()).await, libc::ENOENT)
     }
 }

@@ -52,7 +52,9 @@ impl NetworkReconciler {
             let looked_at = |chain: &&String| looked.is_ok() || **chain != legacy_firewall::FORWARD;
             let chains: Vec<String> = chains.iter().filter(looked_at).cloned().collect();
             self.allow_forwarding(&chains).await?;
-            self.cache.dropping = Some(of_nft);
+            // A chain that Docker is about to have asked is none of Docker's yet, and that it is asked no event tells: it
+            // is looked for again.
+            self.cache.dropping = self.cache.reported.is_empty().then_some(of_nft);
         }
         Ok(())
     }
@@ -88,6 +90,8 @@ impl NetworkReconciler {
         }
         let mut links: BTreeSet<String> = uplinks.iter().map(|uplink| uplink.name.clone()).collect();
         links.extend(routes.values().map(|(_, link)| link.clone()));
+        // Nodes that are reached directly may send by the tunnel all the same.
+        links.insert(vxlan::DEVICE.to_owned());
         let nodes = desired.values().map(|route| Ipv4Network::from(route.node_ip));
         let sources = nodes.chain([self.config.cluster_cidr]).collect();
         ForwardingPaths { links, sources, routes, tunnel_ends: BTreeSet::new() }

@@ -137,6 +137,62 @@ fn the_older_firewall_is_looked_at_again() {
     }
 }
 
+#[test]
+fn links_that_are_made_anew_are_those_that_packets_go_to() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let cluster = Cluster::start();
+    for node in &cluster.nodes {
+        nft(node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    }
+    let bypassed = |node: &TestMachine| node.wait(async { super::super::nft::is_there("netdev").await.unwrap() });
+    wait_until("the firewalls to be seen", || cluster.nodes.iter().all(bypassed));
+    let one = &cluster.nodes[0];
+    let (a, b, far) = (cluster.pod(0, "a"), cluster.pod(0, "b"), cluster.pod(2, "c"));
+    assert_eq!(a.0.ask_who_am_i(far.1, 80).unwrap(), a.1.to_string());
+    one.wait(async {
+        let netlink = Netlink::open().unwrap();
+        let tunnel = netlink.link("fairlead.vx").await.unwrap().unwrap();
+        netlink.delete_link(tunnel.index).await.unwrap();
+    });
+    wait_until("the tunnel to be used again", || a.0.ask_who_am_i(far.1, 80).is_ok());
+
+    // An attempt that made the pod's link anew and failed after that.
+    let (again, attacher) = (TestMachine::new(), cluster.networks[0].attacher.clone());
+    let path = again.path();
+    one.wait(async move { attacher.attach("b", &path).await.map(drop).unwrap() });
+    assert_eq!(attach(one, &cluster.networks[0], "b", &again), b.1);
+    again.serve_who_am_i(80);
+    assert_eq!(a.0.ask_who_am_i(b.1, 80).unwrap(), a.1.to_string());
+}
+
+#[test]
+fn a_tunnel_that_the_kernel_does_not_make_keeps_no_pod_from_its_start() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    nft(&node, "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }");
+    node.inside(|| {
+        // Another program's, by the same number and port: the kernel refuses a second.
+        let add = ["link", "add", "other", "type", "vxlan", "id", "16391853", "dstport", "4789"];
+        assert!(std::process::Command::new("ip").args(add).status().unwrap().success());
+    });
+    let (_publish, seen) = watch::channel(Arc::new(world(&[0, 2])));
+    let config = config(dir.path());
+    let network = Arc::new(node.wait(async move { start(config, seen).await.unwrap() }));
+    let (a, b) = (TestMachine::new(), TestMachine::new());
+    let address = attach(&node, &network, "a", &a);
+    attach(&node, &network, "b", &b);
+    a.serve_who_am_i(80);
+    assert!(b.ask_who_am_i(address, 80).is_ok());
+    assert!(!node.inventory().contains("fairlead.vx"));
+    assert_eq!(network.problem(), None, "nothing is wrong with this node");
+    assert!(network.warning().is_some_and(|warning| warning.contains("make tunnel")), "{:?}", network.warning());
+}
+
 /// What Docker writes at its start, after rules of the host's administrator.
 fn docker_firewall(machine: &TestMachine) {
     iptables(machine, "-w -P FORWARD DROP");
@@ -180,6 +236,42 @@ fn pods_reach_the_outside_past_dockers_firewall_and_removal_leaves_its_rules_as_
     iptables(&node, "-w -I DOCKER-USER -s 198.51.100.0/24 -j DROP");
     shutdown(&node, &network, Teardown::Remove);
     assert_eq!(iptables(&node, "-w -S"), before);
+}
+
+#[test]
+fn a_firewall_that_becomes_dockers_later_is_found() {
+    if !can_make_namespaces() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _outside) = node();
+    // Docker is half done when the agent looks.
+    iptables(&node, "-w -P FORWARD DROP");
+    iptables(&node, "-w -N DOCKER-USER");
+    let network = start_on(&node, config(dir.path()));
+    // Only told to sync: events of our own tables would have it look again, too.
+    shutdown(&node, &network, Teardown::Keep);
+    let mut reconciler = crate::network::reconciler::NetworkReconciler {
+        config: network.config.clone(),
+        netlink: network.netlink.clone(),
+        attacher: network.attacher.clone(),
+        bypass: network.bypass.clone(),
+        source_filter: network.source_filter.clone(),
+        sysctls: network.sysctls.clone(),
+        problem: watch::channel(None).0,
+        resync: network.resync.clone(),
+        cache: Default::default(),
+    };
+    let ours = || iptables(&node, "-w -S DOCKER-USER").lines().filter(|rule| rule.contains("fairlead")).count();
+    for (rule, expected) in [("-w -A DOCKER-USER -j RETURN", 0), ("-w -I FORWARD -j DOCKER-USER", 2)] {
+        iptables(&node, rule);
+        reconciler = node.wait(async move {
+            let outcome = reconciler.sync(&World::default()).await;
+            assert_eq!(outcome.errors().count(), 0, "{outcome:?}");
+            reconciler
+        });
+        assert_eq!(ours(), expected, "{rule}");
+    }
 }
 
 #[test]

@@ -99,7 +99,7 @@ async fn attach_to_network(context: &Context, pod: &Pod, id: &str) -> Result<Ipv
         let attached = tokio::time::timeout(NETWORK_LIMIT, context.network.attach(&uid, &netns)).await;
         attached.map_err(|_| SandboxError::AttachTimedOut)?.map_err(SandboxError::Attach)?
     };
-    super::hosts_file::write(context, pod, ip).map_err(SandboxError::WriteHosts)?;
+    super::hosts_file::write(context, pod, ip).await.map_err(SandboxError::WriteHosts)?;
     Ok(ip)
 }
 

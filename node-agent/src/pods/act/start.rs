@@ -13,6 +13,7 @@ use crate::{
         downward::Downward,
         env,
         machine::Machine,
+        mounted_file,
         outcome::{Failure, Outcome},
         recorder::EventType,
         security::profiles::{self, SeccompSource},
@@ -200,7 +201,7 @@ fn own_files(
     taken: &[Mount],
 ) -> Result<Vec<Mount>, Failure> {
     let message = termination_message::file(directory, &container.name, attempt);
-    let made = message.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&message, ""));
+    let made = message.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| mounted_file::replace(&message, b""));
     let made = made.and_then(|()| fs::set_permissions(&message, fs::Permissions::from_mode(0o666)));
     made.map_err(|error| {
         Failure::new("CreateContainerConfigError", format!("make the termination message file: {error}"))

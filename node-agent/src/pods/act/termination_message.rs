@@ -11,7 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
-    pods::{Context, spec},
+    pods::{Context, mounted_file, spec},
     runtime::{Container, LogChunk, LogOptions, Role, State},
 };
 
@@ -54,7 +54,7 @@ pub fn file(directory: &Path, container: &str, attempt: u32) -> PathBuf {
 
 /// The last `limit` bytes of a file, which a container may have made as long as it likes.
 fn read_end(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut file = fs::File::open(path)?;
+    let mut file = mounted_file::open(fs::OpenOptions::new().read(true), path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
     let mut end = Vec::new();

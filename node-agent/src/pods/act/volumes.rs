@@ -11,6 +11,7 @@ use crate::pods::{
     Context,
     downward::Downward,
     env::Sources,
+    mounted_file,
     names::{self, ResolvConf},
     objects::{ObjectKey, ReadError, Watched},
     outcome::Failure,
@@ -96,11 +97,14 @@ pub async fn read(context: &Context, keys: Vec<ObjectKey>) -> Result<Sources, Re
 /// What the pod's files need not wait for: the hosts file gets its contents with the address.
 fn prepare(context: &Context, pod: &Pod, directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    fs::OpenOptions::new().create(true).append(true).open(directory.join("hosts"))?;
+    match fs::File::create_new(directory.join("hosts")) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     let config = &context.config;
     let host = fs::read_to_string(&config.resolv_conf).unwrap_or_default();
     let resolver = names::resolver(pod, config.cluster_dns, &config.cluster_domain, &ResolvConf::parse(&host));
-    fs::write(directory.join("resolv.conf"), resolver.to_string())
+    mounted_file::replace(&directory.join("resolv.conf"), resolver.to_string().as_bytes())
 }
 
 /// Makes a volume as it should be, or brings its files up to date.

@@ -11,6 +11,7 @@ use super::{
     files::Contents,
     fs_group::{GroupAccess, set_group},
 };
+use crate::pods::mounted_file;
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
@@ -88,7 +89,8 @@ fn is_current(data: &Path, contents: &Contents, group: Option<u32>) -> bool {
         let path = data.join(path);
         let has_mode = |meta: &fs::Metadata| meta.permissions().mode() & 0o777 == file.mode | of_group;
         let is_owned = |meta: &fs::Metadata| file.owner.is_none_or(|owner| owner == meta.uid());
-        fs::read(&path).is_ok_and(|bytes| bytes == file.bytes)
+        // One that cannot be looked at, because a container has a lease on it, is written.
+        mounted_file::holds(&path, &file.bytes).unwrap_or(false)
             && fs::metadata(&path).is_ok_and(|meta| has_mode(&meta) && is_owned(&meta))
     });
     same && count(data).is_ok_and(|count| count == contents.len())
@@ -135,6 +137,21 @@ mod tests {
         assert!(volume.join("deep").symlink_metadata().is_err(), "a file that is removed is not linked");
         assert!(!volume.join(first).exists(), "the old version is removed");
         assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn files_on_which_a_pod_holds_leases_are_replaced_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = |text: &str| {
+            write(directory.path(), &contents(&[("a", text)]), None).unwrap();
+            assert_eq!(fs::read_to_string(directory.path().join("a")).unwrap(), text);
+            let held = fs::File::open(directory.path().join("a")).unwrap();
+            mounted_file::lease(&held, libc::F_WRLCK);
+            held
+        };
+        let started = std::time::Instant::now();
+        let _held = [held("1"), held("1"), held("2")];
+        assert!(started.elapsed().as_secs() < 20, "it waited for {:?}", started.elapsed());
     }
 
     #[test]
