@@ -312,8 +312,8 @@ impl Netlink {
 
     /// Adds the route, marked as ours if it is. An error where there is one with the same destination and metric.
     pub async fn add_route(&self, route: &Route) -> Result<(), NetlinkError> {
-        let added = self.handle().route().add(route_message(route)).execute().await;
-        added.map_err(|e| failed(format!("add route to {}", route.destination), e))
+        let add = |handle: Handle| handle.route().add(route_message(route)).execute();
+        self.answer(format!("add route to {}", route.destination), add).await
     }
 
     /// Adds the route, marked as ours if it is, in the place of one with the same destination and metric.
