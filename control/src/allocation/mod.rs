@@ -205,8 +205,8 @@ impl Allocator {
                 }
             }
         }
-        // Where another node takes it in this moment, one of the two transactions conflicts, and is planned anew. Where all
-        // that have it leave at once, each sees the others: the next audit removes the record.
+        // Where another node takes it in this moment, one of the two transactions conflicts, and is planned anew. Where
+        // all that have it leave at once, each sees the others: the next audit removes the record.
         if let Some(record) = before.and_then(|port| records.of_port(snapshot, port))
             && records::is_agents(record.object)
         {

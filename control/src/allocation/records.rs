@@ -112,8 +112,8 @@ fn put_port(port: u16, parent: Value) -> Write {
     Write { key, expect: Expect::Absent, change: Change::Put(encode::unserved(&object)) }
 }
 
-/// The write that leaves a record as it is, at a new revision: whoever removes it in this moment, because they saw nobody
-/// with its port, has to look again. Those who write this at once do not hinder one another.
+/// The write that leaves a record as it is, at a new revision: whoever removes it in this moment, because they saw
+/// nobody with its port, has to look again. Those who write this at once do not hinder one another.
 pub fn renew(record: Record<'_>) -> Write {
     let key = Key { resource: record.resource.into(), name: record.key.clone() };
     let same = Amendment::new(|record| Ok::<_, Infallible>(record.draft()));

@@ -62,8 +62,8 @@ pub enum Unroutable {
     /// It has no room for a gateway, or its gateway would have such an address.
     #[error("nothing can be reached by its pod subnet {0}")]
     PodCidr(Ipv4Network),
-    /// This host reaches others than pods there, such as those of its own LAN. Give the node another pod subnet, or take
-    /// the other route away.
+    /// This host reaches others than pods there, such as those of its own LAN. Give the node another pod subnet, or
+    /// take the other route away.
     #[error("its pod subnet {pod_cidr} is taken: this host has a route to {taken} that fairlead did not make")]
     Taken { pod_cidr: Ipv4Network, taken: Ipv4Network },
 }
@@ -72,8 +72,8 @@ pub enum Unroutable {
 pub type UnroutableNodes = BTreeMap<Arc<str>, Unroutable>;
 
 /// A route for every other node that has an address and a pod subnet, but for those whose route the kernel would
-/// refuse, or that would take the place of a route of others. A subnet that overlaps ours, or that a node earlier in the
-/// order of names has, gets no route: packets to our own pods must never leave.
+/// refuse, or that would take the place of a route of others. A subnet that overlaps ours, or that a node earlier in
+/// the order of names has, gets no route: packets to our own pods must never leave.
 pub fn desired(world: &World, me: &LocalNode, host: &HostLinks) -> (Routes, UnroutableNodes) {
     let (mut routes, mut unroutable) = (Routes::new(), UnroutableNodes::new());
     for node in world.nodes.values().filter(|node| *node.name != *me.node_name) {

@@ -1,5 +1,5 @@
-//! The link into the network namespace of the Services, as far as the host's settings concern it. [`crate::proxy`] makes
-//! the link and takes it away; here is what the reconciler keeps of it.
+//! The link into the network namespace of the Services, as far as the host's settings concern it. [`crate::proxy`]
+//! makes the link and takes it away; here is what the reconciler keeps of it.
 
 use std::io;
 

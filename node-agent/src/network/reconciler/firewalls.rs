@@ -97,7 +97,8 @@ impl NetworkReconciler {
         ForwardingPaths { links, sources, routes, tunnel_ends: BTreeSet::new() }
     }
 
-    /// Chains or rules changed, by others or by this agent: what [`KernelCache`] says of the kernel's tables may be stale.
+    /// Chains or rules changed, by others or by this agent: what [`KernelCache`] says of the kernel's tables may be
+    /// stale.
     pub(super) async fn forget_firewall(&mut self) {
         if let Some(applied) = &self.cache.applied
             // One that cannot be looked at is written.
