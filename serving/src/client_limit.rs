@@ -1,21 +1,23 @@
 //! How much of something one client may have at one time: a pod that asks or connects without end keeps no other from
 //! its answers.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
+
+use crate::client_network::{ClientCounts, ClientNetwork};
 
 /// Counts questions, connections and the like by client. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct ClientLimit {
     most: usize,
-    under_way: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    under_way: Arc<Mutex<ClientCounts>>,
 }
 
 /// One that counts until it is dropped.
 #[derive(Debug)]
 pub struct ClientSlot {
-    client: IpAddr,
+    client: ClientNetwork,
     limit: ClientLimit,
 }
 
@@ -27,26 +29,15 @@ impl ClientLimit {
 
     /// A slot, unless the client has as many as it may.
     pub fn take(&self, client: IpAddr) -> Option<ClientSlot> {
-        let mut under_way = self.under_way.lock();
-        let count = under_way.entry(client).or_default();
-        if *count >= self.most {
-            return None;
-        }
-        *count = count.saturating_add(1);
-        Some(ClientSlot { client, limit: self.clone() })
+        let client = ClientNetwork::of(client);
+        let has_room = self.under_way.lock().add(client, self.most);
+        has_room.then(|| ClientSlot { client, limit: self.clone() })
     }
 }
 
 impl Drop for ClientSlot {
     fn drop(&mut self) {
-        let mut under_way = self.limit.under_way.lock();
-        let left = under_way.get_mut(&self.client).map(|count| {
-            *count = count.saturating_sub(1);
-            *count
-        });
-        if left == Some(0) {
-            under_way.remove(&self.client);
-        }
+        self.limit.under_way.lock().remove(self.client);
     }
 }
 

@@ -5,12 +5,21 @@
 //! protects its connection for a short time only ([`PROTECTED`]): one whose answer is never taken would otherwise stay,
 //! and those in their handshake would go. A handshake may be spared for a short time, too ([`Counted::spare`]): before
 //! it go those on which nothing happens, and after it those that are being answered.
+//!
+//! Connections are kept in the order in which they make room, so that each costs the logarithm of how many there are.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::client_network::{ClientNetwork, Scope};
 
 /// How many connections there may be, and which there are. Clones share them.
 #[derive(Clone, Debug)]
@@ -25,15 +34,25 @@ struct Connections {
     next: u64,
     /// How many had to make room.
     cut: u64,
-    /// By age, the oldest first.
-    open: BTreeMap<u64, Open>,
+    open: HashMap<u64, Open>,
+    /// All in the order in which they make room.
+    order: Order,
+    /// The same of each scope that has any.
+    of: HashMap<Scope, Order>,
+    /// When protections end.
+    ends: BTreeSet<(Instant, u64)>,
 }
+
+/// The least protected first, and of several the oldest.
+type Order = BTreeSet<(Protection, u64)>;
 
 #[derive(Debug)]
 struct Open {
-    from: IpAddr,
+    from: ClientNetwork,
     cut: CancellationToken,
     requests: Arc<Mutex<Requests>>,
+    /// With which it stands in the order, and when that ends.
+    protection: (Protection, Option<Instant>),
 }
 
 /// The requests of one connection.
@@ -67,7 +86,9 @@ pub const SPARED: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct CountedRequest {
     id: u64,
-    of: Arc<Mutex<Requests>>,
+    connection: u64,
+    requests: Arc<Mutex<Requests>>,
+    limit: ConnectionLimit,
 }
 
 /// A connection that counts. Dropped, it counts no more.
@@ -80,12 +101,13 @@ pub struct Counted {
 }
 
 impl ConnectionLimit {
-    /// At most `of_one` connections of one address, and `of_all` together.
+    /// At most `of_one` connections of one client, some times that of its site ([`ClientNetwork::scopes`]), and `of_all`
+    /// together.
     pub fn new(of_one: usize, of_all: usize) -> Self {
         Self { of_one, of_all, all: Arc::default() }
     }
 
-    /// Takes in a connection from an address; makes room by cutting one of that address, or of all.
+    /// Takes in a connection from an address; makes room by cutting one of that client, of its site, or of all.
     pub fn admit(&self, from: IpAddr) -> Counted {
         self.admit_again(from, CancellationToken::new())
     }
@@ -96,16 +118,35 @@ impl ConnectionLimit {
     }
 
     fn admit_at(&self, from: IpAddr, cut: CancellationToken, now: Instant) -> Counted {
+        let from = ClientNetwork::of(from);
         let mut all = self.all.lock();
         let victim = all.victim_for(from, self.of_one, self.of_all, now);
-        if let Some(open) = victim.and_then(|id| all.open.remove(&id)) {
+        if let Some(open) = victim.and_then(|id| all.remove(id)) {
             all.cut = all.cut.saturating_add(1);
             open.cut.cancel();
         }
         let (id, requests) = (all.next, Arc::<Mutex<Requests>>::default());
         all.next += 1;
-        all.open.insert(id, Open { from, cut: cut.clone(), requests: requests.clone() });
+        all.insert(
+            id,
+            Open { from, cut: cut.clone(), requests: requests.clone(), protection: (Protection::None, None) },
+        );
         Counted { id, cut, requests, limit: self.clone() }
+    }
+
+    /// Changes what is asked on a connection.
+    fn change<T>(
+        &self,
+        id: u64,
+        requests: &Mutex<Requests>,
+        now: Instant,
+        change: impl FnOnce(&mut Requests) -> T,
+    ) -> T {
+        // Locked first, so that what is changed last is what the order shows.
+        let mut all = self.all.lock();
+        let changed = change(&mut requests.lock());
+        all.update(id, now);
+        changed
     }
 
     /// How many there may be together.
@@ -125,40 +166,75 @@ impl ConnectionLimit {
 }
 
 impl Connections {
-    /// Who has to make room for one more from an address; nobody where there is room.
-    fn victim_for(&self, from: IpAddr, of_one: usize, of_all: usize, now: Instant) -> Option<u64> {
-        let of_same = || self.open.iter().filter(|(_, open)| open.from == from);
-        if of_same().count() >= of_one {
-            return oldest(of_same(), now);
-        }
-        (self.open.len() >= of_all).then(|| oldest(self.open.iter(), now)).flatten()
+    /// Who has to make room for one more of a client; nobody where there is room.
+    fn victim_for(&mut self, from: ClientNetwork, of_one: usize, of_all: usize, now: Instant) -> Option<u64> {
+        self.end_protections(now);
+        let full = from.scopes().find_map(|(scope, times)| {
+            let order = self.of.get(&scope)?;
+            (order.len() >= of_one.saturating_mul(times)).then_some(order)
+        });
+        let full = full.or_else(|| (self.open.len() >= of_all).then_some(&self.order));
+        full?.first().map(|(_, id)| *id)
     }
-}
 
-/// The oldest of those with the least protection; where each is asked, the oldest.
-fn oldest<'o>(by_age: impl Iterator<Item = (&'o u64, &'o Open)>, now: Instant) -> Option<u64> {
-    let mut first: Option<(Protection, u64)> = None;
-    for (id, open) in by_age {
-        let protection = open.requests.lock().protection(now);
-        if protection == Protection::None {
-            return Some(*id);
-        }
-        if first.is_none_or(|(least, _)| protection < least) {
-            first = Some((protection, *id));
+    fn end_protections(&mut self, now: Instant) {
+        while let Some((end, id)) = self.ends.first().copied()
+            && end <= now
+        {
+            self.ends.pop_first();
+            self.update(id, now);
         }
     }
-    first.map(|(_, id)| id)
+
+    /// Puts a connection where it stands now. One that was cut stands nowhere.
+    fn update(&mut self, id: u64, now: Instant) {
+        let Some(open) = self.open.get(&id) else { return };
+        let protection = open.requests.lock().protection(now);
+        if protection != open.protection
+            && let Some(open) = self.remove(id)
+        {
+            self.insert(id, Open { protection, ..open });
+        }
+    }
+
+    fn insert(&mut self, id: u64, open: Open) {
+        let (protection, end) = open.protection;
+        self.order.insert((protection, id));
+        for (scope, _) in open.from.scopes() {
+            self.of.entry(scope).or_default().insert((protection, id));
+        }
+        self.ends.extend(end.map(|end| (end, id)));
+        self.open.insert(id, open);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        let (protection, end) = open.protection;
+        self.order.remove(&(protection, id));
+        for (scope, _) in open.from.scopes() {
+            if let Some(order) = self.of.get_mut(&scope) {
+                order.remove(&(protection, id));
+                if order.is_empty() {
+                    self.of.remove(&scope);
+                }
+            }
+        }
+        if let Some(end) = end {
+            self.ends.remove(&(end, id));
+        }
+        Some(open)
+    }
 }
 
 impl Requests {
-    fn protection(&self, now: Instant) -> Protection {
-        let is_recent = |first| now.saturating_duration_since(first) < PROTECTED;
-        if !self.under_way.is_empty() && self.first.is_some_and(is_recent) {
-            return Protection::Asked;
-        }
-        match self.spared_until.is_some_and(|until| now < until) {
-            true => Protection::Spared,
-            false => Protection::None,
+    /// How ready the connection is now, and when that ends if nothing changes before.
+    fn protection(&self, now: Instant) -> (Protection, Option<Instant>) {
+        let answered_until = self.first.filter(|_| !self.under_way.is_empty()).and_then(|at| at.checked_add(PROTECTED));
+        let lasting = |until: Option<Instant>| until.filter(|until| now < *until);
+        match (lasting(answered_until), lasting(self.spared_until)) {
+            (Some(until), _) => (Protection::Asked, Some(until)),
+            (None, Some(until)) => (Protection::Spared, Some(until)),
+            (None, None) => (Protection::None, None),
         }
     }
 }
@@ -181,11 +257,11 @@ impl Counted {
 
     /// It is spared no more, though its time is not over.
     pub fn spare_no_more(&self) {
-        self.requests.lock().spared_until = None;
+        self.limit.change(self.id, &self.requests, Instant::now(), |requests| requests.spared_until = None);
     }
 
     fn spare_at(&self, now: Instant) {
-        self.requests.lock().spared_until = now.checked_add(SPARED);
+        self.limit.change(self.id, &self.requests, now, |requests| requests.spared_until = now.checked_add(SPARED));
     }
 
     /// A request has come.
@@ -194,12 +270,14 @@ impl Counted {
     }
 
     fn begin_at(&self, now: Instant) -> CountedRequest {
-        let mut requests = self.requests.lock();
-        requests.first.get_or_insert(now);
-        let id = requests.next;
-        requests.next += 1;
-        requests.under_way.insert(id, now);
-        CountedRequest { id, of: self.requests.clone() }
+        let id = self.limit.change(self.id, &self.requests, now, |requests| {
+            requests.first.get_or_insert(now);
+            let id = requests.next;
+            requests.next += 1;
+            requests.under_way.insert(id, now);
+            id
+        });
+        CountedRequest { id, connection: self.id, requests: self.requests.clone(), limit: self.limit.clone() }
     }
 
     /// Whether a request is under way.
@@ -220,105 +298,17 @@ impl Counted {
 
 impl Drop for CountedRequest {
     fn drop(&mut self) {
-        self.of.lock().under_way.remove(&self.id);
+        self.limit.change(self.connection, &self.requests, Instant::now(), |requests| {
+            requests.under_way.remove(&self.id);
+        });
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.limit.all.lock().open.remove(&self.id);
+        self.limit.all.lock().remove(self.id);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(last: u8) -> IpAddr {
-        [10, 244, 0, last].into()
-    }
-
-    #[test]
-    fn one_address_cuts_its_own_connections_and_those_of_no_other() {
-        let limit = ConnectionLimit::new(32, 512);
-        let other = limit.admit(address(2));
-        let mut held: Vec<_> = (0..32).map(|_| limit.admit(address(1))).collect();
-        assert!(held.iter().all(|held| !held.cut.is_cancelled()));
-        held.push(limit.admit(address(1)));
-        let cut: Vec<usize> = (0..held.len()).filter(|at| held[*at].cut.is_cancelled()).collect();
-        assert_eq!((cut, other.cut.is_cancelled()), (vec![0], false));
-        // A place that was given back cuts nobody.
-        held.truncate(32 - 1);
-        let next = limit.admit(address(1));
-        assert!(!held[1].cut.is_cancelled() && !next.cut.is_cancelled());
-        drop((held, other, next));
-        assert!(limit.all.lock().open.is_empty());
-    }
-
-    #[test]
-    fn all_addresses_together_have_a_limit() {
-        let limit = ConnectionLimit::new(32, 512);
-        let addresses = (0..u8::MAX).cycle().map(address);
-        let held: Vec<_> = addresses.take(513).map(|from| limit.admit(from)).collect();
-        assert_eq!(held.iter().filter(|held| held.cut.is_cancelled()).count(), 1);
-        assert!(held[0].cut.is_cancelled());
-        assert_eq!(limit.all.lock().open.len(), 512);
-    }
-
-    #[test]
-    fn the_oldest_on_which_nothing_is_asked_makes_room_first() {
-        let limit = ConnectionLimit::new(3, 3);
-        let held: Vec<_> = (0..3).map(|_| limit.admit(address(1))).collect();
-        let _asked = held[0].begin_request();
-        let next = limit.admit(address(1));
-        let cut = |held: &[Counted]| held.iter().map(|held| held.cut.is_cancelled()).collect::<Vec<_>>();
-        assert_eq!(cut(&held), [false, true, false]);
-        let (asked, _of_next) = (held[2].begin_request(), next.begin_request());
-        let last = limit.admit(address(2));
-        assert_eq!(cut(&held), [true, true, false], "where all are asked, the oldest");
-        drop(asked);
-        assert!(!held[2].is_asked() && next.is_asked());
-        assert_eq!((limit.open(), limit.cut()), (3, 2));
-        drop((held, next, last));
-        assert_eq!(limit.open(), 0);
-    }
-
-    #[test]
-    fn a_request_that_is_never_answered_protects_for_a_short_time_only() {
-        let limit = ConnectionLimit::new(2, 2);
-        let held = [limit.admit(address(1)), limit.admit(address(1))];
-        let begun = Instant::now();
-        let _asked = held[0].begin_at(begun);
-        let _later = held[0].begin_at(begun + PROTECTED);
-        let admit = |now| limit.admit_at(address(1), CancellationToken::new(), now);
-        let in_handshake = admit(begun + PROTECTED - Duration::from_millis(1));
-        assert!(held[1].cut.is_cancelled() && !held[0].cut.is_cancelled());
-        let _next = admit(begun + PROTECTED);
-        assert!(held[0].cut.is_cancelled() && !in_handshake.cut.is_cancelled());
-    }
-
-    #[test]
-    fn a_handshake_is_spared_for_a_short_time_and_makes_room_before_what_is_asked() {
-        let limit = ConnectionLimit::new(3, 3);
-        let begun = Instant::now();
-        let admit = |now| limit.admit_at(address(1), CancellationToken::new(), now);
-        let (in_handshake, idle, asked) = (admit(begun), admit(begun), admit(begun));
-        in_handshake.spare_at(begun);
-        let _request = asked.begin_at(begun);
-        let is_cut = || [&in_handshake, &idle, &asked].map(|held| held.cut.is_cancelled());
-        let second = admit(begun + SPARED / 2);
-        second.spare_at(begun + SPARED / 2);
-        assert_eq!(is_cut(), [false, true, false], "on which nothing happens");
-        let third = admit(begun + SPARED - Duration::from_millis(1));
-        third.spare_at(begun + SPARED - Duration::from_millis(1));
-        assert_eq!(is_cut(), [true, true, false], "where there is no other");
-        let _fourth = admit(begun + SPARED + SPARED / 2);
-        assert_eq!((is_cut(), second.cut.is_cancelled()), ([true, true, true], false), "neither lasts for ever");
-        for held in [&second, &third] {
-            held.spare_at(begun + SPARED + SPARED / 2);
-        }
-        third.spare_no_more();
-        let _fifth = admit(begun + SPARED + SPARED / 2);
-        assert_eq!([&second, &third].map(|held| held.cut.is_cancelled()), [false, true], "one is spared no more");
-    }
-}
+mod tests;

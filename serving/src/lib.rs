@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `supervise` | tasks that are started again when they end |
 //! | `connection_limit`, `client_limit` | how many connections, or questions, there may be in all and of one client |
+//! | `client_network` | who is one client: addresses, and networks of IPv6 |
 //! | `http_connection` | how a server speaks TCP and HTTP: time limits, sizes, pings |
 //! | `bulk_reads`, `idle_http1` | few system calls on a busy connection, little memory for an idle one |
 //! | `guarded_body` | a body that keeps something until it is sent |
@@ -14,6 +15,7 @@
 
 pub mod bulk_reads;
 pub mod client_limit;
+pub mod client_network;
 pub mod connection_limit;
 mod error_chain;
 pub mod guarded_body;

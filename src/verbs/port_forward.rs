@@ -64,9 +64,10 @@ impl PortForward {
         for forward in forwards {
             listeners.extend(listener::listen(&self.address, forward).await?);
         }
+        let is_gone = async || is_gone(&cluster, &pod).await;
         match tunnel {
-            Some(socket) => session::run(socket, listeners, async || is_gone(&cluster, &pod).await).await,
-            None => channels::run(&cluster, &pod, listeners).await,
+            Some(socket) => session::run(socket, listeners, is_gone).await,
+            None => channels::run(&cluster, &pod, listeners, is_gone).await,
         }
     }
 }

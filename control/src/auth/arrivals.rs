@@ -8,19 +8,24 @@
 //! whoever lets the server wait gives its turn to the next. There is a bound on those that are waited for, too: clients
 //! of which thousands connect at once are slow to answer, and none of them is to be cut for the next one before it had
 //! some time ([`SPARED`]).
+//!
+//! An address here is a network of a client, and those of one site count together, too ([`ClientNetwork`]).
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use fairlead_serving::connection_limit;
+use fairlead_serving::{
+    client_network::{ClientNetwork, ClientSite},
+    connection_limit,
+};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    by_address::ByAddress,
+    by_network::ByNetwork,
     handshake_turns::{HandshakeLimits, HandshakeTurns, Turn},
 };
 
-/// What one address may hold, of what is left free.
+/// What one site, or an address that is one, may hold, of what is left free.
 const SHARE: usize = 3;
 
 /// For how long a handshake keeps its place among those under way, and others wait for it.
@@ -38,14 +43,14 @@ struct Waiting {
     next: u64,
     /// How many had to make room.
     cut: u64,
-    connections: ByAddress<CancellationToken>,
+    connections: ByNetwork<CancellationToken>,
 }
 
 /// One that waits. Dropped, it does so no more.
 #[derive(Debug)]
 pub struct WaitingConnection {
     id: u64,
-    from: IpAddr,
+    from: ClientNetwork,
     cut: CancellationToken,
     of: Arrivals,
 }
@@ -58,13 +63,14 @@ impl Arrivals {
 
     /// Takes one in that comes from this address, while so many places are free beside those that wait already.
     pub fn arrive(&self, from: IpAddr, free: usize) -> WaitingConnection {
+        let from = ClientNetwork::of(from);
         let mut waiting = self.waiting.lock();
         let left = free.saturating_sub(waiting.connections.len());
-        let mine = waiting.connections.count(from);
+        let mine = waiting.connections.count_of_site(from.site());
         if left == 0 {
             waiting.cut_oldest_of_most();
         } else if mine >= left.saturating_mul(SHARE) {
-            waiting.cut_oldest(from);
+            waiting.cut_oldest(from.site());
         }
         let (id, cut) = (waiting.next, CancellationToken::new());
         waiting.next = waiting.next.wrapping_add(1);
@@ -85,13 +91,15 @@ impl Arrivals {
 
 impl Waiting {
     fn cut_oldest_of_most(&mut self) {
-        if let Some((from, _)) = self.connections.most() {
-            self.cut_oldest(from);
+        if let Some((site, _)) = self.connections.most() {
+            self.cut_oldest(site);
         }
     }
 
-    fn cut_oldest(&mut self, from: IpAddr) {
-        if let Some((_, cut)) = self.connections.remove_oldest(from) {
+    /// Of the network that has the most there.
+    fn cut_oldest(&mut self, site: ClientSite) {
+        let most = self.connections.most_of_site(site);
+        if let Some((_, cut)) = most.and_then(|(network, _)| self.connections.remove_oldest(network)) {
             self.cut = self.cut.saturating_add(1);
             cut.cancel();
         }
@@ -181,6 +189,17 @@ mod tests {
         assert_eq!((cut(&victim), cut(&late)), (0, 0), "though they are the oldest");
         let left: usize = attackers.iter().map(|held| held.len() - cut(held)).sum();
         assert_eq!((left, arrivals.waiting()), (97, 100));
+    }
+
+    #[test]
+    fn where_no_place_is_left_the_site_of_many_subnets_makes_room_and_its_subnet_that_has_the_most() {
+        let arrivals = arrivals(64);
+        let arrive = |subnet: u16| arrivals.arrive([0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1].into(), 100);
+        let victims: Vec<_> = [1, 2].into_iter().map(|from| arrivals.arrive(address(from), 100)).collect();
+        let neighbour = arrive(0);
+        let many: Vec<_> = (0..400).map(|number| arrive(1 + number % 20)).collect();
+        assert_eq!((cut(&victims), cut(&[neighbour])), (0, 0), "though they are the oldest");
+        assert_eq!((many.len() - cut(&many), arrivals.waiting()), (73, 75), "the neighbour has gone");
     }
 
     #[test]

@@ -34,7 +34,6 @@ use super::{
     Identity,
     arrivals::{Arrivals, WaitingConnection},
     borrowed_places::{BorrowedPlace, BorrowedPlaces},
-    client_network::network_of,
     handshake_turns::HandshakeLimits,
 };
 use crate::{
@@ -48,7 +47,8 @@ use crate::{
 pub struct PlaceLimits {
     /// Of strangers together.
     pub strangers: usize,
-    /// Of the strangers of one address.
+    /// Of the strangers of one address, or of one IPv6 subnet; its site has some times that
+    /// ([`fairlead_serving::client_network`]).
     pub of_one_address: usize,
     /// Of nodes together.
     pub nodes: usize,
@@ -207,12 +207,11 @@ impl ConnectionPlaces {
         let total = self.limits.total();
         let free = total.saturating_sub(self.open.load(Ordering::Relaxed));
         // Places are lent to the last one: some wait beside them all the same, or each would be cut for the next.
-        self.arrivals.arrive(network_of(from), free.max(total / WAITING_ROOM))
+        self.arrivals.arrive(from, free.max(total / WAITING_ROOM))
     }
 
     /// Takes in a connection of whom nothing is known; another stranger may have to make room.
     pub fn admit(&self, from: IpAddr) -> ConnectionPlace {
-        let from = network_of(from);
         self.open.fetch_add(1, Ordering::Relaxed);
         let counted = self.strangers.admit(from);
         let cut = counted.cut();

@@ -9,14 +9,22 @@
 //!
 //! Where each handshake is of another address they are begun in the order in which they came, and none loses its place:
 //! a crowd of slow clients must not have each of them give way to the next, or none would come to an end.
+//!
+//! An address here is a network of a client ([`ClientNetwork`]). That is done twice: turns and places go to the site
+//! that has the fewest, and within it to the network that has; so that who has thousands of IPv6 subnets counts as one.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use fairlead_serving::client_network::{ClientNetwork, ClientSite, NETWORKS_OF_A_SITE};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::by_address::ByAddress;
+use super::by_network::ByNetwork;
 
 /// Turns of one address at a time.
 pub const TURNS_OF_ONE_ADDRESS: usize = 16;
@@ -40,14 +48,19 @@ pub struct HandshakeTurns(Arc<Mutex<State>>);
 struct State {
     limits: HandshakeLimits,
     next: u64,
-    waiting: ByAddress<Waiting>,
-    turns: ByAddress<()>,
+    waiting: ByNetwork<Waiting>,
+    turns: ByNetwork<()>,
     /// Told when their place is another's.
-    under_way: ByAddress<CancellationToken>,
-    /// The addresses of those that wait and that may have one more: who has the fewest places first, then who waits
-    /// for the longest time.
-    queue: BTreeSet<(usize, u64, IpAddr)>,
+    under_way: ByNetwork<CancellationToken>,
+    /// The sites of those that wait and that may have one more: who has the fewest places first, then who waits for the
+    /// longest time.
+    queue: BTreeSet<(usize, u64, ClientSite)>,
+    /// The same of the networks of each site that has any.
+    queues: HashMap<ClientSite, BTreeSet<Rank>>,
 }
+
+/// Where a network stands among those of its site: how many places it has, and for how long it waits.
+type Rank = (usize, u64, ClientNetwork);
 
 #[derive(Debug)]
 struct Waiting {
@@ -60,7 +73,7 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Turn {
     id: u64,
-    from: IpAddr,
+    from: ClientNetwork,
     withdrawn: CancellationToken,
     of: HandshakeTurns,
 }
@@ -80,21 +93,22 @@ impl HandshakeTurns {
         Self(Arc::new(Mutex::new(State {
             limits,
             next: 0,
-            waiting: ByAddress::default(),
-            turns: ByAddress::default(),
-            under_way: ByAddress::default(),
+            waiting: ByNetwork::default(),
+            turns: ByNetwork::default(),
+            under_way: ByNetwork::default(),
             queue: BTreeSet::new(),
+            queues: HashMap::new(),
         })))
     }
 
-    /// Waits for the turn of a handshake from this address.
-    pub async fn turn(&self, from: IpAddr) -> Turn {
+    /// Waits for the turn of a handshake from this network.
+    pub async fn turn(&self, from: ClientNetwork) -> Turn {
         let (turn, told) = self.wait(from);
         told.await.expect("one that waits is told before it is forgotten");
         turn
     }
 
-    fn wait(&self, from: IpAddr) -> (Turn, oneshot::Receiver<()>) {
+    fn wait(&self, from: ClientNetwork) -> (Turn, oneshot::Receiver<()>) {
         let ((tell, told), withdrawn) = (oneshot::channel(), CancellationToken::new());
         let mut state = self.0.lock();
         let id = state.next;
@@ -109,32 +123,66 @@ impl HandshakeTurns {
     #[cfg(test)]
     pub fn is_idle(&self) -> bool {
         let state = self.0.lock();
-        state.waiting.len() + state.turns.len() + state.under_way.len() + state.queue.len() == 0
+        state.waiting.len() + state.turns.len() + state.under_way.len() + state.queue.len() + state.queues.len() == 0
     }
 }
 
 impl State {
-    /// Where an address stands in the queue.
-    fn rank(&self, from: IpAddr) -> Option<(usize, u64, IpAddr)> {
+    /// Where a network stands in the queue of its site.
+    fn rank(&self, from: ClientNetwork) -> Option<Rank> {
         let (oldest, places) = (self.waiting.oldest(from)?, self.under_way.count(from));
         let may_begin = places < self.limits.of_one_address && self.turns.count(from) < TURNS_OF_ONE_ADDRESS;
         may_begin.then_some((places, oldest, from))
     }
 
-    /// Changes what an address has.
-    fn change(&mut self, from: IpAddr, change: impl FnOnce(&mut Self)) {
-        if let Some(rank) = self.rank(from) {
+    /// Where a site stands in the queue.
+    fn rank_of_site(&self, site: ClientSite) -> Option<(usize, u64, ClientSite)> {
+        let (_, oldest, _) = self.queues.get(&site)?.first()?;
+        let may_begin = self.turns.count_of_site(site) < TURNS_OF_ONE_ADDRESS.saturating_mul(NETWORKS_OF_A_SITE)
+            && (self.has_place(site) || self.gives_way(site).is_some());
+        may_begin.then_some((self.under_way.count_of_site(site), *oldest, site))
+    }
+
+    /// Whether a site may have another place.
+    fn has_place(&self, site: ClientSite) -> bool {
+        self.under_way.count_of_site(site) < self.limits.of_one_address.saturating_mul(NETWORKS_OF_A_SITE)
+    }
+
+    /// The network that gives way to the first that waits of the same site.
+    fn gives_way(&self, site: ClientSite) -> Option<ClientNetwork> {
+        let (places, ..) = self.queues.get(&site)?.first()?;
+        let (network, most) = self.under_way.most_of_site(site)?;
+        has_too_many(most, *places).then_some(network)
+    }
+
+    /// Changes what a network has.
+    fn change(&mut self, from: ClientNetwork, change: impl FnOnce(&mut Self)) {
+        let site = from.site();
+        if let Some(rank) = self.rank_of_site(site) {
             self.queue.remove(&rank);
         }
+        let rank_before = self.rank(from);
         change(self);
-        self.queue.extend(self.rank(from));
+        let rank = self.rank(from);
+        if rank != rank_before {
+            let queue = self.queues.entry(site).or_default();
+            if let Some(before) = rank_before {
+                queue.remove(&before);
+            }
+            queue.extend(rank);
+            if queue.is_empty() {
+                self.queues.remove(&site);
+            }
+        }
+        self.queue.extend(self.rank_of_site(site));
     }
 
     fn begin_next(&mut self) {
         while self.turns.len() < self.limits.turns
-            && let Some((places, _, from)) = self.queue.first().copied()
+            && let Some((_, _, site)) = self.queue.first().copied()
+            && let Some((_, _, from)) = self.queues.get(&site).and_then(BTreeSet::first).copied()
         {
-            if self.under_way.len() >= self.limits.under_way && !self.make_room_for(places) {
+            if !self.make_room_for(site) {
                 return;
             }
             self.change(from, |state| {
@@ -147,11 +195,18 @@ impl State {
         }
     }
 
-    /// Takes a place away for an address that has so many, if another has more by two at least: by one, the two would
-    /// take it from each other for ever.
-    fn make_room_for(&mut self, places: usize) -> bool {
-        let most = self.under_way.most().filter(|(_, most)| *most >= places.saturating_add(2));
-        let Some((from, _)) = most else { return false };
+    /// Takes a place away for a site, where none is left, if another site has too many, or another network of the same.
+    fn make_room_for(&mut self, site: ClientSite) -> bool {
+        let has_place = self.has_place(site);
+        if has_place && self.under_way.len() < self.limits.under_way {
+            return true;
+        }
+        let most = self
+            .under_way
+            .most()
+            .filter(|(_, most)| has_place && has_too_many(*most, self.under_way.count_of_site(site)));
+        let of_another = most.and_then(|(site, _)| self.under_way.most_of_site(site)).map(|(network, _)| network);
+        let Some(from) = of_another.or_else(|| self.gives_way(site)) else { return false };
         self.change(from, |state| {
             if let Some((_, withdrawn)) = state.under_way.remove_oldest(from) {
                 withdrawn.cancel();
@@ -159,6 +214,11 @@ impl State {
         });
         true
     }
+}
+
+/// Whether one that has `most` gives way to another: by one more, the two would take it from each other for ever.
+fn has_too_many(most: usize, other: usize) -> bool {
+    most >= other.saturating_add(2)
 }
 
 impl Turn {
@@ -195,8 +255,12 @@ mod tests {
 
     use super::*;
 
-    fn address(last: u8) -> IpAddr {
-        [10, 0, 0, last].into()
+    fn address(last: u8) -> ClientNetwork {
+        ClientNetwork::of([10, 0, 0, last].into())
+    }
+
+    fn subnet(site: u16, subnet: u16) -> ClientNetwork {
+        ClientNetwork::of([0x2001, 0xdb8, site, subnet, 0, 0, 0, 1].into())
     }
 
     fn turns(under_way: usize, of_one_address: usize) -> HandshakeTurns {
@@ -205,7 +269,11 @@ mod tests {
 
     /// One that is begun and left undone.
     fn stall(turns: &HandshakeTurns, from: u8) -> Option<Turn> {
-        let mut turn = turns.turn(address(from)).now_or_never()?;
+        stall_from(turns, address(from))
+    }
+
+    fn stall_from(turns: &HandshakeTurns, from: ClientNetwork) -> Option<Turn> {
+        let mut turn = turns.turn(from).now_or_never()?;
         turn.pass_on();
         Some(turn)
     }
@@ -228,6 +296,34 @@ mod tests {
         let state = turns.0.lock();
         assert_eq!(state.under_way.len(), 1641, "no more than there may be");
         assert!((1..=9).all(|from| (171..=172).contains(&state.under_way.count(address(from)))));
+    }
+
+    #[test]
+    fn a_site_of_thousands_of_subnets_that_leaves_all_handshakes_undone_holds_up_no_other_site() {
+        let turns = turns(1641, 205);
+        let begun: Vec<Turn> = (0..5_000).filter_map(|number| stall_from(&turns, subnet(1, number))).collect();
+        assert_eq!(begun.len(), 205 * NETWORKS_OF_A_SITE, "though each subnet has one alone");
+        let second: Vec<Turn> = (0..5_000).filter_map(|number| stall_from(&turns, subnet(2, number))).collect();
+        assert_eq!(second.len(), 205 * NETWORKS_OF_A_SITE, "all places but one are taken");
+        let others: Vec<Turn> = (0..100).filter_map(|from| stall(&turns, from)).collect();
+        let third: Vec<Turn> = (0..100).filter_map(|number| stall_from(&turns, subnet(3, number))).collect();
+        assert_eq!((others.len(), third.len()), (100, 100), "they are begun at once");
+        assert_eq!(turns.0.lock().under_way.len(), 1641, "no more than there may be");
+        drop((begun, second, others, third));
+        assert!(turns.is_idle());
+    }
+
+    #[test]
+    fn subnets_of_a_site_that_leave_handshakes_undone_give_way_to_another_of_it() {
+        let turns = turns(1641, 205);
+        let attackers = || (1..=9).flat_map(|number| (0..100).map(move |_| subnet(1, number)));
+        let begun: Vec<Turn> = attackers().filter_map(|from| stall_from(&turns, from)).collect();
+        let of_site = || turns.0.lock().under_way.count_of_site(subnet(1, 1).site());
+        assert_eq!((of_site(), begun.len() > of_site()), (205 * NETWORKS_OF_A_SITE, true), "evenly");
+        let _more: Vec<_> = attackers().map(|from| turns.wait(from)).collect();
+        let others: Vec<Turn> = (100..150).filter_map(|number| stall_from(&turns, subnet(1, number))).collect();
+        assert_eq!((others.len(), withdrawn(&others)), (50, vec![false; 50]));
+        assert_eq!(of_site(), 205 * NETWORKS_OF_A_SITE);
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! | `options`, `configuration`, `setup` | the flags, the files, and those who are asked as both say |
 //! | `connection_places`, `borrowed_places` | how many connections each client may have |
 //! | `arrivals`, `handshake_turns` | connections before their handshake, and whose turn it is |
-//! | `client_network`, `by_address` | by what strangers are counted; what is kept of each |
+//! | `by_network` | what is kept of each of those by whom strangers are counted |
 //! | `open_answers`, `held_body`, `answer_seat` | how long an answer may take, and what it holds until it is sent |
 //! | `ending_body` | a watch that ends with the service, and with the right to it |
 //! | `stream_limit` | how many streams a user may hold |
@@ -46,9 +46,8 @@ pub mod authorize;
 pub mod authorizer;
 pub mod bootstrap_token;
 mod borrowed_places;
-mod by_address;
+mod by_network;
 pub mod client_certificate;
-mod client_network;
 pub mod configuration;
 pub mod connection_places;
 mod ending_body;

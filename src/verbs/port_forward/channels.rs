@@ -29,28 +29,48 @@ const DATA: u8 = 0;
 /// Bytes of a local connection that are sent at a time.
 const READ: usize = 32 * 1024;
 
-/// Forwards what connects. Ends with an error where the pod cannot be reached any more.
-pub async fn run(cluster: &Cluster, pod: &PodTarget, ports: Vec<LocalPort>) -> anyhow::Result<()> {
+/// Forwards what connects, until the pod `is_gone`: then as an error, in kubectl's words.
+///
+/// A connection that fails, or for which no WebSocket can be opened, is only told: kubectl, too, goes on where it cannot
+/// open the streams of a connection. kubectl sees that its pod is lost when its session ends; here no connection may be
+/// there that could end, so that it is looked for after each failure.
+pub async fn run(
+    cluster: &Cluster,
+    pod: &PodTarget,
+    ports: Vec<LocalPort>,
+    is_gone: impl AsyncFn() -> bool,
+) -> anyhow::Result<()> {
     let mut accepting = listener::accept(ports);
     // Beside one another: one that takes long holds up nobody else.
     let mut dials = FuturesUnordered::new();
     let mut connections = JoinSet::new();
+    let mut checks = FuturesUnordered::new();
     loop {
-        tokio::select! {
+        let (forward, error) = tokio::select! {
             Some((client, forward)) = accepting.next() => {
                 dials.push(async move { (client, forward, dial(cluster, pod, forward.remote).await) });
+                continue;
             }
-            Some((client, forward, socket)) = dials.next() => {
-                let socket = socket?;
-                connections.spawn(async move { (forward, copy(client, socket).await) });
-            }
-            Some(ended) = connections.join_next() => {
-                let (forward, ended) = ended.context("a connection's task ended early")?;
-                if let Err(error) = ended {
-                    eprintln!("{}", failed(forward.local, forward.remote, &error));
+            Some((client, forward, dialled)) = dials.next() => match dialled {
+                Ok(socket) => {
+                    connections.spawn(async move { (forward, copy(client, socket).await) });
+                    continue;
                 }
-            }
+                Err(error) => (forward, error),
+            },
+            Some(ended) = connections.join_next() => match ended.context("a connection's task ended early")? {
+                (_, Ok(())) => continue,
+                (forward, Err(error)) => (forward, error),
+            },
+            Some(gone) = checks.next() => match gone {
+                true => bail!("lost connection to pod"),
+                false => continue,
+            },
             else => return Ok(()),
+        };
+        eprintln!("{}", failed(forward.local, forward.remote, &error));
+        if checks.is_empty() {
+            checks.push(is_gone());
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use self::{
-    agent::{COUNT, local_port},
+    agent::{COUNT, REFUSED, local_port},
     api::{SILENT, api, api_with_silent_port},
 };
 use super::*;
@@ -106,7 +106,7 @@ async fn an_older_server_gets_a_websocket_for_each_connection() {
     assert!(dial(&cluster, &pod, &forwards()).await.unwrap().is_none());
     let (port, address) = local_port(COUNT).await;
     tokio::select! {
-        ended = channels::run(&cluster, &pod, vec![port]) => panic!("{ended:?}"),
+        ended = channels::run(&cluster, &pod, vec![port], async || false) => panic!("{ended:?}"),
         answer = echoed(address) => assert_eq!(answer, "four"),
     }
 }
@@ -130,9 +130,41 @@ async fn a_port_to_which_a_websocket_takes_long_to_open_holds_up_no_other() {
         echoed(address).await
     };
     tokio::select! {
-        ended = channels::run(&cluster, &pod, vec![silent, port]) => panic!("{ended:?}"),
+        ended = channels::run(&cluster, &pod, vec![silent, port], async || false) => panic!("{ended:?}"),
         answer = tokio::time::timeout(Duration::from_secs(30), answered) => assert_eq!(answer.unwrap(), "four"),
     }
+}
+
+#[tokio::test]
+async fn a_websocket_that_cannot_be_opened_is_told_and_others_go_on_unless_the_pod_is_gone() {
+    let (cluster, pod) = (api(&[channels::PROTOCOL]).await, pod());
+    let ((refused, to_refused), (good, to_good)) = (local_port(REFUSED).await, local_port(COUNT).await);
+    let (tell_checked, mut checked) = mpsc::channel(1);
+    let gone = std::cell::Cell::new(false);
+    let is_gone = async || {
+        tell_checked.send(()).await.unwrap();
+        gone.get()
+    };
+    let refuse = async || {
+        let mut client = TcpStream::connect(to_refused).await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "it is closed");
+    };
+    let using = async {
+        refuse().await;
+        checked.recv().await.unwrap();
+        assert_eq!(echoed(to_good).await, "four");
+        gone.set(true);
+        refuse().await;
+        std::future::pending::<()>().await
+    };
+    let ended = async {
+        tokio::select! {
+            ended = channels::run(&cluster, &pod, vec![refused, good], is_gone) => ended.unwrap_err(),
+            () = using => unreachable!(),
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await.expect("it ends");
+    assert_eq!(ended.to_string(), "lost connection to pod");
 }
 
 #[tokio::test]

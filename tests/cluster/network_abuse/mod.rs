@@ -3,9 +3,10 @@
 //! answers nobody more than they may see, keeps its memory bounded, and serves others meanwhile.
 //!
 //! Files: `victim` (the control service with its users, and what it holds), `http1` (requests byte by byte), `slow`
-//! (clients that take their time), `tls` (handshakes byte by byte), `http2` (frames), `floods` (what they do).
+//! (clients that take their time), `tls` (handshakes byte by byte), `handshakes` (those left undone), `http2` (frames), `floods` (what they do).
 
 mod floods;
+mod handshakes;
 mod http1;
 mod http2;
 mod slow;
@@ -26,6 +27,7 @@ pub const TESTS: &[TestAlone] = &[
     ("network_abuse::a_downgrade_of_tls_shows", || run(tls::downgrade)),
     ("network_abuse::renegotiation_is_refused", || run(tls::renegotiation)),
     ("network_abuse::slow_heads_and_bodies_keep_nobody_out_and_end", || run(slow::heads_and_bodies)),
+    ("network_abuse::thousands_of_handshakes_left_undone_hold_up_nobody_and_end", || run(handshakes::left_undone)),
     ("network_abuse::floods_of_frames_end_their_connection_or_cost_little", || run(floods::frames)),
     ("network_abuse::answers_without_a_window_hold_bounded_memory", || run(floods::closed_windows)),
 ];

@@ -27,7 +27,7 @@ fn counted(width: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A ClientHello (RFC 5246, section 7.4.1.2) in a record.
-fn client_hello(version: [u8; 2], suites: &[u8]) -> Vec<u8> {
+pub fn client_hello(version: [u8; 2], suites: &[u8]) -> Vec<u8> {
     let extensions = [
         // The server's name is left out: it is an address. supported_groups: x25519, secp256r1.
         [vec![0, 10], counted(2, &counted(2, &[0, 29, 0, 23]))].concat(),

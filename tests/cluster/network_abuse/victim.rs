@@ -15,7 +15,7 @@ use crate::{
 /// What nobody but the administrator may see, as it stands in an answer.
 pub const MARK: &str = "bWFya2VkLWFzLXNlY3JldA==";
 /// How long others may wait for an answer while the service is attacked: a debug build on a busy machine.
-const LONGEST_ANSWER: Duration = Duration::from_secs(10);
+pub const LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
 /// The service, a Secret of the administrator's, and a user `joe` who may do little: everything with ConfigMaps of the
 /// namespace `own`, and get paths below `/healthz`.

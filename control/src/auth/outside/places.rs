@@ -5,12 +5,12 @@
 //!
 //! A server that reviews tokens passes on those of its own strangers: reviewers share places beside all these.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
+use fairlead_serving::client_network::{ClientCounts, ClientNetwork};
 use parking_lot::Mutex;
 
 use crate::{
-    auth::client_network::network_of,
     flow_control::shares::{Share, Shares},
     status::Status,
 };
@@ -63,7 +63,7 @@ struct Taken {
     by_strangers: usize,
     /// By strangers and others.
     all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_client: ClientCounts,
 }
 
 /// A place, until it is dropped.
@@ -78,7 +78,7 @@ pub enum OutsidePlace {
 pub struct HolderPlace {
     of: OutsidePlaces,
     /// Of a stranger.
-    network: Option<IpAddr>,
+    client: Option<ClientNetwork>,
 }
 
 /// There is no place for a further question.
@@ -114,7 +114,7 @@ impl OutsidePlaces {
     pub fn take(&self, asker: Asker<'_>) -> Result<OutsidePlace, NoPlace> {
         let OutsideLimits { of_strangers, of_one_address, of_known, .. } = self.limits;
         let mut taken = self.taken.lock();
-        let network = match asker {
+        let client = match asker {
             Asker::Reviewer(name) => {
                 drop(taken);
                 return self.of_reviewers.take(name, 1).map(OutsidePlace::Reviewer).ok_or(NoPlace);
@@ -122,20 +122,18 @@ impl OutsidePlaces {
             Asker::Known if taken.all >= of_strangers.saturating_add(of_known) => return Err(NoPlace),
             Asker::Known => None,
             Asker::Stranger(address) => {
-                let network = network_of(address);
-                let of_address = taken.by_address.get(&network).copied().unwrap_or_default();
                 // Who is known may have taken more than their own.
                 let is_full = taken.by_strangers >= of_strangers || taken.all >= of_strangers.saturating_add(of_known);
-                if is_full || of_address >= of_one_address {
+                let client = ClientNetwork::of(address);
+                if is_full || !taken.by_client.add(client, of_one_address) {
                     return Err(NoPlace);
                 }
                 taken.by_strangers = taken.by_strangers.saturating_add(1);
-                taken.by_address.insert(network, of_address.saturating_add(1));
-                Some(network)
+                Some(client)
             }
         };
         taken.all = taken.all.saturating_add(1);
-        Ok(OutsidePlace::Holder(HolderPlace { of: self.clone(), network }))
+        Ok(OutsidePlace::Holder(HolderPlace { of: self.clone(), client }))
     }
 }
 
@@ -143,12 +141,9 @@ impl Drop for HolderPlace {
     fn drop(&mut self) {
         let mut taken = self.of.taken.lock();
         taken.all = taken.all.saturating_sub(1);
-        let Some(network) = self.network else { return };
+        let Some(client) = self.client else { return };
         taken.by_strangers = taken.by_strangers.saturating_sub(1);
-        match taken.by_address.get_mut(&network) {
-            Some(count) if *count > 1 => *count = count.saturating_sub(1),
-            _ => drop(taken.by_address.remove(&network)),
-        }
+        taken.by_client.remove(client);
     }
 }
 
@@ -165,14 +160,24 @@ mod tests {
         let limits = OutsideLimits { of_strangers: 3, of_one_address: 2, of_known: 0, of_reviewers: 0 };
         let places = OutsidePlaces::new(limits);
         let [a, b, c] = ["2001:db8::1", "2001:db8::2", "10.0.0.1"].map(stranger);
-        let (first, _second) = (places.take(a).unwrap(), places.take(b).unwrap());
+        let (first, second) = (places.take(a).unwrap(), places.take(b).unwrap());
         assert!(places.take(a).is_err(), "both are of one host");
         let third = places.take(c).unwrap();
         assert!(places.take(Asker::Known).is_err(), "there are no more in all");
         drop((first, third));
         assert!(places.take(a).is_ok() && places.take(Asker::Known).is_ok());
+        drop(second);
         let taken = places.taken.lock();
-        assert_eq!((taken.by_address.len(), taken.by_strangers, taken.all), (1, 1, 1));
+        assert_eq!((taken.by_client.is_empty(), taken.by_strangers, taken.all), (true, 0, 0));
+    }
+
+    #[test]
+    fn the_subnets_of_one_site_leave_places_to_other_strangers() {
+        let places = OutsidePlaces::default();
+        let subnets = (0..=255_u16).map(|subnet| Asker::Stranger([0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1].into()));
+        let taken: Vec<_> = subnets.filter_map(|asker| places.take(asker).ok()).collect();
+        assert_eq!(taken.len(), 4 * OF_ONE_ADDRESS);
+        assert!(places.take(stranger("2001:db8:2::1")).is_ok() && places.take(stranger("10.0.0.1")).is_ok());
     }
 
     #[test]

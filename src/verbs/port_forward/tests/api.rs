@@ -1,4 +1,5 @@
-//! An API server that switches to WebSockets, in the protocols that it knows.
+//! An API server that switches to WebSockets, in the protocols that it knows, but for ports that it refuses or keeps
+//! waiting.
 
 use std::convert::Infallible;
 
@@ -41,6 +42,10 @@ pub async fn api_with_silent_port(known: &'static [&'static str], tell_asked: Un
                     if request.uri().query() == Some(&*format!("ports={SILENT}")) {
                         tell_asked.send(()).unwrap();
                         std::future::pending::<()>().await;
+                    }
+                    if request.uri().query() == Some(&*format!("ports={}", agent::REFUSED)) {
+                        let refusal = Full::from("the node cannot be reached");
+                        return Ok(Response::builder().status(StatusCode::BAD_GATEWAY).body(refusal).unwrap());
                     }
                     Ok::<_, Infallible>(answer(request, known))
                 }
