@@ -1,8 +1,8 @@
 //! By what clients that nobody knows are counted: by IPv4 address; in IPv6 by /64, since a host has all addresses of
 //! its subnet, and beside that by /48, since one customer may have all subnets of a site (RFC 6177).
 //!
-//! A site may hold as much as some networks ([`NETWORKS_OF_A_SITE`]), however many it has: more than one, since hosts of
-//! many owners may be in it, and not so much that it takes the places of all others.
+//! A site may hold as much as some networks ([`NETWORKS_OF_A_SITE`]), however many it has: more than one, since hosts
+//! of many owners may be in it, and not so much that it takes the places of all others.
 
 use std::{
     collections::HashMap,

@@ -101,8 +101,8 @@ pub struct Counted {
 }
 
 impl ConnectionLimit {
-    /// At most `of_one` connections of one client, some times that of its site ([`ClientNetwork::scopes`]), and `of_all`
-    /// together.
+    /// At most `of_one` connections of one client, some times that of its site ([`ClientNetwork::scopes`]), and
+    /// `of_all` together.
     pub fn new(of_one: usize, of_all: usize) -> Self {
         Self { of_one, of_all, all: Arc::default() }
     }

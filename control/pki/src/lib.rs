@@ -8,6 +8,7 @@ mod authority;
 mod files;
 pub mod identity;
 mod kubeconfig;
+mod requested_subject;
 mod serving;
 mod token_key;
 

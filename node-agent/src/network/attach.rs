@@ -69,7 +69,8 @@ impl Attacher {
     }
 
     /// MTU of pods attached from now on; those that are attached already get it with [`Attacher::repair`]. None would
-    /// learn of a smaller one: what passes by a firewall is not routed, and so never too large for the kernel to say so.
+    /// learn of a smaller one: what passes by a firewall is not routed, and so never too large for the kernel to say
+    /// so.
     pub fn set_mtu(&self, mtu: u32) {
         self.mtu.store(mtu, Ordering::Relaxed);
     }
@@ -176,7 +177,8 @@ impl Attacher {
         Ok(HeldVeth { host: self.netlink.link(name).await?, pod: inside.link(POD_END).await?, address })
     }
 
-    /// Gives both ends of a pod's link the MTU that links get now. The pod's first: the node's shows whether it was done.
+    /// Gives both ends of a pod's link the MTU that links get now. The pod's first: the node's shows whether it was
+    /// done.
     async fn set_mtu_of(&self, inside: &Netlink, host: &Link, pod: &Link) -> Result<(), NetlinkError> {
         let mtu = self.mtu.load(Ordering::Relaxed);
         if pod.mtu != mtu {

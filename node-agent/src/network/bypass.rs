@@ -33,8 +33,8 @@ pub struct ForwardingPaths {
 }
 
 impl ForwardingPaths {
-    /// Those over links that are there: nft refuses the whole table, with all pods' paths, for one that is not. So it is
-    /// with the tunnel where the kernel makes none.
+    /// Those over links that are there: nft refuses the whole table, with all pods' paths, for one that is not. So it
+    /// is with the tunnel where the kernel makes none.
     fn over(&self, present: &PresentLinks) -> Self {
         let mut paths = self.clone();
         paths.links.retain(|link| present.indices.contains_key(link));

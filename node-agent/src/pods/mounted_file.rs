@@ -25,8 +25,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.set_len(bytes.len() as u64)
 }
 
-/// Opens a file that a pod has mounted, and never waits: a container's root may hold a lease on it (fcntl(2)), for which
-/// `open` would wait 45 seconds. It fails with [`io::ErrorKind::WouldBlock`] then, and has the kernel ask for the lease.
+/// Opens a file that a pod has mounted, and never waits: a container's root may hold a lease on it (fcntl(2)), for
+/// which `open` would wait 45 seconds. It fails with [`io::ErrorKind::WouldBlock`] then, and has the kernel ask for the
+/// lease.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)
 }
@@ -61,7 +62,7 @@ pub fn lease(file: &File, kind: libc::c_int) {
 
     const F_SETSIG: libc::c_int = 10;
     // SAFETY: It takes numbers alone, and the file is open.
-    let set = |command, value| match unsafe { libc::fcntl(file.as_raw_fd(), command, value) } {
+    let set = |command, value: libc::c_int| match unsafe { libc::fcntl(file.as_raw_fd(), command, value) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     };

@@ -31,9 +31,9 @@ const READ: usize = 32 * 1024;
 
 /// Forwards what connects, until the pod `is_gone`: then as an error, in kubectl's words.
 ///
-/// A connection that fails, or for which no WebSocket can be opened, is only told: kubectl, too, goes on where it cannot
-/// open the streams of a connection. kubectl sees that its pod is lost when its session ends; here no connection may be
-/// there that could end, so that it is looked for after each failure.
+/// A connection that fails, or for which no WebSocket can be opened, is only told: kubectl, too, goes on where it
+/// cannot open the streams of a connection. kubectl sees that its pod is lost when its session ends; here no connection
+/// may be there that could end, so that it is looked for after each failure.
 pub async fn run(
     cluster: &Cluster,
     pod: &PodTarget,

@@ -26,7 +26,7 @@ const TIMES: usize = 2;
 const AT_ONCE: usize = 1_500;
 /// A handshake has 10 s, and waits a little for its turn before; a debug build is slow.
 const ENDED_WITHIN: Duration = Duration::from_secs(40);
-const MOST_MIB: u64 = 200;
+const MOST_MIB: u64 = 120;
 
 /// A third of the clients connect and say nothing, a third send half of their hello, and a third leave the server's
 /// answer unanswered. Who comes from another address has its handshake and its answer all the while, and the server

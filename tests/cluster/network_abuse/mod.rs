@@ -3,7 +3,8 @@
 //! answers nobody more than they may see, keeps its memory bounded, and serves others meanwhile.
 //!
 //! Files: `victim` (the control service with its users, and what it holds), `http1` (requests byte by byte), `slow`
-//! (clients that take their time), `tls` (handshakes byte by byte), `handshakes` (those left undone), `http2` (frames), `floods` (what they do).
+//! (clients that take their time), `tls` (handshakes byte by byte), `handshakes` (those left undone), `http2` (frames),
+//! `floods` (what they do).
 
 mod floods;
 mod handshakes;

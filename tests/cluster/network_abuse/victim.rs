@@ -94,18 +94,39 @@ impl Victim {
         Ok(std::fs::read_dir(format!("{}/fd", self.proc()))?.count())
     }
 
+    /// What is open; of a TCP connection its ends and state, as in `/proc/net/tcp`.
+    fn open_files(&self) -> Result<Vec<String>> {
+        let table = std::fs::read_to_string(format!("{}/net/tcp", self.proc()))?;
+        let of_inode = |inode: &str| {
+            let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            lines.find(|fields| fields.get(9) == Some(&inode)).map(|fields| fields[1..4].join(" "))
+        };
+        let mut open = Vec::new();
+        for file in std::fs::read_dir(format!("{}/fd", self.proc()))? {
+            // One that is closed meanwhile is not open.
+            let Ok(link) = std::fs::read_link(file?.path()) else { continue };
+            let link = link.display().to_string();
+            let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+            open.push(inode.and_then(of_inode).unwrap_or(link));
+        }
+        Ok(open)
+    }
+
     /// Runs an attack while the administrator writes and reads: each answer comes in time, and the service never holds
     /// `most_mib` more than before. Afterwards it has no more open than before.
     pub async fn endures(&self, what: &str, most_mib: u64, attack: impl Future<Output = Result>) -> Result {
         let (resident, open) = (self.resident_mib()?, self.descriptors()?);
+        // A client of its own: in a hurry it opens more connections than it needs, and keeps them for as long as it
+        // lives.
+        let beside = self.control.admin()?;
         let mut attack = std::pin::pin!(attack);
         let mut peak = 0;
         loop {
             let served = async {
                 let maps = "/api/v1/namespaces/default/configmaps";
                 let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "beside-"}});
-                expect(&self.admin, 201, "POST", maps, Some(map)).await?;
-                expect(&self.admin, 200, "GET", "/api/v1/namespaces", None).await.map(drop)
+                expect(&beside, 201, "POST", maps, Some(map)).await?;
+                expect(&beside, 200, "GET", "/api/v1/namespaces", None).await.map(drop)
             };
             let served = async {
                 tokio::time::timeout(LONGEST_ANSWER, served)
@@ -129,6 +150,7 @@ impl Victim {
             }
         }
         println!("{what}: {peak} MiB more at most");
+        drop(beside);
         self.has_no_more_open_than(what, open).await
     }
 
@@ -143,7 +165,8 @@ impl Victim {
                 return Ok(());
             }
             if start.elapsed() > PATIENCE {
-                return Err(format!("{what}: {now} files are open, {before} were before").into());
+                let open = self.open_files()?.join(", ");
+                return Err(format!("{what}: {now} files are open, {before} were before: {open}").into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

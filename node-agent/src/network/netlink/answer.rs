@@ -1,5 +1,5 @@
-//! Answers to single requests: that the kernel did what it was asked for, or which link it has. The crate waits for them
-//! for ever, and takes the end of the connection for the end of an answer.
+//! Answers to single requests: that the kernel did what it was asked for, or which link it has. The crate waits for
+//! them for ever, and takes the end of the connection for the end of an answer.
 
 use rtnetlink::Handle;
 use tokio::time::timeout;
@@ -7,8 +7,8 @@ use tokio::time::timeout;
 use super::{Netlink, NetlinkError, failed};
 
 impl Netlink {
-    /// What the kernel answers to `request`. One that does not say in time whether it did what it was asked for, or whose
-    /// connection ends before it did, is asked over another socket from then on.
+    /// What the kernel answers to `request`. One that does not say in time whether it did what it was asked for, or
+    /// whose connection ends before it did, is asked over another socket from then on.
     pub(super) async fn answer<T, F>(
         &self,
         operation: String,

@@ -52,8 +52,8 @@ impl NetworkReconciler {
             let looked_at = |chain: &&String| looked.is_ok() || **chain != legacy_firewall::FORWARD;
             let chains: Vec<String> = chains.iter().filter(looked_at).cloned().collect();
             self.allow_forwarding(&chains).await?;
-            // A chain that Docker is about to have asked is none of Docker's yet, and that it is asked no event tells: it
-            // is looked for again.
+            // A chain that Docker is about to have asked is none of Docker's yet, and that it is asked no event tells:
+            // it is looked for again.
             self.cache.dropping = self.cache.reported.is_empty().then_some(of_nft);
         }
         Ok(())

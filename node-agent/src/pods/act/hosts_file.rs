@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use super::uid;
 use crate::pods::{Context, mounted_file, names};
 
-/// Brings the hosts file to what a pod with this address should know. Fails with [`io::ErrorKind::WouldBlock`] while the
-/// pod holds a lease on it.
+/// Brings the hosts file to what a pod with this address should know. Fails with [`io::ErrorKind::WouldBlock`] while
+/// the pod holds a lease on it.
 pub async fn write(context: &Context, pod: &Pod, ip: Ipv4Addr) -> io::Result<()> {
     let (directory, pod) = (context.pod_dir(&uid(pod)), pod.clone());
     let cluster_domain = context.config.cluster_domain.clone();

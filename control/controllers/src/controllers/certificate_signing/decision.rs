@@ -1,7 +1,7 @@
 //! What becomes of a CertificateSigningRequest: a pure function of the request and the Node that it is for.
 //!
 //! The rules are those of Kubernetes' signers `kubernetes.io/kube-apiserver-client-kubelet` and
-//! `kubernetes.io/kubelet-serving`.
+//! `kubernetes.io/kubelet-serving`; those of the signer for users have a file, [`super::user_certificate`].
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -19,6 +19,7 @@ use x509_parser::{certification_request::X509CertificationRequest, prelude::From
 use super::{
     denial::Denial,
     reserved::{self, ControlNames},
+    user_certificate::{self, USER_SIGNER},
 };
 use crate::objects::informer_index::node_of_user;
 
@@ -40,6 +41,8 @@ pub enum SigningDecision {
     Wait,
     /// It breaks a rule of its signer.
     Deny(Denial),
+    /// A person approved it, and its signer cannot sign it.
+    Fail(Denial),
     /// It is signed, and approved first where nobody did.
     Sign(Box<Grant>),
 }
@@ -49,12 +52,19 @@ pub enum SigningDecision {
 pub struct Grant {
     /// Parsed and its signature checked: it proves that the requester has the key.
     pub request: CertificateSigningRequestParams,
-    /// Taken over from the request, once it was checked.
-    pub subject: CertificateSubject,
-    /// Of the signer.
-    pub usage: Usage,
+    /// Whom it names.
+    pub subject: GrantedSubject,
     /// From 10 minutes to a year.
     pub lifetime: Duration,
+}
+
+/// Whom a certificate names.
+#[derive(Debug, PartialEq, Eq)]
+pub enum GrantedSubject {
+    /// A node: taken over from the request, once it was checked.
+    Node(CertificateSubject, Usage),
+    /// A user: the subject of the request, in DER.
+    AsRequested(Vec<u8>),
 }
 
 /// The name of the node that the requester is, for looking its Node up.
@@ -79,6 +89,12 @@ pub fn decide(
         return SigningDecision::Leave;
     }
     let usage = match csr.spec.signer_name.as_str() {
+        // Others may approve it by rules of their own; nobody does here.
+        USER_SIGNER if !has("Approved") => return SigningDecision::Leave,
+        USER_SIGNER => {
+            return user_certificate::grant(&csr.spec)
+                .map_or_else(SigningDecision::Fail, |grant| SigningDecision::Sign(Box::new(grant)));
+        }
         CLIENT_SIGNER => Usage::Client,
         SERVING_SIGNER => Usage::Server,
         _ => return SigningDecision::Leave,
@@ -153,10 +169,15 @@ fn examine(
             }
         }
     }
-    let asked = spec.expiration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
     let subject = CertificateSubject { common_name, organization: Some(NODES.into()), dns_names, addresses };
-    let lifetime = asked.unwrap_or(LIFETIME).clamp(SHORTEST, LIFETIME);
-    Ok(SigningDecision::Sign(Box::new(Grant { request, subject, usage, lifetime })))
+    let subject = GrantedSubject::Node(subject, usage);
+    Ok(SigningDecision::Sign(Box::new(Grant { request, subject, lifetime: lifetime(spec) })))
+}
+
+/// How long the certificate is to last.
+pub fn lifetime(spec: &CertificateSigningRequestSpec) -> Duration {
+    let asked = spec.expiration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
+    asked.unwrap_or(LIFETIME).clamp(SHORTEST, LIFETIME)
 }
 
 /// False of a Node that somebody made for a host which is yet to come.
@@ -237,4 +258,4 @@ fn node_name(common_name: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

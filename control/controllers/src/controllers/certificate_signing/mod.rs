@@ -1,5 +1,5 @@
-//! Certificate signing: approves and signs valid requests of nodes, denies requests that can never be valid, and
-//! deletes old ones.
+//! Certificate signing: approves and signs valid requests of nodes, denies requests that can never be valid, signs
+//! those for users that somebody approved, and deletes old ones.
 //!
 //! [`decision`] and [`reserved`] decide; this file reads and writes. A request that waits for its Node is decided on
 //! again when that Node changes.
@@ -7,6 +7,7 @@
 mod decision;
 mod denial;
 mod reserved;
+mod user_certificate;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use self::decision::{Grant, SigningDecision};
+use self::decision::{Grant, GrantedSubject, SigningDecision};
 use super::{Context, node_lifecycle::Heartbeats};
 use crate::{
     engine::{Failure, Informer, Key, Outcome, Startup, Tasks, is_gone_or_taken},
@@ -88,12 +89,18 @@ impl Controller {
                 if let Some(left) = denial.silent_in() {
                     metadata["annotations"] = json!(silent_in_annotations(left));
                 }
-                self.add_condition(&csr, metadata, "Denied", denial.reason(), &denial.to_string()).await?;
+                let why = (denial.reason(), &*denial.to_string());
+                self.add_condition(&csr, metadata, "approval", "Denied", why).await?;
                 tracing::info!(request = %key, %denial, "denied a signing request");
             }
+            SigningDecision::Fail(denial) => {
+                let why = ("SignerValidationFailed", &*denial.to_string());
+                self.add_condition(&csr, version(&csr), "status", "Failed", why).await?;
+                tracing::info!(request = %key, %denial, "cannot sign a signing request");
+            }
             SigningDecision::Sign(grant) => {
-                let message = "approved by fairlead for a node of the cluster";
-                let approved = self.add_condition(&csr, version(&csr), "Approved", "AutoApproved", message).await?;
+                let why = ("AutoApproved", "approved by fairlead for a node of the cluster");
+                let approved = self.add_condition(&csr, version(&csr), "approval", "Approved", why).await?;
                 self.issue(&approved, &grant).await?;
             }
         }
@@ -106,15 +113,15 @@ impl Controller {
         decision::decide(csr, node.as_deref(), &self.nodes.all(), &self.control, &until_silent)
     }
 
-    /// Adds a condition, with `metadata`, unless it is there or the request changed since it was read. Returns the
-    /// request as it then is.
+    /// Adds a condition with its reason and message, and `metadata`, by a subresource, unless it is there or the
+    /// request changed since it was read. Returns the request as it then is.
     async fn add_condition(
         &self,
         csr: &CertificateSigningRequest,
         metadata: serde_json::Value,
+        subresource: &str,
         kind: &str,
-        reason: &str,
-        message: &str,
+        (reason, message): (&str, &str),
     ) -> Result<CertificateSigningRequest, Failure> {
         let mut conditions = csr.status.clone().and_then(|s| s.conditions).unwrap_or_default();
         if conditions.iter().any(|c| c.type_ == kind) {
@@ -130,21 +137,23 @@ impl Controller {
             last_transition_time: Some(now),
         });
         let patch = Patch::Merge(json!({"metadata": metadata, "status": {"conditions": conditions}}));
-        let patched = self.requests.patch_subresource("approval", name(csr), &PatchParams::default(), &patch).await;
+        let patched = self.requests.patch_subresource(subresource, name(csr), &PatchParams::default(), &patch).await;
         patched.map_err(Failure::request("answer a signing request"))
     }
 
     async fn issue(&self, csr: &CertificateSigningRequest, grant: &Grant) -> Result<(), Failure> {
         let now = OffsetDateTime::now_utc();
-        let pem = self
-            .authority
-            .sign(&grant.request, &grant.subject, grant.usage, grant.lifetime, now)
-            .map_err(|error| Failure::Malformed { what: "signing request", message: error.to_string() })?;
+        let Grant { request, subject, lifetime } = grant;
+        let signed = match subject {
+            GrantedSubject::Node(subject, usage) => self.authority.sign(request, subject, *usage, *lifetime, now),
+            GrantedSubject::AsRequested(subject) => self.authority.sign_as_requested(request, subject, *lifetime, now),
+        };
+        let pem = signed.map_err(|error| Failure::Malformed { what: "signing request", message: error.to_string() })?;
         let certificate = k8s_openapi::ByteString(pem.into_bytes());
         let patch = Patch::Merge(json!({"metadata": version(csr), "status": {"certificate": certificate}}));
         let patched = self.requests.patch_status(name(csr), &PatchParams::default(), &patch).await;
         patched.map_err(Failure::request("store a signed certificate"))?;
-        tracing::info!(request = name(csr), subject = grant.subject.common_name, "signed a certificate");
+        tracing::info!(request = name(csr), signer = csr.spec.signer_name, "signed a certificate");
         Ok(())
     }
 

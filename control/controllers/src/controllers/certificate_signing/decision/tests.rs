@@ -8,7 +8,7 @@ use super::*;
 use fairlead_pki::ServingNames;
 
 /// A control service on the host `alpha`, advertised as 192.0.2.100.
-fn control() -> ControlNames {
+pub fn control() -> ControlNames {
     let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let addresses = ["10.96.0.1", "127.0.0.1", "192.0.2.100"].map(|ip| ip.parse().unwrap());
     ControlNames {
@@ -92,6 +92,7 @@ fn outcome(asked: &Asked) -> &'static str {
         SigningDecision::Leave => "leave",
         SigningDecision::Wait => "wait",
         SigningDecision::Deny(_) => "deny",
+        SigningDecision::Fail(_) => "fail",
         SigningDecision::Sign(_) => "sign",
     }
 }
@@ -99,9 +100,8 @@ fn outcome(asked: &Asked) -> &'static str {
 #[test]
 fn a_joiner_gets_a_client_certificate_and_nothing_beyond_it() {
     let SigningDecision::Sign(grant) = decide(&csr(&JOIN), None) else { panic!("refused") };
-    assert_eq!(grant.subject.common_name, "system:node:n1");
-    assert_eq!(grant.subject.organization.as_deref(), Some(NODES));
-    assert_eq!(grant.usage, Usage::Client);
+    let GrantedSubject::Node(subject, Usage::Client) = grant.subject else { panic!("{:?}", grant.subject) };
+    assert_eq!((&*subject.common_name, subject.organization.as_deref()), ("system:node:n1", Some(NODES)));
     let refused = [
         Asked { organization: "system:masters", ..JOIN },
         Asked { common_name: "kubernetes-admin", ..JOIN },
