@@ -275,7 +275,7 @@ mod tests {
             let attribute = [&[0x30, inner.len() as u8][..], &inner].concat();
             [&[0x31, attribute.len() as u8][..], &attribute].concat()
         };
-        let long = "a".repeat(64);
+        let long = "a".repeat(80);
         let parts = [part(10, "dev"), part(10, "qa"), part(11, &long), part(3, "jane")].concat();
         let subject = [&[0x30, 0x81, parts.len() as u8][..], &parts].concat();
         let hour = Duration::from_secs(3600);
