@@ -136,5 +136,16 @@ pub fn compared(answer: &Answer) -> Answer {
         }
         answer.warnings.clear();
     }
+    rules_in_order(answer)
+}
+
+/// The reference lists bindings in an order that is another each time; that of the rules of one role is left in
+/// kubectl's hands, which sorts them.
+fn rules_in_order(mut answer: Answer) -> Answer {
+    for list in ["resourceRules", "nonResourceRules"] {
+        if let Some(rules) = answer.body.get_mut(list).and_then(Value::as_array_mut) {
+            rules.sort_by_key(Value::to_string);
+        }
+    }
     answer
 }

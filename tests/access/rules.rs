@@ -3,11 +3,11 @@
 use std::{path::Path, process::Command};
 
 use futures::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     asked::Asked,
-    exchange::{Answer, Request, compared},
+    exchange::{Request, compared},
     kit::{Result, run},
     report::Report,
     servers::{Actor, Servers, Side},
@@ -21,22 +21,11 @@ pub async fn ask(servers: &Servers, subjects: &[Subject], report: &mut Report) -
         let request = Request::post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", spec);
         let request = request.acting_as(&subject.user, &subject.groups);
         let (ours, theirs) = servers.both(&Actor::Admin, &request).await?;
-        let (ours, theirs) = (ordered(compared(&ours)), ordered(compared(&theirs)));
+        let (ours, theirs) = (compared(&ours), compared(&theirs));
         let who = format!("{} {:?}", subject.user, subject.groups);
         report.add(&Asked { part: "rules", who: &who, what: "which rules there are" }, &ours, &theirs);
     }
     Ok(())
-}
-
-/// The reference lists bindings in an order that is another each time; that of the rules of one role is left in
-/// kubectl's hands, which sorts them.
-fn ordered(mut answer: Answer) -> Answer {
-    for list in ["resourceRules", "nonResourceRules"] {
-        if let Some(rules) = answer.body[list].as_array_mut() {
-            rules.sort_by_key(Value::to_string);
-        }
-    }
-    answer
 }
 
 const AT_A_TIME: usize = 4;

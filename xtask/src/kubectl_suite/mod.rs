@@ -36,9 +36,8 @@ const FLAGS: [&str; 5] = [
 ];
 
 /// Cases that fail here, and why.
-const EXPECTED: [(&str, &str); 1] = [
-    ("run_swagger_tests", "looks for sentences of Kubernetes' documentation in OpenAPI; ours has its own"),
-];
+const EXPECTED: [(&str, &str); 1] =
+    [("run_swagger_tests", "looks for sentences of Kubernetes' documentation in OpenAPI; ours has its own")];
 
 /// Run Kubernetes' own tests of kubectl against a control service on loopback
 #[derive(Debug, clap::Args)]
