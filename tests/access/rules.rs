@@ -3,11 +3,11 @@
 use std::{path::Path, process::Command};
 
 use futures::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     asked::Asked,
-    exchange::{Request, compared},
+    exchange::{Answer, Request, compared},
     kit::{Result, run},
     report::Report,
     servers::{Actor, Servers, Side},
